@@ -1,0 +1,51 @@
+import type { Instance, InternetGateway, NetworkInterface, RouteTable, SecurityGroup, Subnet, Volume, Vpc } from '@aws-sdk/client-ec2';
+import type { Listener, LoadBalancer, TargetDescription, TargetGroup } from '@aws-sdk/client-elastic-load-balancing-v2';
+
+/** Between api/ (which holds AWS state) and dataplane/ (which makes it real). Shapes are the AWS SDK's. */
+export interface CloudState {
+  vpcs: Vpc[];
+  subnets: Subnet[];
+  routeTables: RouteTable[];
+  internetGateways: InternetGateway[];
+  securityGroups: SecurityGroup[];
+  networkInterfaces: NetworkInterface[];
+  instances: Instance[];
+  volumes: Volume[];
+  loadBalancers: LoadBalancer[];
+  listeners: Listener[];
+  targetGroups: { group: TargetGroup; targets: TargetDescription[] }[];
+}
+
+export interface RoleCredentials {
+  accessKeyId: string;
+  secretAccessKey: string;
+  sessionToken: string;
+  expiration: Date;
+}
+
+/** What a data plane reads of an endpoint. */
+export interface CloudSource {
+  region: string;
+  accountId: string;
+  read(): Promise<CloudState>;
+  /** Calls back (coalesced) after every change that a read() would show. Returns its end. */
+  onChange(callback: () => void): () => void;
+  /** Decoded user data. */
+  userData(instanceId: string): Promise<string | undefined>;
+  /** Credentials of the instance profile's role, for instance metadata. */
+  roleCredentials(instanceId: string): Promise<{ roleName: string; credentials: RoleCredentials } | undefined>;
+}
+
+export type TargetHealthState = 'initial' | 'healthy' | 'unhealthy' | 'unused' | 'draining' | 'unavailable';
+
+/** What a data plane tells the embedded endpoint back. Each is idempotent; an unknown id is ignored. */
+export interface CloudReports {
+  instanceState(instanceId: string, state: 'running' | 'stopped' | 'terminated', reason?: string): void;
+  /** Appends to what GetConsoleOutput returns (the last 64 KiB are kept). */
+  consoleOutput(instanceId: string, text: string): void;
+  /** attached: the device node is there. detached: it is gone from the instance. */
+  volumeAttachment(volumeId: string, instanceId: string, state: 'attached' | 'detached'): void;
+  volumeState(volumeId: string, state: 'available' | 'deleted' | 'error'): void;
+  loadBalancerState(arn: string, state: 'active' | 'failed', reason?: string): void;
+  targetHealth(targetGroupArn: string, target: TargetDescription, state: TargetHealthState, reason?: string, description?: string): void;
+}
