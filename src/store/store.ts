@@ -22,10 +22,7 @@ export type Compare =
   /** modRevision 0: the key must not exist. */
   { key: string; modRevision: number };
 
-export type Operation =
-  | { type: 'put'; key: string; value: Buffer; lease?: number }
-  | { type: 'delete'; key: string }
-  | { type: 'get'; key: string };
+export type Operation = { type: 'put'; key: string; value: Buffer; lease?: number } | { type: 'delete'; key: string } | { type: 'get'; key: string };
 
 export interface TransactionResult {
   succeeded: boolean;
@@ -63,7 +60,10 @@ export interface StoreEvent {
   previous: KeyValue | undefined;
 }
 
-/** Events of one transaction, or (with no events) word that the watch is complete up to revision. */
+/**
+ * Events of one transaction, or (with no events) word that the watch is complete up to revision. The latter comes when a
+ * watch has caught up with history, and after every round of delivery to watches whose range had no part in it.
+ */
 export interface StoreEvents {
   revision: number;
   events: StoreEvent[];
@@ -117,6 +117,14 @@ export class FutureRevisionError extends Error {
   constructor(revision: number) {
     super(`required revision ${revision} is a future revision`);
     this.name = 'FutureRevisionError';
+  }
+}
+
+/** A lease that was never granted, has ended or was revoked. */
+export class LeaseNotFoundError extends Error {
+  constructor(id: number) {
+    super(`requested lease not found: ${id}`);
+    this.name = 'LeaseNotFoundError';
   }
 }
 
