@@ -274,30 +274,32 @@ export class StoreEngine implements Store {
     if (this.#closed && !whileClosing) return Promise.reject(new Error('the store is closed'));
     return new Promise((resolve, reject) => {
       this.#queue.push({ needsSpace, run, resolve, reject });
-      // A turn later, so that what is written on this turn goes together.
-      this.#pumping ??= Promise.resolve()
-        .then(() => this.#pump())
-        .finally(() => {
-          this.#pumping = undefined;
-        });
+      this.#pumping ??= this.#pump();
     });
   }
 
   async #pump(): Promise<void> {
-    while (this.#queue.length > 0) {
-      const group = this.#queue.splice(0, groupLimit);
+    // A moment later, so that what is written on this turn goes together.
+    await Promise.resolve();
+    while (this.#queue.length > 0) await this.#commitGroup(this.#queue.splice(0, groupLimit));
+    this.#pumping = undefined;
+  }
+
+  /** Never throws: what goes wrong is told to the jobs. */
+  async #commitGroup(group: Job[]): Promise<void> {
+    try {
       if (this.#full) await this.#lookForSpace();
-      try {
-        await this.#commit(group);
-      } catch (error) {
-        if (error instanceof NoSpaceError && !this.#full) {
-          // Once more without the writes that need room: deletes and compaction are what makes some.
-          this.#full = error;
-          this.#nextSpaceCheck = this.#clock.now() + spaceCheckInterval;
-          await this.#backend.releaseReserve().catch(() => {});
-          this.#queue.unshift(...group);
-        } else for (const job of group) job.reject(error as Error);
+      await this.#commit(group);
+    } catch (error) {
+      if (!(error instanceof NoSpaceError) || this.#full) {
+        for (const job of group) job.reject(error as Error);
+        return;
       }
+      // Once more without the writes that need room: deletes and compaction are what makes some.
+      this.#full = error;
+      this.#nextSpaceCheck = this.#clock.now() + spaceCheckInterval;
+      await this.#backend.releaseReserve().catch(() => {});
+      this.#queue.unshift(...group);
     }
   }
 
