@@ -1,5 +1,5 @@
 import type { Instance, InternetGateway, NetworkInterface, RouteTable, SecurityGroup, Subnet, Volume, Vpc } from '@aws-sdk/client-ec2';
-import type { Listener, LoadBalancer, TargetDescription, TargetGroup } from '@aws-sdk/client-elastic-load-balancing-v2';
+import type { Listener, LoadBalancer, TargetDescription, TargetGroup, TargetGroupAttribute } from '@aws-sdk/client-elastic-load-balancing-v2';
 
 /** Between api/ (which holds AWS state) and dataplane/ (which makes it real). Shapes are the AWS SDK's. */
 export interface CloudState {
@@ -13,7 +13,8 @@ export interface CloudState {
   volumes: Volume[];
   loadBalancers: LoadBalancer[];
   listeners: Listener[];
-  targetGroups: { group: TargetGroup; targets: TargetDescription[] }[];
+  /** attributes: those that differ from AWS's defaults suffice (`deregistration_delay.timeout_seconds` is read). */
+  targetGroups: { group: TargetGroup; targets: TargetDescription[]; attributes?: TargetGroupAttribute[] }[];
 }
 
 export interface RoleCredentials {
@@ -34,6 +35,10 @@ export interface CloudSource {
   userData(instanceId: string): Promise<string | undefined>;
   /** Credentials of the instance profile's role, for instance metadata. */
   roleCredentials(instanceId: string): Promise<{ roleName: string; credentials: RoleCredentials } | undefined>;
+  /** How often RebootInstances was called for the instance so far; a call counts as a change. Without it no instance reboots. */
+  reboots?(instanceId: string): number;
+  /** Whether the detachment under way was asked for with Force, which gives up on a volume still mounted. */
+  detachForced?(volumeId: string, instanceId: string): boolean;
 }
 
 export type TargetHealthState = 'initial' | 'healthy' | 'unhealthy' | 'unused' | 'draining' | 'unavailable';
