@@ -33,10 +33,15 @@ export interface Subject {
 }
 
 const qualified = (s: Subject) => (s.group ? `${s.resource}.${s.group}` : s.resource);
-const detailsOf = (s: Subject, name?: string): Status['details'] => ({ ...(name ? { name } : {}), ...(s.group ? { group: s.group } : {}), kind: s.resource });
+const detailsOf = (s: Subject, name?: string): Status['details'] => ({
+  ...(name ? { name } : {}),
+  ...(s.group ? { group: s.group } : {}),
+  kind: s.resource,
+});
 
 export const notFound = (s: Subject, name: string) => new StatusError(404, 'NotFound', `${qualified(s)} "${name}" not found`, detailsOf(s, name));
-export const alreadyExists = (s: Subject, name: string) => new StatusError(409, 'AlreadyExists', `${qualified(s)} "${name}" already exists`, detailsOf(s, name));
+export const alreadyExists = (s: Subject, name: string) =>
+  new StatusError(409, 'AlreadyExists', `${qualified(s)} "${name}" already exists`, detailsOf(s, name));
 export const conflict = (s: Subject, name: string, why: string) =>
   new StatusError(409, 'Conflict', `Operation cannot be fulfilled on ${qualified(s)} "${name}": ${why}`, detailsOf(s, name));
 export const modified = (s: Subject, name: string) =>
@@ -60,14 +65,25 @@ export const timeout = (message: string) => new StatusError(504, 'Timeout', mess
 
 /** One finding of validation, as apimachinery's field.Error. */
 export interface FieldError {
-  type: 'FieldValueNotFound' | 'FieldValueRequired' | 'FieldValueDuplicate' | 'FieldValueInvalid' | 'FieldValueNotSupported' | 'FieldValueForbidden' | 'FieldValueTooLong' | 'FieldValueTooMany' | 'InternalError' | 'FieldValueTypeInvalid';
+  type:
+    | 'FieldValueNotFound'
+    | 'FieldValueRequired'
+    | 'FieldValueDuplicate'
+    | 'FieldValueInvalid'
+    | 'FieldValueNotSupported'
+    | 'FieldValueForbidden'
+    | 'FieldValueTooLong'
+    | 'FieldValueTooMany'
+    | 'InternalError'
+    | 'FieldValueTypeInvalid';
   field: string;
   /** The bad value, shown in the message where the type does so. */
   value?: unknown;
   detail: string;
 }
 
-const shown = (v: unknown): string => (v === undefined ? 'null' : typeof v === 'string' ? JSON.stringify(v) : typeof v === 'object' ? JSON.stringify(v) : String(v));
+const shown = (v: unknown): string =>
+  v === undefined ? 'null' : typeof v === 'string' ? JSON.stringify(v) : typeof v === 'object' ? JSON.stringify(v) : String(v);
 
 /** The text after the field's path, in the wording of field.Error.ErrorBody. */
 export function fieldErrorBody(e: FieldError): string {
@@ -107,7 +123,10 @@ export function invalid(kind: { group: string; kind: string }, name: string, err
   });
 }
 
-const hasReason = (reason: string) => (e: unknown): e is StatusError => e instanceof StatusError && e.reason === reason;
+const hasReason =
+  (reason: string) =>
+  (e: unknown): e is StatusError =>
+    e instanceof StatusError && e.reason === reason;
 export const isNotFound = hasReason('NotFound');
 export const isAlreadyExists = hasReason('AlreadyExists');
 export const isConflict = hasReason('Conflict');

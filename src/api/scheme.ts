@@ -1,0 +1,94 @@
+import type { FieldError } from './errors.ts';
+import { builtinResources } from './generated/resources.ts';
+import { strategyOf } from './kinds/index.ts';
+import type { BuiltinResource } from './object.ts';
+
+/** What the API server knows of a request when it asks a kind's strategy. */
+export interface RequestContext {
+  verb: 'create' | 'update' | 'patch';
+  user: string;
+  /** RFC 3339, whole seconds. */
+  now: string;
+  subresource?: string;
+  name?: string;
+  namespace?: string;
+}
+
+/** One column of the server-printed table. Columns with priority > 0 are shown by `-o wide` only. */
+export interface TableColumn {
+  name: string;
+  type: 'string' | 'integer' | 'number' | 'boolean' | 'date';
+  format?: string;
+  description?: string;
+  priority?: number;
+  /** The cell's value; must not throw on incomplete objects. */
+  cell(obj: any): unknown;
+}
+
+/**
+ * What a kind needs beyond its schema. Functions that prepare or default change the object they are given, which is the caller's own copy;
+ * functions that validate report and change nothing.
+ */
+export interface KindStrategy {
+  prepareForCreate?(obj: any, ctx: RequestContext): void;
+  prepareForUpdate?(obj: any, old: any, ctx: RequestContext): void;
+  prepareForStatusUpdate?(obj: any, old: any, ctx: RequestContext): void;
+  validate?(obj: any): FieldError[];
+  validateUpdate?(obj: any, old: any): FieldError[];
+  validateStatusUpdate?(obj: any, old: any): FieldError[];
+  default?(obj: any): void;
+  warnings?(obj: any, old?: any): string[];
+  /** Fields beyond metadata.name and metadata.namespace that field selectors may name. */
+  selectableFields?(obj: any): Record<string, string>;
+  gracefulDelete?: boolean;
+  allowCreateOnUpdate?: boolean;
+  allowUnconditionalUpdate?: boolean;
+  columns?: TableColumn[];
+  /** The rule for metadata.name; a DNS subdomain where absent. */
+  validateName?(name: string, prefix: boolean): string[];
+}
+
+/** A built-in resource with where and how its objects are kept. */
+export interface ServedResource extends BuiltinResource {
+  storageVersion: string;
+  storageGroup: string;
+  /** Objects are kept at /registry/<registryPath>/[namespace/]name. */
+  registryPath: string;
+  strategy: KindStrategy;
+}
+
+/** Registry paths that differ from the resource's name, as kube-apiserver's. */
+const registryPaths: Record<string, string> = {
+  '/replicationcontrollers': 'controllers',
+  '/endpoints': 'services/endpoints',
+  '/nodes': 'minions',
+  '/services': 'services/specs',
+  'networking.k8s.io/ingresses': 'ingress',
+  'apiregistration.k8s.io/apiservices': 'apiregistration.k8s.io/apiservices',
+  'apiextensions.k8s.io/customresourcedefinitions': 'apiextensions.k8s.io/customresourcedefinitions',
+};
+
+const isStable = (version: string) => /^v\d+$/.test(version);
+
+function storageOf(r: BuiltinResource): { storageGroup: string; storageVersion: string } {
+  // Both event groups hold the same objects.
+  if (r.resource === 'events') return { storageGroup: '', storageVersion: 'v1' };
+  const served = builtinResources.filter((x) => x.group === r.group && x.resource === r.resource).map((x) => x.version);
+  return { storageGroup: r.group, storageVersion: served.find(isStable) ?? served[0] ?? r.version };
+}
+
+const served: readonly ServedResource[] = builtinResources.map((r) => ({
+  ...r,
+  ...storageOf(r),
+  registryPath: registryPaths[`${r.group}/${r.resource}`] ?? r.resource,
+  strategy: strategyOf(r.group, r.kind),
+}));
+const byResource = new Map(served.map((r) => [`${r.group}/${r.version}/${r.resource}`, r]));
+const byKind = new Map(served.map((r) => [`${r.group}/${r.version}/${r.kind}`, r]));
+
+/** Every built-in resource, found by resource or by kind. */
+export const scheme = {
+  resources: served,
+  find: (group: string, version: string, resource: string): ServedResource | undefined => byResource.get(`${group}/${version}/${resource}`),
+  findKind: (group: string, version: string, kind: string): ServedResource | undefined => byKind.get(`${group}/${version}/${kind}`),
+};
