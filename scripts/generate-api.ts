@@ -1,5 +1,5 @@
 /**
- * Generates src/api/generated/ from a folder of Kubernetes API facts:
+ * Generates types.ts, resources.ts and schemas.ts of src/api/generated/ from a folder of Kubernetes API facts:
  *
  *     npm run generate -- DIR
  *
@@ -26,6 +26,11 @@ interface Schema {
   additionalProperties?: Schema;
   properties?: Record<string, Schema>;
   required?: string[];
+  'x-kubernetes-list-type'?: string;
+  'x-kubernetes-list-map-keys'?: string[];
+  'x-kubernetes-map-type'?: string;
+  'x-kubernetes-patch-merge-key'?: string;
+  'x-kubernetes-patch-strategy'?: string;
   'x-kubernetes-group-version-kind'?: { group: string; version: string; kind: string }[];
 }
 
@@ -187,4 +192,52 @@ ${constants.join('\n')}
 };
 `,
 );
+
+// ---- schemas: a line per definition, read by src/api/schema.ts. Fields are separated by `;`, their parts by spaces:
+//   name[!]  type  [attribute=value]...     `!` marks what is required
+// type: s string, i int32, l int64, n double, b boolean, y bytes, d time, a anything, @N a reference to the N-th definition,
+//   []T a list, {}T a map. Attributes: t list or map type, k list map keys, m patch merge key, p patch strategy, d default (JSON).
+const defaults: Record<string, Record<string, unknown>> = read('openapi-v3-defaults.json');
+const names = Object.keys(definitions).sort();
+const indexOf = new Map(names.map((n, i) => [n, i]));
+const integerCode: Record<string, string> = { int32: 'i', int64: 'l' };
+function typeCode(s: Schema): string {
+  if (s.$ref) return `@${indexOf.get(s.$ref.slice('#/definitions/'.length))}`;
+  switch (s.type) {
+    case 'array':
+      return `[]${typeCode(s.items ?? {})}`;
+    case 'object':
+      return s.additionalProperties ? `{}${typeCode(s.additionalProperties)}` : 'a';
+    case 'integer':
+      return integerCode[s.format ?? 'int64'] ?? 'l';
+    case 'number':
+      return 'n';
+    case 'boolean':
+      return 'b';
+    case 'string':
+      return s.format === 'byte' ? 'y' : s.format === 'date-time' ? 'd' : 's';
+    default:
+      return 'a';
+  }
+}
+const schemaLines = names.map((d) => {
+  const s = definitions[d] as Schema;
+  const fields = Object.entries(s.properties ?? {}).map(([name, p]) => {
+    const parts = [`${name}${s.required?.includes(name) ? '!' : ''}`, typeCode(p)];
+    const listType = p['x-kubernetes-list-type'] ?? p['x-kubernetes-map-type'];
+    if (listType) parts.push(`t=${listType}`);
+    if (p['x-kubernetes-list-map-keys']) parts.push(`k=${p['x-kubernetes-list-map-keys'].join(',')}`);
+    if (p['x-kubernetes-patch-merge-key']) parts.push(`m=${p['x-kubernetes-patch-merge-key']}`);
+    if (p['x-kubernetes-patch-strategy']) parts.push(`p=${p['x-kubernetes-patch-strategy']}`);
+    const value = defaults[d]?.[name];
+    if (value !== undefined) parts.push(`d=${JSON.stringify(value)}`);
+    const field = parts.join(' ');
+    if (field.includes(';') || parts.some((x) => x.includes(' '))) throw new Error(`${d}.${name} does not fit the form of schemas.ts`);
+    return field;
+  });
+  const kinds = (s['x-kubernetes-group-version-kind'] ?? []).length === 1 ? (s['x-kubernetes-group-version-kind'] as Gvk[]) : [];
+  const head = [d, kinds.map((k) => `${k.group}/${k.version}/${k.kind}`).join(''), s['x-kubernetes-map-type'] ?? ''].join('|');
+  return `${head}|${fields.join(';')}`;
+});
+writeFileSync(join(target, 'schemas.ts'), `${banner}/** A line per definition: name|group/version/kind|map type|fields. The form is described in scripts/generate-api.ts. */\nexport const schemaTable = ${JSON.stringify(schemaLines, null, 0).replaceAll('","', '",\n"')};\n`);
 console.log(`${Object.keys(definitions).length} definitions, ${rows.length} resources`);

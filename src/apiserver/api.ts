@@ -1,0 +1,73 @@
+import type { Duplex } from 'node:stream';
+import type { Logger } from 'pino';
+import type { Clock } from '../client/clock.ts';
+import type { Store } from '../store/store.ts';
+import type { AdmissionChain } from './admission/chain.ts';
+import type { ServiceAccountTokens } from './authn/serviceaccount.ts';
+import type { UserInfo } from './authn/user.ts';
+import type { Authorizer } from './authz/authorizer.ts';
+import type { RbacIndex } from './authz/rbac.ts';
+import type { Metrics } from './http/metrics.ts';
+import type { Registered, Registry } from './registry.ts';
+import type { ServiceAllocators } from './services/allocators.ts';
+import type { CacheHub } from './storage/hub.ts';
+
+/** Makes a connection; every outbound connection of the server goes through it. */
+export type Dial = (host: string, port: number, signal?: AbortSignal) => Promise<Duplex>;
+
+export interface KubeletClient {
+  /** PEM. */
+  cert: string;
+  key: string;
+  /** PEM of the CA that signs kubelets' serving certificates; they are not verified where it is empty. */
+  ca: string;
+}
+
+/** What the parts of the server share. Made by server.ts. */
+export interface Api {
+  store: Store;
+  hub: CacheHub;
+  registry: Registry;
+  authorizer: Authorizer;
+  rbac: RbacIndex;
+  admission: AdmissionChain;
+  tokens: ServiceAccountTokens;
+  services: ServiceAllocators;
+  metrics: Metrics;
+  dial: Dial;
+  kubelet: KubeletClient | undefined;
+  clientCa: string;
+  anonymousAuth: boolean;
+  clock: Clock;
+  log: Logger;
+  /** As v1.37.2. */
+  version: string;
+  /** host:port clients reach this server at, once it listens. */
+  address(): string;
+  /** Why the server is not ready yet, by check; empty when it is. */
+  notReady: Map<string, string>;
+  /** Aborts when the server stops: ends watches and proxied streams. */
+  stopping: AbortSignal;
+}
+
+/** One operation on a resource by one user; both HTTP and the in-process client make these. */
+export interface Call {
+  user: UserInfo;
+  target: Registered;
+  verb: string;
+  namespace: string;
+  name: string;
+  subresource: string;
+  dryRun: boolean;
+  fieldValidation: 'Ignore' | 'Warn' | 'Strict';
+  fieldManager: string;
+  /** Sent as Warning headers. */
+  warnings: string[];
+  signal: AbortSignal | undefined;
+}
+
+export const keyFor = (namespace: string, name: string): string => (namespace ? `${namespace}/${name}` : name);
+
+/** RFC 3339 in seconds. */
+export const timestamp = (api: { clock: Clock }, offsetSeconds = 0): string =>
+  `${new Date(api.clock.now() + offsetSeconds * 1000).toISOString().slice(0, 19)}Z`;

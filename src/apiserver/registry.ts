@@ -1,0 +1,78 @@
+import type { Subject } from '../api/errors.ts';
+import type { ServedResource } from '../api/scheme.ts';
+import type { ResourceCache } from './storage/cache.ts';
+import type { CacheHub } from './storage/hub.ts';
+import { type EventLeases, ResourceStorage } from './storage/transactions.ts';
+
+/** One served resource in one version, with the storage that all its versions share. */
+export interface Registered {
+  served: ServedResource;
+  subject: Subject;
+  /** None for resources that are only answered, never stored (reviews, bindings, componentstatuses). */
+  storage: ResourceStorage | undefined;
+}
+
+/** Everything the server serves. The one place where resources are looked up, so that others can be added while it runs. */
+export class Registry {
+  #resources = new Map<string, Registered>();
+  #kinds = new Map<string, Registered>();
+  #storages = new Map<string, ResourceStorage>();
+  #hub: CacheHub;
+  #leases: EventLeases;
+  /** Counts changes; discovery and OpenAPI documents are made anew when it moves. */
+  generation = 0;
+
+  constructor(hub: CacheHub, leases: EventLeases) {
+    this.#hub = hub;
+    this.#leases = leases;
+  }
+
+  /** `storageResource` is the same resource in its storage version. */
+  add(served: ServedResource, storageResource: ServedResource): Registered {
+    const subject = { group: served.group, resource: served.resource };
+    let storage: ResourceStorage | undefined;
+    if (served.verbs.includes('list') && served.verbs.includes('create')) {
+      storage = this.#storages.get(storageResource.registryPath);
+      if (!storage) {
+        const storageSubject = { group: storageResource.group, resource: storageResource.resource };
+        storage = new ResourceStorage(this.#hub, this.#hub.cacheOf(storageResource), storageSubject, this.#leases);
+        this.#storages.set(storageResource.registryPath, storage);
+      }
+    }
+    const registered = { served, subject, storage };
+    this.#resources.set(`${served.group}/${served.version}/${served.resource}`, registered);
+    this.#kinds.set(`${served.group}/${served.version}/${served.kind}`, registered);
+    this.generation++;
+    return registered;
+  }
+
+  find(group: string, version: string, resource: string): Registered | undefined {
+    return this.#resources.get(`${group}/${version}/${resource}`);
+  }
+
+  findKind(group: string, version: string, kind: string): Registered | undefined {
+    return this.#kinds.get(`${group}/${version}/${kind}`);
+  }
+
+  hasGroupVersion(group: string, version: string): boolean {
+    for (const { served } of this.#resources.values()) if (served.group === group && served.version === version) return true;
+    return false;
+  }
+
+  all(): Registered[] {
+    return [...this.#resources.values()];
+  }
+
+  /** The cache of a built-in resource, for what looks at objects inside the server. */
+  cache(group: string, version: string, resource: string): ResourceCache {
+    const storage = this.find(group, version, resource)?.storage;
+    if (!storage) throw new Error(`${resource}.${group}/${version} is not stored`);
+    return storage.cache;
+  }
+
+  storage(group: string, version: string, resource: string): ResourceStorage {
+    const storage = this.find(group, version, resource)?.storage;
+    if (!storage) throw new Error(`${resource}.${group}/${version} is not stored`);
+    return storage;
+  }
+}

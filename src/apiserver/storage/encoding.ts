@@ -1,0 +1,57 @@
+import type { KubeObject } from '../../api/object.ts';
+
+/**
+ * Stored values are JSON without a resource version: it is the modRevision of the key. Objects are written so that
+ * `"metadata":{` comes early, and the resource version is spliced in right behind it.
+ */
+
+const marker = '"metadata":{';
+
+export interface Spliced {
+  /** JSON with resourceVersion. */
+  bytes: Buffer;
+  /** Where `"resourceVersion":"N",` stands in bytes. */
+  offset: number;
+}
+
+/** JSON of the stored form: apiVersion, kind, metadata first; resourceVersion and managedFields left out. */
+export function encodeForStore(object: KubeObject): Buffer {
+  const { apiVersion, kind, metadata, ...rest } = object as KubeObject & Record<string, unknown>;
+  const { resourceVersion: _rv, managedFields: _mf, selfLink: _sl, ...meta } = metadata as unknown as Record<string, unknown>;
+  return Buffer.from(JSON.stringify({ apiVersion, kind, metadata: meta, ...rest }));
+}
+
+const resourceVersionText = (revision: number) => `"resourceVersion":"${revision}",`;
+
+/** Adds the resource version to a stored value. A value that someone else wrote in another order is rewritten. */
+export function splice(stored: Buffer, revision: number): Spliced {
+  // Values of ours start {"apiVersion":"…","kind":"…","metadata":{ ; no string before it can hold the marker.
+  const at = stored.indexOf(marker);
+  if (at < 0 || at > 160 || !isOurForm(stored, at)) {
+    const rewritten = encodeForStore(JSON.parse(stored.toString('utf8')));
+    return insert(rewritten, rewritten.indexOf(marker) + marker.length, revision);
+  }
+  return insert(stored, at + marker.length, revision);
+}
+
+function isOurForm(stored: Buffer, at: number): boolean {
+  const head = stored.latin1Slice(0, at);
+  return /^\{"apiVersion":"[^"\\]+","kind":"[^"\\]+",$/.test(head) && stored[at + marker.length] === 0x22;
+}
+
+function insert(stored: Buffer, offset: number, revision: number): Spliced {
+  const text = resourceVersionText(revision);
+  const bytes = Buffer.allocUnsafe(stored.length + text.length);
+  stored.copy(bytes, 0, 0, offset);
+  bytes.latin1Write(text, offset);
+  stored.copy(bytes, offset + text.length, offset);
+  return { bytes, offset };
+}
+
+/** The same object at another resource version. */
+export function respliced(from: Spliced, oldRevision: number, revision: number): Spliced {
+  const old = resourceVersionText(oldRevision).length;
+  const text = resourceVersionText(revision);
+  const bytes = Buffer.concat([from.bytes.subarray(0, from.offset), Buffer.from(text), from.bytes.subarray(from.offset + old)]);
+  return { bytes, offset: from.offset };
+}

@@ -1,0 +1,94 @@
+import { randomUUID } from 'node:crypto';
+import { badRequest, type FieldError, invalid, isAlreadyExists, methodNotSupported } from '../../api/errors.ts';
+import { generateName } from '../../api/names.ts';
+import type { KubeObject } from '../../api/object.ts';
+import { validateObjectMeta, validateSchema } from '../../api/validation.ts';
+import { type Api, type Call, keyFor, timestamp } from '../api.ts';
+import { kindHooks } from '../services/hooks.ts';
+import type { Entry } from '../storage/entry.ts';
+import { convertTo } from '../storage/entry.ts';
+import { clone } from '../storage/json.ts';
+import { decodeObject, matchNamespace, type ParsedBody, requestContext } from './prepare.ts';
+
+const generateAttempts = 8;
+const eventTtlSeconds = 3600;
+
+/** Creates an object of the call's resource. The body is consumed. Answers the entry in storage version. */
+export async function create(api: Api, call: Call, body: ParsedBody): Promise<Entry> {
+  const { served, storage } = call.target;
+  if (!storage || !served.verbs.includes('create')) throw methodNotSupported(call.target.subject, 'create');
+  const object = decodeObject(call, body);
+  if (call.name && object.metadata.name && call.name !== object.metadata.name) {
+    throw badRequest(`the name of the object (${object.metadata.name}) does not match the name on the URL (${call.name})`);
+  }
+  return createObject(api, call, object);
+}
+
+/** The part after decoding, also for an update that creates. */
+export async function createObject(api: Api, call: Call, object: KubeObject): Promise<Entry> {
+  const { metadata } = object;
+  matchNamespace(call, object);
+  if (metadata.resourceVersion) throw badRequest('resourceVersion should not be set on objects to be created');
+  const generated = !metadata.name && metadata.generateName ? metadata.generateName : undefined;
+  const original = generated ? clone(object) : undefined;
+  for (let attempt = 1; ; attempt++) {
+    const candidate = original ? clone(original) : object;
+    if (generated) candidate.metadata.name = generateName(generated);
+    try {
+      return await createNamed(api, call, candidate);
+    } catch (error) {
+      if (!generated || attempt >= generateAttempts || !isAlreadyExists(error)) throw error;
+    }
+  }
+}
+
+async function createNamed(api: Api, call: Call, object: KubeObject): Promise<Entry> {
+  const { served, storage } = call.target;
+  const { strategy } = served;
+  const { metadata } = object;
+  metadata.uid = randomUUID();
+  metadata.creationTimestamp = timestamp(api);
+  delete metadata.deletionTimestamp;
+  delete metadata.deletionGracePeriodSeconds;
+  delete metadata.resourceVersion;
+  delete metadata.managedFields;
+  delete metadata.generation;
+  delete metadata.selfLink;
+
+  const named: Call = { ...call, name: metadata.name ?? '' };
+  const admission = api.admission.begin(api, named, 'CREATE', object, undefined);
+  await admission.admit();
+  strategy.prepareForCreate?.(object, requestContext(api, named, 'create'));
+  const allocation = await kindHooks[served.registryPath]?.beforeCreate?.(api, named, object);
+  try {
+    failWhere(served, metadata.name || '', [...validateObjectMeta(metadata, served), ...validateSchema(served.definition, object), ...(strategy.validate?.(object) ?? [])]);
+    for (const warning of strategy.warnings?.(object) ?? []) call.warnings.push(warning);
+    await admission.validate();
+    const entry = await storage!.create(keyFor(metadata.namespace ?? '', metadata.name!), convertTo(object, served, storage!.cache.resource), {
+      dryRun: call.dryRun,
+      ...(storage!.cache.resource.registryPath === 'events' ? { ttlSeconds: eventTtlSeconds } : {}),
+    });
+    allocation?.commit(entry.revision);
+    return entry;
+  } catch (error) {
+    allocation?.release();
+    throw error;
+  } finally {
+    if (call.dryRun) allocation?.release();
+  }
+}
+
+/** Throws 422 with all findings, where there are any; a required field is reported once. */
+export function failWhere(kind: { group: string; kind: string }, name: string, errors: FieldError[]): void {
+  if (errors.length === 0) return;
+  const seen = new Set<string>();
+  const unique = errors.filter((e) => {
+    const id = `${e.type} ${e.field} ${e.detail}`;
+    const requiredAlready = e.type === 'FieldValueRequired' && seen.has(`required ${e.field}`);
+    if (e.type === 'FieldValueRequired') seen.add(`required ${e.field}`);
+    if (seen.has(id) || requiredAlready) return false;
+    seen.add(id);
+    return true;
+  });
+  throw invalid(kind, name, unique);
+}

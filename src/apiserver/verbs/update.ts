@@ -1,0 +1,170 @@
+import { badRequest, conflict, type FieldError, invalid, isAlreadyExists, methodNotSupported, modified, notFound, type StatusError } from '../../api/errors.ts';
+import type { KubeObject } from '../../api/object.ts';
+import { validateObjectMetaUpdate, validateSchema } from '../../api/validation.ts';
+import { type Api, type Call, keyFor } from '../api.ts';
+import { kindHooks } from '../services/hooks.ts';
+import { convertTo, type Entry } from '../storage/entry.ts';
+import { clone } from '../storage/json.ts';
+import type { Outcome, Written } from '../storage/transactions.ts';
+import { subresourceWrites } from '../subresources/writes.ts';
+import { createObject, failWhere } from './create.ts';
+import { decodeObject, matchNamespace, type ParsedBody, requestContext } from './prepare.ts';
+
+/** PUT of an object or of a subresource of the same kind. */
+export async function update(api: Api, call: Call, body: ParsedBody): Promise<Written> {
+  const { served, storage, subject } = call.target;
+  if (!storage || !served.verbs.includes('update')) throw methodNotSupported(subject, 'update');
+  const object = decodeObject(call, body);
+  matchNamespace(call, object);
+  if (!object.metadata.name) throw badRequest(`the name of the object (based on URL) was undeterminable: name must be provided`);
+  if (object.metadata.name !== call.name) {
+    throw badRequest(`the name of the object (${object.metadata.name}) does not match the name on the URL (${call.name})`);
+  }
+  return updateWith(api, call, 'update', () => clone(object));
+}
+
+/**
+ * The transaction behind update and patch: `next` makes the wanted object (in the request's version) of the current one.
+ * It may be called several times.
+ */
+export async function updateWith(
+  api: Api,
+  call: Call,
+  verb: 'update' | 'patch',
+  next: (current: KubeObject | undefined) => KubeObject | Promise<KubeObject>,
+): Promise<Written> {
+  const { served, storage, subject } = call.target;
+  const key = keyFor(call.namespace, call.name);
+  const stored = storage!.cache.resource;
+  const warnings = call.warnings.length;
+  let allocation: { commit(revision: number): void; release(): void } | undefined;
+  const mayCreate = verb === 'update' && !call.subresource && served.strategy.allowCreateOnUpdate === true;
+  try {
+    const written = await storage!.update(key, async (current): Promise<Outcome> => {
+      allocation?.release();
+      allocation = undefined;
+      call.warnings.length = warnings;
+      if (!current) {
+        if (!mayCreate) throw notFound(subject, call.name);
+        throw new CreateInstead(await next(undefined));
+      }
+      const old = current.as(served).object;
+      const object = await next(old);
+      const result = await checkUpdate(api, call, verb, object, old, current);
+      allocation = result.allocation;
+      if (result.remove) return { remove: true, dryRun: call.dryRun, last: convertTo(object, served, stored) };
+      const ttl = stored.registryPath === 'events' ? { ttlSeconds: 3600 } : {};
+      return { put: convertTo(object, served, stored), dryRun: call.dryRun, ...ttl };
+    });
+    if (call.dryRun) allocation?.release();
+    else allocation?.commit(written.entry.revision);
+    return written;
+  } catch (error) {
+    allocation?.release();
+    if (!(error instanceof CreateInstead)) throw error;
+    await api.authorizer.require(api, { ...call, verb: 'create' });
+    if (error.object.metadata.resourceVersion) throw notFound(subject, call.name);
+    try {
+      return { entry: await createObject(api, call, error.object), removed: false, created: true };
+    } catch (inner) {
+      if (isAlreadyExists(inner)) throw modified(subject, call.name);
+      throw inner;
+    }
+  }
+}
+
+class CreateInstead extends Error {
+  readonly object: KubeObject;
+  constructor(object: KubeObject) {
+    super('the object does not exist');
+    this.object = object;
+  }
+}
+
+/** Applies the strategy, admission and validation to `object` in place. */
+async function checkUpdate(api: Api, call: Call, verb: 'update' | 'patch', object: KubeObject, old: KubeObject, current: Entry) {
+  const { served, subject } = call.target;
+  const { strategy } = served;
+  const { metadata } = object;
+  const before = old.metadata;
+
+  if (metadata.uid && metadata.uid !== before.uid) {
+    throw conflict(subject, call.name, `Precondition failed: UID in precondition: ${metadata.uid}, UID in object meta: ${before.uid}`);
+  }
+  if (metadata.resourceVersion && metadata.resourceVersion !== '0') {
+    if (metadata.resourceVersion !== String(current.revision)) throw modified(subject, call.name);
+  } else if (verb === 'update' && strategy.allowUnconditionalUpdate === false) {
+    throw mustBeSpecified(served, call.name);
+  }
+  metadata.uid = before.uid;
+  metadata.creationTimestamp ??= before.creationTimestamp;
+  delete metadata.resourceVersion;
+  delete metadata.managedFields;
+  delete metadata.selfLink;
+  keep(metadata, before, 'generation');
+  keep(metadata, before, 'deletionTimestamp');
+  keep(metadata, before, 'deletionGracePeriodSeconds');
+  keep(metadata, before, 'generateName');
+
+  const context = requestContext(api, call, verb);
+  const own = call.subresource ? subresourceWrites[`${served.registryPath}/${call.subresource}`] : undefined;
+  const admission = api.admission.begin(api, call, 'UPDATE', object, old);
+  if (own) {
+    own.prepare(object, old, api, call);
+    await admission.admit();
+  } else if (call.subresource === 'status') {
+    await admission.admit();
+    strategy.prepareForStatusUpdate?.(object, old, context);
+  } else {
+    await admission.admit();
+    strategy.prepareForUpdate?.(object, old, context);
+  }
+  const allocation = call.subresource ? undefined : await kindHooks[served.registryPath]?.beforeUpdate?.(api, call, object, old);
+  try {
+    const errors: FieldError[] = [
+      ...validateObjectMetaUpdate(metadata, before),
+      ...newFinalizers(metadata, before),
+      ...validateSchema(served.definition, object),
+      ...(call.subresource === 'status' ? (strategy.validateStatusUpdate?.(object, old) ?? []) : []),
+      ...(call.subresource ? (own?.validate?.(object, old) ?? []) : [...(strategy.validate?.(object) ?? []), ...(strategy.validateUpdate?.(object, old) ?? [])]),
+    ];
+    failWhere(served, call.name, errors);
+    if (!call.subresource) for (const warning of strategy.warnings?.(object, old) ?? []) call.warnings.push(warning);
+    await admission.validate();
+  } catch (error) {
+    allocation?.release();
+    throw error;
+  }
+  return { allocation, remove: deletionComplete(object) };
+}
+
+function keep<K extends string>(metadata: object, before: object, field: K): void {
+  const to = metadata as Record<string, unknown>;
+  const value = (before as Record<string, unknown>)[field];
+  if (value === undefined) delete to[field];
+  else to[field] = value;
+}
+
+/** An object marked for deletion goes when nothing holds it: no finalizers, no grace, and for namespaces no content. */
+export function deletionComplete(object: KubeObject): boolean {
+  const { metadata } = object;
+  if (!metadata.deletionTimestamp || (metadata.finalizers?.length ?? 0) > 0 || (metadata.deletionGracePeriodSeconds ?? 0) > 0) return false;
+  return object.kind !== 'Namespace' || ((object as { spec?: { finalizers?: string[] } }).spec?.finalizers?.length ?? 0) === 0;
+}
+
+function newFinalizers(metadata: KubeObject['metadata'], before: KubeObject['metadata']): FieldError[] {
+  if (!before.deletionTimestamp) return [];
+  const added = (metadata.finalizers ?? []).filter((f) => !(before.finalizers ?? []).includes(f));
+  if (added.length === 0) return [];
+  return [
+    {
+      type: 'FieldValueForbidden',
+      field: 'metadata.finalizers',
+      detail: `no new finalizers can be added if the object is being deleted, found new finalizers []string{${added.map((f) => JSON.stringify(f)).join(', ')}}`,
+    },
+  ];
+}
+
+function mustBeSpecified(kind: { group: string; kind: string }, name: string): StatusError {
+  return invalid(kind, name, [{ type: 'FieldValueInvalid', field: 'metadata.resourceVersion', value: 0, detail: 'must be specified for an update' }]);
+}

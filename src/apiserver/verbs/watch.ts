@@ -1,0 +1,131 @@
+import { invalid, methodNotSupported } from '../../api/errors.ts';
+import { parseFieldSelector } from '../../api/selectors.ts';
+import type { Api, Call } from '../api.ts';
+import type { CacheEvent, CacheWatcher } from '../storage/cache.ts';
+import type { Entry } from '../storage/entry.ts';
+import { filterOf, parseResourceVersion } from './list.ts';
+
+export interface WatchParameters {
+  labelSelector?: string;
+  fieldSelector?: string;
+  resourceVersion?: string;
+  resourceVersionMatch?: string;
+  allowWatchBookmarks?: boolean;
+  sendInitialEvents?: boolean;
+  timeoutSeconds?: number;
+}
+
+export type WatchType = 'ADDED' | 'MODIFIED' | 'DELETED';
+
+/** Where events go. Everything is synchronous: a sink queues, and ends the watch itself when its reader is too slow. */
+export interface WatchSink {
+  /** `event` is the shared change, where there is one: its encodings may be shared. */
+  deliver(type: WatchType, entry: Entry, event: CacheEvent | undefined): void;
+  bookmark(revision: number, endOfInitialEvents: boolean): void;
+  end(error?: Error): void;
+}
+
+const bookmarkEveryMs = 60_000;
+
+/**
+ * Starts a watch; the returned function ends it. A 410 is thrown before anything is delivered.
+ * Without resourceVersion, or with 0, it begins with an ADDED for everything there is.
+ */
+export async function watch(api: Api, call: Call, p: WatchParameters, sink: WatchSink): Promise<() => void> {
+  const { served, storage, subject } = call.target;
+  if (!storage || !served.verbs.includes('watch')) throw methodNotSupported(subject, 'watch');
+  checkInitialEvents(p);
+  const { cache } = storage;
+  const filter = filterOf(call, p.labelSelector, p.fieldSelector);
+  const namespacePrefix = call.namespace ? `${call.namespace}/` : '';
+  const since = p.resourceVersion ? parseResourceVersion(p.resourceVersion) : 0;
+  const initial = p.sendInitialEvents ?? since === 0;
+  const wait = since > 0 ? api.hub.waitFor(since, call.signal) : p.resourceVersion === '0' ? undefined : api.hub.current(call.signal);
+  if (wait) await wait;
+
+  const matches = (entry: Entry) => !filter || filter(entry);
+  let sentUpTo = api.hub.revision;
+  const onEvent = (event: CacheEvent) => {
+    const { entry, previous } = event;
+    if (namespacePrefix && !entry.key.startsWith(namespacePrefix)) return;
+    const before = previous !== undefined && matches(previous);
+    const after = !event.deleted && matches(entry);
+    if (after) sink.deliver(before ? 'MODIFIED' : 'ADDED', entry.as(served), event);
+    else if (before) sink.deliver('DELETED', (event.deleted ? entry : leaving(event)).as(served), event);
+    else return;
+    sentUpTo = event.revision;
+  };
+
+  // From here to addWatcher nothing awaits: no change can slip in between.
+  if (initial) {
+    for (const entry of cache.list(call.namespace || undefined)) if (matches(entry)) sink.deliver('ADDED', entry.as(served), undefined);
+    if (p.sendInitialEvents && p.allowWatchBookmarks) sink.bookmark(api.hub.revision, true);
+  } else if (since > 0) {
+    for (const event of cache.since(since)) onEvent(event);
+  }
+  let ended = false;
+  const end = (error?: Error) => {
+    if (ended) return;
+    ended = true;
+    removeWatcher();
+    clearInterval(bookmarks);
+    clearTimeout(deadline);
+    call.signal?.removeEventListener('abort', onAbort);
+    api.stopping.removeEventListener('abort', onAbort);
+    sink.end(error);
+  };
+  const onAbort = () => end();
+  const trigger = triggerOf(p.fieldSelector);
+  const watcher: CacheWatcher = { ...(trigger ? { trigger } : {}), onEvent, onEnd: end };
+  const removeWatcher = cache.addWatcher(watcher);
+  const bookmark = () => {
+    if (p.allowWatchBookmarks && api.hub.revision > sentUpTo) {
+      sentUpTo = api.hub.revision;
+      sink.bookmark(sentUpTo, false);
+    }
+  };
+  const bookmarks = setInterval(bookmark, bookmarkEveryMs);
+  bookmarks.unref();
+  // Watches without a wish of their own end within half an hour to an hour, not all at once.
+  const seconds = p.timeoutSeconds && p.timeoutSeconds > 0 ? p.timeoutSeconds : 1800 + Math.random() * 1800;
+  const deadline = setTimeout(() => {
+    bookmark();
+    end();
+  }, Math.min(seconds * 1000, 2 ** 31 - 1));
+  deadline.unref();
+  call.signal?.addEventListener('abort', onAbort, { once: true });
+  api.stopping.addEventListener('abort', onAbort, { once: true });
+  if (call.signal?.aborted || api.stopping.aborted) end();
+  return end;
+}
+
+const left = new WeakMap<CacheEvent, Entry>();
+
+/** The last state that a selector still matched, at the revision of the change that made it leave. */
+function leaving(event: CacheEvent): Entry {
+  let entry = left.get(event);
+  if (!entry) left.set(event, (entry = event.previous!.at(event.revision)));
+  return entry;
+}
+
+function triggerOf(fieldSelector: string | undefined): CacheWatcher['trigger'] | undefined {
+  if (!fieldSelector) return undefined;
+  for (const { field, op, value } of parseFieldSelector(fieldSelector)) {
+    if (op === '=' && value !== '' && (field === 'spec.nodeName' || field === 'metadata.name')) return { field, value };
+  }
+  return undefined;
+}
+
+function checkInitialEvents(p: WatchParameters): void {
+  const about = { group: 'meta.k8s.io', kind: 'ListOptions' };
+  const refuse = (field: string, detail: string) => {
+    throw invalid(about, '', [{ type: 'FieldValueForbidden', field, detail }]);
+  };
+  if (p.sendInitialEvents === undefined) {
+    if (p.resourceVersionMatch) refuse('resourceVersionMatch', 'resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided');
+    return;
+  }
+  if (p.resourceVersionMatch !== 'NotOlderThan') {
+    refuse('resourceVersionMatch', 'sendInitialEvents requires setting resourceVersionMatch to NotOlderThan');
+  }
+}

@@ -1,0 +1,85 @@
+import { Command } from 'commander';
+import { DescribeInstancesCommand } from '@aws-sdk/client-ec2';
+import { resources } from '../api/generated/resources.ts';
+import { clusterTag, fromTags, logicalIdTag } from '../aws/tags.ts';
+import { clusterAwsClients } from '../cluster/aws-endpoint.ts';
+import { kubeconfigOf, withAdmin } from '../cluster/create.ts';
+import { kubeconfigText } from '../cluster/kubeconfig.ts';
+import { listClusters, readRecord, requireRecord } from '../cluster/state.ts';
+import { runningSupervisor } from '../cluster/supervisor-client.ts';
+import { checkOutput, defaultName, table } from './context.ts';
+
+interface Common {
+  output?: string;
+  name?: string;
+}
+
+export function getCommand(): Command {
+  const get = new Command('get').description('show clusters, nodes, kubeconfig');
+  get
+    .command('clusters')
+    .description('list the clusters on this machine')
+    .option('-o, --output <format>', 'json')
+    .action((options: Common) => {
+      checkOutput(options.output, ['json']);
+      const clusters = listClusters().map((name) => {
+        const record = readRecord(name);
+        return { name, phase: record?.phase, running: runningSupervisor(name) !== undefined, nodes: record?.nodes, server: `https://127.0.0.1:${record?.ports.api}`, awsEndpoint: `http://127.0.0.1:${record?.ports.aws}`, createdAt: record?.createdAt };
+      });
+      if (options.output === 'json') console.log(JSON.stringify(clusters));
+      else if (!clusters.length) console.error('No kumulus clusters found.');
+      else console.log(clusters.map((c) => c.name).join('\n'));
+    });
+  get
+    .command('nodes')
+    .description('list the instances of a cluster and the nodes that run on them')
+    .option('--name <name>', 'name of the cluster', defaultName)
+    .option('-o, --output <format>', 'json')
+    .action(nodes);
+  get
+    .command('kubeconfig')
+    .description('print the kubeconfig of a cluster')
+    .option('--name <name>', 'name of the cluster', defaultName)
+    .option('--internal', 'with the address that instances and pods use')
+    .action((options: Common & { internal?: boolean }) => {
+      process.stdout.write(kubeconfigText(kubeconfigOf(requireRecord(options.name as string), options.internal ?? false)));
+    });
+  return get;
+}
+
+/** One row an instance, whether its node has come up or not: an instance whose user data failed shows here. */
+async function nodes(options: Common): Promise<void> {
+  checkOutput(options.output, ['json']);
+  const name = options.name as string;
+  const record = requireRecord(name);
+  const clients = clusterAwsClients(record);
+  try {
+    const answer = await (await clients.ec2()).send(new DescribeInstancesCommand({ Filters: [{ Name: `tag:${clusterTag(name)}`, Values: ['owned'] }] }));
+    const instances = (answer.Reservations ?? []).flatMap((r) => r.Instances ?? []);
+    const kubeNodes = await withAdmin(record, (admin) => admin.list(resources.nodes)).then(
+      (l) => l.items,
+      () => [],
+    );
+    const rows = instances
+      .filter((i) => i.State?.Name !== 'terminated')
+      .map((i) => {
+        const node = kubeNodes.find((n) => n.spec.providerID?.endsWith(`/${i.InstanceId}`));
+        const ready = node?.status?.conditions?.find((c) => c.type === 'Ready')?.status;
+        return {
+          name: node?.metadata.name ?? i.PrivateDnsName ?? '',
+          status: node ? (ready === 'True' ? 'Ready' : 'NotReady') : 'NotJoined',
+          instance: i.InstanceId ?? '',
+          state: i.State?.Name ?? '',
+          zone: i.Placement?.AvailabilityZone ?? '',
+          address: i.PrivateIpAddress ?? '',
+          logicalId: fromTags(i.Tags)[logicalIdTag] ?? '',
+          ...(node ? {} : { reason: `see "aws ec2 get-console-output --instance-id ${i.InstanceId}"` }),
+        };
+      });
+    if (options.output === 'json') console.log(JSON.stringify(rows));
+    else console.log(table([['NAME', 'STATUS', 'INSTANCE', 'STATE', 'ZONE', 'ADDRESS'], ...rows.map((r) => [r.name, r.status, r.instance, r.state, r.zone, r.address])]));
+    for (const row of rows) if (row.reason && options.output !== 'json') console.error(`${row.instance} has not joined: ${row.reason}`);
+  } finally {
+    clients.destroy();
+  }
+}

@@ -1,0 +1,17 @@
+import { readFileSync } from 'node:fs';
+import { Command } from 'commander';
+import { checkOutput } from './context.ts';
+
+export const version: string = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')).version;
+/** The Kubernetes version whose API is served. */
+export const kubernetesVersion = 'v1.37.2';
+
+export const versionCommand = () =>
+  new Command('version')
+    .description('print the version of kumulus and of the Kubernetes API that it serves')
+    .option('-o, --output <format>', 'json')
+    .action((options: { output?: string }) => {
+      checkOutput(options.output, ['json']);
+      if (options.output === 'json') console.log(JSON.stringify({ kumulus: version, kubernetes: kubernetesVersion, node: process.version, platform: `${process.platform}/${process.arch}` }));
+      else console.log(`kumulus ${version} (Kubernetes ${kubernetesVersion}, Node.js ${process.version}, ${process.platform}/${process.arch})`);
+    });

@@ -1,0 +1,68 @@
+import { existsSync, mkdirSync, readFileSync, statSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { createAwsClients, type AwsClients } from '../aws/clients.ts';
+import { type ClusterRecord, pathsOf, UserError, writeAtomically } from './state.ts';
+
+export interface AwsCredentials {
+  accessKeyId: string;
+  secretAccessKey: string;
+}
+
+/** The embedded AWS's root key, which its first start wrote (mode 0600). */
+export function readRootCredentials(directory: string): AwsCredentials {
+  const file = join(directory, 'root-credentials.json');
+  if (!existsSync(file)) throw new UserError(`the embedded AWS's keys are missing (${file})`);
+  return JSON.parse(readFileSync(file, 'utf8'));
+}
+
+export const awsEndpoint = (record: ClusterRecord): string => `http://127.0.0.1:${record.ports.aws}`;
+
+export function clusterAwsClients(record: ClusterRecord): AwsClients {
+  return createAwsClients({ region: record.region, endpoint: awsEndpoint(record), credentials: readRootCredentials(pathsOf(record.name).aws) });
+}
+
+/** Name of the AWS profile of a cluster, in $AWS_SHARED_CREDENTIALS_FILE and $AWS_CONFIG_FILE or ~/.aws. */
+export const profileName = (cluster: string): string => `kumulus-${cluster}`;
+
+const files = () => {
+  const home = join(homedir(), '.aws');
+  return {
+    credentials: process.env['AWS_SHARED_CREDENTIALS_FILE'] ?? join(home, 'credentials'),
+    config: process.env['AWS_CONFIG_FILE'] ?? join(home, 'config'),
+  };
+};
+
+/** The file without one [section]. */
+function withoutSection(text: string, section: string): string {
+  const lines = text.split('\n');
+  const start = lines.findIndex((l) => l.trim() === `[${section}]`);
+  if (start < 0) return text;
+  let end = lines.findIndex((l, i) => i > start && l.trim().startsWith('['));
+  if (end < 0) end = lines.length;
+  lines.splice(start, end - start);
+  return lines.join('\n').replace(/\n{3,}/g, '\n\n').replace(/^\n+/, '');
+}
+
+function replaceSection(file: string, section: string, body: string | undefined): void {
+  const before = existsSync(file) ? readFileSync(file, 'utf8') : '';
+  const rest = withoutSection(before, section);
+  const text = body === undefined ? rest : `${rest}${rest && !rest.endsWith('\n') ? '\n' : ''}[${section}]\n${body}`;
+  if (text === before) return;
+  mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
+  writeAtomically(file, text, existsSync(file) ? statSync(file).mode & 0o777 : 0o600);
+}
+
+/** Writes a profile with the embedded AWS's endpoint and keys, so that `aws --profile kumulus-NAME` works. */
+export function writeAwsProfile(record: ClusterRecord): void {
+  const keys = readRootCredentials(pathsOf(record.name).aws);
+  const { credentials, config } = files();
+  replaceSection(credentials, profileName(record.name), `aws_access_key_id = ${keys.accessKeyId}\naws_secret_access_key = ${keys.secretAccessKey}\n`);
+  replaceSection(config, `profile ${profileName(record.name)}`, `region = ${record.region}\nendpoint_url = ${awsEndpoint(record)}\n`);
+}
+
+export function removeAwsProfile(cluster: string): void {
+  const { credentials, config } = files();
+  replaceSection(credentials, profileName(cluster), undefined);
+  replaceSection(config, `profile ${profileName(cluster)}`, undefined);
+}

@@ -1,0 +1,38 @@
+/** The `control-plane` process of a cluster. Argument: the cluster's name. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { superviseThis } from './process.ts';
+import { startControlPlane } from './control-plane.ts';
+import { pathsOf, requireRecord } from './state.ts';
+import { readRootCredentials } from './aws-endpoint.ts';
+
+const name = process.argv[2] as string;
+const record = requireRecord(name);
+if (!record.network) throw new Error(`cluster '${name}' has no network yet`);
+const paths = pathsOf(name);
+const self = superviseThis('control-plane');
+const pem = (file: string) => readFileSync(join(paths.pki, file), 'utf8');
+
+const controlPlane = await startControlPlane({
+  name,
+  storePath: paths.store,
+  ca: { cert: pem('ca.crt'), key: pem('ca.key') },
+  tls: { cert: pem('apiserver.crt'), key: pem('apiserver.key') },
+  kubeletClient: { cert: pem('apiserver-kubelet-client.crt'), key: pem('apiserver-kubelet-client.key') },
+  serviceAccount: { privateKey: pem('sa.key'), publicKey: pem('sa.pub') },
+  port: record.ports.api,
+  unixSockets: [paths.apiSocket],
+  advertise: { address: record.network.apiAddress, port: 6443 },
+  serviceCidr: record.serviceCidr,
+  podCidr: record.podCidr,
+  dialVpc: join(paths.run, `vpc-${record.network.vpcId}.sock`),
+  aws: {
+    config: { region: record.region, endpoint: `http://127.0.0.1:${record.ports.aws}`, credentials: readRootCredentials(paths.aws) },
+    vpcId: record.network.vpcId,
+    routeTableIds: [record.network.routeTableId],
+  },
+  tuning: record.tuning ?? {},
+  log: self.log,
+});
+self.onStop(() => controlPlane.stop());
+self.ready();

@@ -1,0 +1,232 @@
+import { mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { resources } from '../api/generated/resources.ts';
+import type { Node } from '../api/generated/types.ts';
+import { ensure, type Ensured } from '../aws/ensure.ts';
+import { ids } from '../aws/topology.ts';
+import type { Client } from '../client/client.ts';
+import { createHttpClient } from '../client/http.ts';
+import { applyAddons } from './addons.ts';
+import { clusterAwsClients, writeAwsProfile } from './aws-endpoint.ts';
+import { removeCluster } from './delete.ts';
+import { checkKubeconfigWritable, clusterKubeconfig, kubeconfigPath, mergeKubeconfig } from './kubeconfig.ts';
+import { ensurePki } from './pki.ts';
+import { freePort } from './ports.ts';
+import { hostProblems, installMissing } from './preflight.ts';
+import type { Progress } from './progress.ts';
+import { networkTopology, wholeTopology } from './spec.ts';
+import {
+  checkClusterName,
+  clusterId,
+  type ClusterRecord,
+  listClusters,
+  lockCluster,
+  newBootstrapToken,
+  pathsOf,
+  readRecord,
+  requireRecord,
+  stateFormat,
+  UserError,
+  writeRecord,
+} from './state.ts';
+import { startSupervisor, waitForChild } from './supervisor-client.ts';
+
+export interface CreateOptions {
+  name: string;
+  nodes: number;
+  zones: string[];
+  instanceType: string;
+  kubeconfig?: string;
+  /** Milliseconds to wait for nodes to be Ready; 0 does not wait. */
+  waitMs: number;
+  /** Leave everything in place when creation fails. */
+  retain: boolean;
+  tuning?: ClusterRecord['tuning'];
+  progress: Progress;
+  signal: AbortSignal;
+}
+
+/** Creates a cluster; rolls back (unless retain) when it fails or signal aborts. Errors are UserErrors where people can act. */
+export async function createCluster(o: CreateOptions): Promise<ClusterRecord> {
+  checkClusterName(o.name);
+  const unlock = lockCluster(o.name, `create cluster ${o.name}`);
+  try {
+    if (readRecord(o.name)) throw new UserError(`cluster '${o.name}' already exists; "kumulus delete cluster ${o.name}" removes it`);
+    const kubeconfig = kubeconfigPath(o.kubeconfig);
+    await o.progress.step('Checking this machine', async () => preflight(o, kubeconfig));
+    const record = await newRecord(o);
+    record.kubeconfig = kubeconfig;
+    try {
+      await build(o, record);
+      return record;
+    } catch (error) {
+      const text = o.signal.aborted ? 'Interrupted' : 'Failed';
+      if (o.retain) {
+        o.progress.line(`${text}; what was made stays (--retain). Logs: ${pathsOf(o.name).logs}`);
+      } else {
+        await o.progress.step(`${text}: rolling back`, () => removeCluster(o.name));
+      }
+      throw o.signal.aborted ? new UserError(`creation of cluster '${o.name}' was interrupted`, 130) : error;
+    }
+  } finally {
+    unlock();
+  }
+}
+
+function preflight(o: CreateOptions, kubeconfig: string): void {
+  const problems = hostProblems();
+  if (problems.length) throw new UserError(`this machine cannot run a cluster:\n${problems.map((p) => `  - ${p}`).join('\n')}`);
+  const longest = join(pathsOf(o.name).run, 'vpc-00000000000000000.sock');
+  if (longest.length > 107) throw new UserError(`the state folder's path is too long for Unix sockets (${longest}); set KUMULUS_STATE to a shorter one`);
+  checkKubeconfigWritable(kubeconfig);
+  installMissing(o.progress.line);
+}
+
+async function newRecord(o: CreateOptions): Promise<ClusterRecord> {
+  const others = listClusters().flatMap((n) => {
+    const ports = readRecord(n)?.ports;
+    return ports ? [ports.api, ports.aws] : [];
+  });
+  const taken = new Set(others);
+  const paths = pathsOf(o.name);
+  mkdirSync(paths.root, { recursive: true, mode: 0o711 });
+  const record: ClusterRecord = {
+    format: stateFormat,
+    name: o.name,
+    id: clusterId(paths.root),
+    createdAt: new Date().toISOString(),
+    phase: 'creating',
+    region: 'us-east-1',
+    zones: o.zones,
+    accountId: '000000000000',
+    nodes: o.nodes,
+    instanceType: o.instanceType,
+    ports: { api: await freePort(6443, taken), aws: await freePort(4566, taken) },
+    vpcCidr: '10.0.0.0/16',
+    podCidr: '10.244.0.0/16',
+    serviceCidr: '10.96.0.0/16',
+    clusterDns: '10.96.0.10',
+    clusterDomain: 'cluster.local',
+    bootstrapToken: newBootstrapToken(),
+    ...(o.tuning ? { tuning: o.tuning } : {}),
+  };
+  writeRecord(record);
+  return record;
+}
+
+async function build(o: CreateOptions, record: ClusterRecord): Promise<void> {
+  const { signal, progress } = o;
+  const paths = pathsOf(record.name);
+  await progress.step('Starting the embedded AWS', async () => {
+    await startSupervisor(record.name, ['aws'], signal);
+    await waitForChild(record.name, 'aws', 60_000, signal);
+    writeAwsProfile(record);
+  });
+  const clients = clusterAwsClients(record);
+  try {
+    const context = { clients, cluster: record.name, signal };
+    let known: Ensured = new Map();
+    await progress.step('Creating the VPC', async () => {
+      known = await ensure(context, networkTopology(record));
+      const idOf = (id: string) => known.get(id)?.id ?? '';
+      record.network = {
+        vpcId: idOf(ids.vpc),
+        routeTableId: idOf(ids.routeTable),
+        nodeSecurityGroupId: idOf(ids.nodeSecurityGroup),
+        apiAddress: known.get(ids.controlPlaneInterface)?.attributes['PrivateIpAddress'] ?? '',
+      };
+      writeRecord(record);
+    });
+    await progress.step('Starting the control plane', async () => {
+      await ensurePki(paths.pki, apiServerNames(record));
+      await startSupervisor(record.name, ['control-plane'], signal);
+      await waitForChild(record.name, 'control-plane', 60_000, signal);
+      await withAdmin(record, (admin) =>
+        applyAddons(
+          admin,
+          { ca: readFileSync(join(paths.pki, 'ca.crt'), 'utf8'), server: `https://${record.network?.apiAddress}:6443`, bootstrapToken: record.bootstrapToken, clusterDns: record.clusterDns },
+          signal,
+        ),
+      );
+    });
+    await progress.step(`Launching ${record.nodes} instance${record.nodes === 1 ? '' : 's'}`, async () => {
+      const all = await wholeTopology(record, readFileSync(join(paths.pki, 'ca.crt'), 'utf8'));
+      await ensure(
+        context,
+        all.filter((d) => !known.has(d.id)),
+        known,
+      );
+    });
+    if (o.waitMs > 0 && record.nodes > 0) {
+      await progress.step('Waiting for the nodes to be Ready', () => withAdmin(record, (admin) => waitForNodes(admin, record.nodes, o.waitMs, signal)));
+    }
+    record.phase = 'running';
+    writeRecord(record);
+    mergeKubeconfig(record.kubeconfig as string, kubeconfigOf(record));
+  } finally {
+    clients.destroy();
+  }
+}
+
+export function apiServerNames(record: ClusterRecord): { dnsNames: string[]; ips: string[] } {
+  const service = `${record.serviceCidr.split('.').slice(0, 3).join('.')}.1`;
+  return {
+    dnsNames: ['kubernetes', 'kubernetes.default', 'kubernetes.default.svc', `kubernetes.default.svc.${record.clusterDomain}`, 'localhost'],
+    ips: ['127.0.0.1', service, ...(record.network?.apiAddress ? [record.network.apiAddress] : [])],
+  };
+}
+
+export function kubeconfigOf(record: ClusterRecord, internal = false) {
+  const { pki } = pathsOf(record.name);
+  const pem = (file: string) => readFileSync(join(pki, file), 'utf8');
+  const server = internal ? `https://${record.network?.apiAddress}:6443` : `https://127.0.0.1:${record.ports.api}`;
+  return clusterKubeconfig(record.name, server, pem('ca.crt'), { cert: pem('admin.crt'), key: pem('admin.key') });
+}
+
+/** A client with the administrator's certificate, over HTTPS as kubectl would. */
+export async function withAdmin<T>(record: ClusterRecord, use: (client: Client) => Promise<T>): Promise<T> {
+  const { pki } = pathsOf(record.name);
+  const pem = (file: string) => readFileSync(join(pki, file), 'utf8');
+  const client = createHttpClient({ server: `https://127.0.0.1:${record.ports.api}`, ca: pem('ca.crt'), cert: pem('admin.crt'), key: pem('admin.key'), userAgent: 'kumulus' });
+  try {
+    return await use(client);
+  } finally {
+    client.close();
+  }
+}
+
+const isReady = (node: Node) => node.status?.conditions?.some((c) => c.type === 'Ready' && c.status === 'True') ?? false;
+
+/** Resolves when this many nodes are Ready; names those that are not when time is up. */
+export async function waitForNodes(admin: Client, count: number, timeoutMs: number, signal?: AbortSignal): Promise<void> {
+  const limit = AbortSignal.timeout(timeoutMs);
+  const both = signal ? AbortSignal.any([signal, limit]) : limit;
+  const nodes = new Map<string, Node>();
+  const enough = () => [...nodes.values()].filter((n) => isReady(n) && !n.spec.taints?.some((t) => t.key === 'node.cloudprovider.kubernetes.io/uninitialized')).length >= count;
+  try {
+    for (;;) {
+      const list = await admin.list(resources.nodes, { signal: both });
+      nodes.clear();
+      for (const node of list.items) nodes.set(node.metadata.name, node);
+      if (enough()) return;
+      for await (const event of admin.watch(resources.nodes, { resourceVersion: list.metadata.resourceVersion, signal: both })) {
+        if (event.type === 'ERROR') break;
+        if (event.type === 'DELETED') nodes.delete(event.object.metadata.name);
+        else if (event.type !== 'BOOKMARK') nodes.set(event.object.metadata.name, event.object);
+        if (enough()) return;
+      }
+      both.throwIfAborted();
+    }
+  } catch (error) {
+    if (!limit.aborted || signal?.aborted) throw error;
+    const names = [...nodes.values()].map((n) => `${n.metadata.name} ${isReady(n) ? 'Ready' : 'NotReady'}`);
+    throw new UserError(`timed out after ${timeoutMs / 1000} s waiting for ${count} Ready nodes; there are: ${names.join(', ') || 'none'} (the console output of an instance: aws ec2 get-console-output)`);
+  }
+}
+
+/** Removes the half-made state of a creation that never wrote a usable record. */
+export function forgetState(name: string): void {
+  rmSync(pathsOf(name).root, { recursive: true, force: true });
+}
+
+export { requireRecord };

@@ -1,0 +1,127 @@
+import { chownSync, existsSync, mkdirSync, readFileSync, statSync } from 'node:fs';
+import { homedir, userInfo } from 'node:os';
+import { delimiter, dirname, join } from 'node:path';
+import { parse, stringify } from 'yaml';
+import { UserError, writeAtomically } from './state.ts';
+
+interface Named {
+  name: string;
+  [key: string]: unknown;
+}
+interface Kubeconfig {
+  apiVersion?: string;
+  kind?: string;
+  clusters?: Named[];
+  contexts?: Named[];
+  users?: Named[];
+  'current-context'?: string;
+  [key: string]: unknown;
+}
+
+/** The user behind sudo, to whom files in their home belong. */
+function callingUser(): { uid: number; gid: number; home: string } | undefined {
+  const uid = Number(process.env['SUDO_UID']);
+  const gid = Number(process.env['SUDO_GID']);
+  const user = process.env['SUDO_USER'];
+  if (!user || user === 'root' || !uid || process.getuid?.() !== 0) return undefined;
+  const line = readFileSync('/etc/passwd', 'utf8').split('\n').find((l) => l.startsWith(`${user}:`));
+  const home = line?.split(':')[5];
+  return home ? { uid, gid, home } : undefined;
+}
+
+/**
+ * The file that kubectl would write to: --kubeconfig, the first file of $KUBECONFIG that exists (else its last), else
+ * ~/.kube/config; under sudo, of the user who called.
+ */
+export function kubeconfigPath(flag?: string): string {
+  if (flag) return flag;
+  const fromEnvironment = (process.env['KUBECONFIG'] ?? '').split(delimiter).filter(Boolean);
+  if (fromEnvironment.length) return fromEnvironment.find((f) => existsSync(f)) ?? (fromEnvironment.at(-1) as string);
+  return join(callingUser()?.home ?? homedir() ?? userInfo().homedir, '.kube/config');
+}
+
+export const contextName = (cluster: string) => `kumulus-${cluster}`;
+
+/** A kubeconfig with one context, as `get kubeconfig` prints it. */
+export function clusterKubeconfig(cluster: string, server: string, ca: string, admin: { cert: string; key: string }): Kubeconfig {
+  const name = contextName(cluster);
+  const base64 = (text: string) => Buffer.from(text).toString('base64');
+  return {
+    apiVersion: 'v1',
+    kind: 'Config',
+    clusters: [{ name, cluster: { 'certificate-authority-data': base64(ca), server } }],
+    contexts: [{ name, context: { cluster: name, user: name } }],
+    'current-context': name,
+    users: [{ name, user: { 'client-certificate-data': base64(admin.cert), 'client-key-data': base64(admin.key) } }],
+  };
+}
+
+export const kubeconfigText = (config: Kubeconfig): string => stringify(config);
+
+function read(path: string): Kubeconfig {
+  if (!existsSync(path)) return {};
+  const text = readFileSync(path, 'utf8');
+  try {
+    return (parse(text) as Kubeconfig | null) ?? {};
+  } catch (error) {
+    throw new UserError(`${path} is not a kubeconfig (${(error as Error).message.split('\n')[0]}); mend it, or name another with --kubeconfig`);
+  }
+}
+
+function write(path: string, config: Kubeconfig): void {
+  const user = callingUser();
+  const mine = user && path.startsWith(`${user.home}/`);
+  const directory = dirname(path);
+  try {
+    const isNewDirectory = !existsSync(directory);
+    mkdirSync(directory, { recursive: true, mode: 0o750 });
+    const mode = existsSync(path) ? statSync(path).mode & 0o777 : 0o600;
+    const owner = existsSync(path) ? statSync(path) : undefined;
+    writeAtomically(path, stringify(config), mode);
+    if (mine) {
+      if (isNewDirectory) chownSync(directory, user.uid, user.gid);
+      chownSync(path, user.uid, user.gid);
+    } else if (owner && process.getuid?.() === 0) chownSync(path, owner.uid, owner.gid);
+  } catch (error) {
+    throw new UserError(`cannot write the kubeconfig ${path}: ${(error as Error).message}; name another with --kubeconfig or KUBECONFIG`);
+  }
+}
+
+/** Throws where mergeKubeconfig would fail, before anything is built. */
+export function checkKubeconfigWritable(path: string): void {
+  const config = read(path);
+  if (existsSync(path)) write(path, config);
+}
+
+const without = (list: Named[] | undefined, name: string) => (list ?? []).filter((n) => n.name !== name);
+
+/** Adds the cluster's context and switches to it; everything else in the file stays. */
+export function mergeKubeconfig(path: string, added: Kubeconfig): void {
+  const config = read(path);
+  const name = added['current-context'] as string;
+  write(path, {
+    ...config,
+    apiVersion: 'v1',
+    kind: 'Config',
+    clusters: [...without(config.clusters, name), ...(added.clusters ?? [])],
+    contexts: [...without(config.contexts, name), ...(added.contexts ?? [])],
+    users: [...without(config.users, name), ...(added.users ?? [])],
+    'current-context': name,
+  });
+}
+
+/** Takes the cluster's context out of the file, and the current context where it was that. */
+export function removeFromKubeconfig(path: string, cluster: string): void {
+  if (!existsSync(path)) return;
+  const config = read(path);
+  const name = contextName(cluster);
+  if (![config.clusters, config.contexts, config.users].some((l) => l?.some((n) => n.name === name))) return;
+  const { 'current-context': current, ...rest } = config;
+  write(path, {
+    ...rest,
+    clusters: without(config.clusters, name),
+    contexts: without(config.contexts, name),
+    users: without(config.users, name),
+    ...(current && current !== name ? { 'current-context': current } : {}),
+  });
+}

@@ -1,0 +1,75 @@
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { kubeconfigOf, withAdmin } from './create.ts';
+import { writeAwsProfile } from './aws-endpoint.ts';
+import { mergeKubeconfig } from './kubeconfig.ts';
+import { freePort } from './ports.ts';
+import { hostProblems, installMissing } from './preflight.ts';
+import type { Progress } from './progress.ts';
+import { listClusters, lockCluster, pathsOf, readRecord, requireRecord, UserError, writeRecord } from './state.ts';
+import { endChildren, runningSupervisor, startSupervisor, stopSupervisor, waitForChild } from './supervisor-client.ts';
+import { suspendEverything } from '../localaws/dataplane/dataplane.ts';
+
+/**
+ * Starts a stopped cluster, or what is missing of a running one: after a reboot everything is rebuilt from state, and a
+ * process that was killed is started again. Idempotent.
+ */
+export async function startCluster(name: string, progress: Progress, signal: AbortSignal): Promise<void> {
+  const record = requireRecord(name);
+  if (!record.network) throw new UserError(`cluster '${name}' was never created whole; "kumulus delete cluster ${name}" removes what there is`);
+  const unlock = lockCluster(name, `start cluster ${name}`);
+  try {
+    const problems = hostProblems();
+    if (problems.length) throw new UserError(`this machine cannot run a cluster:\n${problems.map((p) => `  - ${p}`).join('\n')}`);
+    installMissing(progress.line);
+    if (!runningSupervisor(name)) {
+      await endChildren(name);
+      rmSync(pathsOf(name).supervisorSocket, { force: true });
+      // A port may have been taken while the cluster was down: move rather than fail.
+      const others = new Set(listClusters().filter((n) => n !== name).flatMap((n) => Object.values(readRecord(n)?.ports ?? {})));
+      const ports = { api: await freePort(record.ports.api, others), aws: await freePort(record.ports.aws, others) };
+      const moved = ports.api !== record.ports.api || ports.aws !== record.ports.aws;
+      record.ports = ports;
+      writeRecord(record);
+      if (moved) progress.line(`Ports have changed: API server ${ports.api}, AWS ${ports.aws}`);
+    }
+    await progress.step('Starting the embedded AWS and its instances', async () => {
+      await startSupervisor(name, ['aws'], signal);
+      await waitForChild(name, 'aws', 60_000, signal);
+      writeAwsProfile(record);
+    });
+    await progress.step('Starting the control plane', async () => {
+      await startSupervisor(name, ['control-plane'], signal);
+      await waitForChild(name, 'control-plane', 60_000, signal);
+      await withAdmin(record, async (admin) => {
+        const answer = await admin.raw({ method: 'GET', path: '/readyz', signal });
+        if (answer.status !== 200) throw new UserError(`the API server is not ready: ${await answer.text()}`);
+      });
+    });
+    record.phase = 'running';
+    writeRecord(record);
+    mergeKubeconfig(record.kubeconfig as string, kubeconfigOf(record));
+  } finally {
+    unlock();
+  }
+}
+
+/** Ends every process of a cluster and keeps its state: instances stop as a machine that is shut down. */
+export async function stopCluster(name: string, progress: Progress): Promise<void> {
+  const record = requireRecord(name);
+  const unlock = lockCluster(name, `stop cluster ${name}`);
+  try {
+    await progress.step('Stopping the control plane and the embedded AWS', async () => {
+      await stopSupervisor(name);
+      await endChildren(name);
+    });
+    await progress.step('Stopping the instances', async () => {
+      await suspendEverything({ directory: pathsOf(name).root, id: record.id });
+    });
+    rmSync(join(pathsOf(name).run, 'children.json'), { force: true });
+    record.phase = 'stopped';
+    writeRecord(record);
+  } finally {
+    unlock();
+  }
+}

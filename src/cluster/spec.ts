@@ -1,0 +1,33 @@
+import { caCertHash } from './pki.ts';
+import { workerUserData } from './user-data.ts';
+import { topology, type Declaration } from '../aws/topology.ts';
+import { type ClusterRecord, pathsOf } from './state.ts';
+
+/** The AMI of the embedded AWS with the kumulus command in it. */
+export const nodeImage = 'resolve:ssm:/aws/service/kumulus/node/recommended/image_id';
+
+const spec = (record: ClusterRecord, nodeGroups: Parameters<typeof topology>[0]['nodeGroups']) => ({
+  cluster: record.name,
+  zones: record.zones,
+  vpcCidr: record.vpcCidr,
+  podCidr: record.podCidr,
+  controlPlane: { type: 'hosted' as const, socket: pathsOf(record.name).apiSocket, port: 6443 },
+  nodeGroups,
+});
+
+/** Everything but the nodes: what the control plane needs before it can start. */
+export const networkTopology = (record: ClusterRecord): Declaration[] => topology(spec(record, []));
+
+/** Everything, with user data that joins this control plane. */
+export async function wholeTopology(record: ClusterRecord, ca: string): Promise<Declaration[]> {
+  if (!record.network) throw new Error(`cluster '${record.name}' has no network yet`);
+  const userData = workerUserData({
+    server: `https://${record.network.apiAddress}:6443`,
+    token: record.bootstrapToken,
+    caCertHash: await caCertHash(ca),
+    clusterDns: record.clusterDns,
+    clusterDomain: record.clusterDomain,
+    podCidr: record.podCidr,
+  });
+  return topology(spec(record, [{ name: 'workers', size: record.nodes, instanceType: record.instanceType, imageId: nodeImage, userData }]));
+}

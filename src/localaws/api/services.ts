@@ -1,0 +1,85 @@
+import { createRequire } from 'node:module';
+import type { Operations } from './cloud.ts';
+import { ec2Operations } from './ec2/operations.ts';
+import { ecrOperations } from './ecr/operations.ts';
+import { elbOperations } from './elbv2/operations.ts';
+import { iamOperations } from './iam/operations.ts';
+import { type Shape, shapeOf } from './protocol/shapes.ts';
+import { ssmOperations } from './ssm/operations.ts';
+import { stsOperations } from './sts/operations.ts';
+
+export interface Model {
+  input: Shape;
+  output: Shape;
+}
+
+/** A service: how it is spoken to, and what it does. */
+export interface Service {
+  /** The name in a signature's scope. */
+  name: string;
+  protocol: 'ec2' | 'query' | 'json';
+  xmlNamespace: string;
+  /** X-Amz-Target without the operation; of JSON services only. */
+  target?: string;
+  operations: Operations;
+  /** Loads the SDK's schemas, once. */
+  load(): void;
+  /** The shapes of an operation; undefined when AWS has none of that name. */
+  model(operation: string): Model | undefined;
+}
+
+const require = createRequire(import.meta.url);
+
+function service(packageName: string, fields: Omit<Service, 'load' | 'model'>): Service {
+  let schemas: Record<string, any> | undefined;
+  const models = new Map<string, Model>();
+  const load = () => (schemas ??= require(packageName) as Record<string, any>);
+  return {
+    ...fields,
+    load,
+    model(operation) {
+      let model = models.get(operation);
+      if (!model) {
+        const schema = load()[`${operation}$`];
+        if (!Array.isArray(schema) || schema[0] !== 9) return undefined;
+        models.set(operation, (model = { input: shapeOf(schema[4]), output: shapeOf(schema[5]) }));
+      }
+      return model;
+    },
+  };
+}
+
+export const services: Service[] = [
+  service('@aws-sdk/client-ec2', {
+    name: 'ec2',
+    protocol: 'ec2',
+    xmlNamespace: 'http://ec2.amazonaws.com/doc/2016-11-15/',
+    operations: ec2Operations,
+  }),
+  service('@aws-sdk/client-elastic-load-balancing-v2', {
+    name: 'elasticloadbalancing',
+    protocol: 'query',
+    xmlNamespace: 'http://elasticloadbalancing.amazonaws.com/doc/2015-12-01/',
+    operations: elbOperations,
+  }),
+  service('@aws-sdk/client-sts', {
+    name: 'sts',
+    protocol: 'query',
+    xmlNamespace: 'https://sts.amazonaws.com/doc/2011-06-15/',
+    operations: stsOperations,
+  }),
+  service('@aws-sdk/client-iam', {
+    name: 'iam',
+    protocol: 'query',
+    xmlNamespace: 'https://iam.amazonaws.com/doc/2010-05-08/',
+    operations: iamOperations,
+  }),
+  service('@aws-sdk/client-ssm', { name: 'ssm', protocol: 'json', xmlNamespace: '', target: 'AmazonSSM', operations: ssmOperations }),
+  service('@aws-sdk/client-ecr', {
+    name: 'ecr',
+    protocol: 'json',
+    xmlNamespace: '',
+    target: 'AmazonEC2ContainerRegistry_V20150921',
+    operations: ecrOperations,
+  }),
+];
