@@ -58,7 +58,7 @@ export async function runNode(o: NodeOptions): Promise<void> {
   const client = createHttpClient({ ...kubelet.clientConfig, userAgent: 'kumulus-node' });
   const informers = createInformerFactory(client, { log: o.log.child({ component: 'informers' }), clock: systemClock, signal: o.signal });
   const parts = [
-    startProxy({ client, informers, nodeName: facts.hostname, nodeIps: [facts.privateIp], clusterCidr: o.clusterCidr, clock: systemClock, log: o.log.child({ component: 'proxy' }), signal: o.signal }),
+    startProxy({ informers, nodeName: facts.hostname, nodeIps: [facts.privateIp], clusterCidr: o.clusterCidr, clock: systemClock, log: o.log.child({ component: 'proxy' }), signal: o.signal }),
     startClusterDns({ informers, domain: o.clusterDomain, address: o.clusterDns, log: o.log.child({ component: 'dns' }), signal: o.signal }),
   ];
   await new Promise<void>((resolve) => {
