@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { access, glob, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { run } from './command.ts';
-import { INIT_SCRIPT, LAUNCH_SCRIPT, MOUNT_SCRIPT } from './instance-scripts.ts';
+import { INIT_SCRIPT, MOUNT_SCRIPT } from './instance-scripts.ts';
 import { AWS_ADDRESS, AWS_PORT } from './names.ts';
 import { bootScripts } from './user-data.ts';
 
@@ -50,7 +50,6 @@ exec /opt/kumulus-node/node --disable-warning=ExperimentalWarning /opt/kumulus/b
 /** What every instance of a cluster starts from, under dataplane/ of its state. */
 export interface InstanceFiles {
   template: string;
-  launch: string;
   mount: string;
   init: string;
   /** Host folders, relative to /, that need an overlay of their own. */
@@ -83,8 +82,7 @@ export async function prepareInstanceFiles(directory: string): Promise<InstanceF
   await run('sh', ['-es'], { cwd: fresh, input: commands.join('\n') + '\n' });
   await rm(template, { recursive: true, force: true });
   await rename(fresh, template);
-  const files = { launch: join(folder, 'launch.sh'), mount: join(folder, 'mount.sh'), init: join(folder, 'init.sh') };
-  await writeFile(files.launch, LAUNCH_SCRIPT);
+  const files = { mount: join(folder, 'mount.sh'), init: join(folder, 'init.sh') };
   await writeFile(files.mount, MOUNT_SCRIPT);
   await writeFile(files.init, INIT_SCRIPT);
   const mountinfo = await readFile('/proc/self/mountinfo', 'utf8');

@@ -2,27 +2,24 @@
 // Written to dataplane/ of the cluster's state when the data plane starts. No `$` before a brace in here: these are templates.
 
 /**
- * Starts an instance's first process and writes down who it is. Runs inside the instance's cgroups and network namespace,
- * with new mount, UTS, IPC and cgroup namespaces; its first child is the first process of a new PID namespace, so nothing
- * but the init may be forked before. Working directory: the instance's folder. Arguments: the mount script.
- */
-export const LAUNCH_SCRIPT = `
-setsid sh "$1" </dev/null >>console.log 2>&1 8>>progress 9<>life &
-pid=$!
-read -r stat <"/proc/$pid/stat"
-read -r boot </proc/sys/kernel/random/boot_id
-set -- $stat
-shift 21
-echo "$pid $1 $boot" >process
-`;
-
-/**
- * Makes an instance's root and enters it. Working directory: the instance's folder. Its environment is KUMULUS_PACKAGE,
+ * Makes an instance's root and enters it. Runs as the first process of a PID namespace, in mount, UTS, IPC, cgroup and network
+ * namespaces of its own; /proc is still the host's, and so is the process number that it writes down in the file `process`,
+ * with its start time and the host's boot id. Says `started` on its standard output. Working directory: the instance's folder. Its environment is KUMULUS_PACKAGE,
  * KUMULUS_NODE, KUMULUS_HOSTNAME, KUMULUS_INIT (the init script), KUMULUS_CGROUPS (NAME=OPTIONS words, or "v2"), KUMULUS_LAYERS
  * (host folders that are mounts of their own) and KUMULUS_EMPTY (folders to make anew, since the host's are masked).
  */
 export const MOUNT_SCRIPT = `
 set -e
+read -r stat </proc/self/stat
+read -r boot </proc/sys/kernel/random/boot_id
+set -- $stat
+pid=$1
+shift 21
+echo "$pid $1 $boot" >process
+set --
+exec 8>>progress 9<>life
+echo started
+exec </dev/null >>console.log 2>&1
 trap 'status=$?; [ $status = 0 ] || { echo "kumulus: the root file system could not be made"; echo failed >&8; echo failed >&9; }' EXIT
 mkdir -p merged work data tmp
 # Relative paths: no character in the state folder's name can spoil the options.

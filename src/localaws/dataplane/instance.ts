@@ -1,3 +1,4 @@
+import { spawn } from 'node:child_process';
 import { closeSync, constants, openSync } from 'node:fs';
 import { appendFile, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { Socket } from 'node:net';
@@ -6,7 +7,7 @@ import type { Instance } from '@aws-sdk/client-ec2';
 import type { Logger } from 'pino';
 import type { CloudReports, CloudSource } from '../contract.ts';
 import { createGroups, hierarchies, removeGroups } from './cgroups.ts';
-import { run } from './command.ts';
+import { run, SYSTEM_PATH } from './command.ts';
 import { ConsoleFollower } from './console.ts';
 import { EMPTY_FOLDERS, exists, fillUpperLayer, type InstanceFiles } from './instance-files.ts';
 import { namespaceName, namespacePath } from './names.ts';
@@ -157,27 +158,19 @@ export class Instances {
     const next = { reboots: Math.max(saved.reboots, this.options.source.reboots?.(id) ?? 0), boots: saved.boots + 1 };
     await this.save(id, next);
     await appendFile(join(folder, 'console.log'), '');
-    const launcher = [
-      '[ -p life ] || mkfifo -m 600 life',
-      ': >progress',
-      ...groups.map((group) => `echo $$ >'${group}/cgroup.procs'`),
-      'exec nsenter --net="$KUMULUS_NETWORK" unshare --mount --uts --ipc --cgroup --pid --propagation private sh "$KUMULUS_LAUNCH" "$KUMULUS_MOUNT"',
-    ];
-    await run('sh', ['-es'], {
-      cwd: folder,
-      input: launcher.join('\n') + '\n',
-      env: {
-        KUMULUS_NETWORK: namespacePath(namespaceName(clusterId, id)),
-        KUMULUS_LAUNCH: files.launch,
-        KUMULUS_MOUNT: files.mount,
-        KUMULUS_INIT: files.init,
-        KUMULUS_PACKAGE: this.options.packageRoot,
-        KUMULUS_NODE: this.options.nodeBinary,
-        KUMULUS_HOSTNAME: hostname(instance).split('.')[0],
-        KUMULUS_CGROUPS: version1.length ? version1.map((one) => `${one.name}=${one.options}`).join(' ') : 'v2',
-        KUMULUS_LAYERS: files.layers.join(' '),
-        KUMULUS_EMPTY: EMPTY_FOLDERS.join(' '),
-      },
+    await rm(join(folder, 'process'), { force: true });
+    const script = ['[ -p life ] || mkfifo -m 600 life', ': >progress', ...groups.map((group) => `echo $$ >'${group}/cgroup.procs'`)];
+    const unshare = 'unshare --mount --uts --ipc --cgroup --pid --propagation private --fork';
+    await launch(folder, [...script, `exec nsenter --net="$KUMULUS_NETWORK" ${unshare} sh "$KUMULUS_MOUNT"`], {
+      KUMULUS_NETWORK: namespacePath(namespaceName(clusterId, id)),
+      KUMULUS_MOUNT: files.mount,
+      KUMULUS_INIT: files.init,
+      KUMULUS_PACKAGE: this.options.packageRoot,
+      KUMULUS_NODE: this.options.nodeBinary,
+      KUMULUS_HOSTNAME: hostname(instance).split('.')[0],
+      KUMULUS_CGROUPS: version1.length ? version1.map((one) => `${one.name}=${one.options}`).join(' ') : 'v2',
+      KUMULUS_LAYERS: files.layers.join(' '),
+      KUMULUS_EMPTY: EMPTY_FOLDERS.join(' '),
     });
     const identity = await readIdentity(folder);
     if (!identity) throw new Error(`instance ${id}: its first process could not be started`);
@@ -225,7 +218,8 @@ export class Instances {
     pipe.on('error', () => {});
     pipe.once('close', () => {
       void follower.stop();
-      if (this.lives.get(id) === life) this.options.changed(id);
+      // Its files are closed a little before it has ended.
+      void waitForEnd(identity, 10_000).then(() => this.lives.get(id) === life && this.options.changed(id));
     });
     pipe.resume();
     pipe.unref();
@@ -296,6 +290,38 @@ export class Instances {
   private async save(id: string, saved: Saved): Promise<void> {
     await writeSaved(this.folder(id), saved);
   }
+}
+
+/**
+ * Starts an instance's first process and resolves when it runs. Node starts it rather than a shell's `&`, which would have
+ * everything inside ignore SIGINT. The `unshare` that forked it is ended at once: it is of no use any more, and with
+ * version 2 of cgroups a process beside the instance's own would keep controllers from being passed on.
+ */
+function launch(folder: string, script: string[], env: Record<string, string>): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const child = spawn('sh', ['-es'], { cwd: folder, detached: true, env: { PATH: SYSTEM_PATH, LC_ALL: 'C', ...env }, stdio: 'pipe' });
+    let stdout = '';
+    let stderr = '';
+    const finish = (error?: Error) => {
+      clearTimeout(timer);
+      child.kill('SIGKILL');
+      child.stdout.destroy();
+      child.stderr.destroy();
+      child.unref();
+      if (error) reject(error);
+      else resolve();
+    };
+    const timer = setTimeout(() => finish(new Error(`the first process did not start within ${BOOT_TIMEOUT / 1000} s`)), BOOT_TIMEOUT);
+    child.stderr.setEncoding('utf8').on('data', (text) => (stderr += text));
+    child.stdout.setEncoding('utf8').on('data', (text) => {
+      stdout += text;
+      if (stdout.includes('started\n')) finish();
+    });
+    child.once('error', finish);
+    child.once('close', (status) => finish(new Error(`the first process did not start: ${stderr.trim() || `status ${status}`}`)));
+    child.stdin.on('error', () => {});
+    child.stdin.end(script.join('\n') + '\n');
+  });
 }
 
 export function hostname(instance: Instance): string {

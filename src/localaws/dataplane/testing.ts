@@ -210,6 +210,17 @@ export async function until<T>(what: string, look: () => T | Promise<T>, timeout
   }
 }
 
+/** A command that sends one ICMP echo request and prints `reply`, `unreachable`, or `silence` after half a second. */
+export function ping(address: string): string {
+  const perl = `socket(S, PF_INET, SOCK_RAW, 1) or die $!; my $p = pack("CCnnn", 8, 0, 0, $$ & 65535, 1);
+    my $sum = 0; $sum += $_ for unpack("n*", $p); $sum = ($sum >> 16) + ($sum & 65535); substr($p, 2, 2) = pack("n", ~$sum & 65535);
+    send(S, $p, 0, pack_sockaddr_in(0, inet_aton("${address}"))) or do { print "unreachable\\n"; exit };
+    my $in = ""; vec($in, fileno(S), 1) = 1;
+    while (select(my $r = $in, undef, undef, 0.5)) { recv(S, my $b, 200, 0); my $t = unpack("C", substr($b, 20)); if ($t == 0) { print "reply\\n"; exit } if ($t == 3) { print "unreachable\\n"; exit } }
+    print "silence\\n"`;
+  return `perl -MSocket -e '${perl}'`;
+}
+
 /** Folders, cluster id and data planes of one test file. Needs root: it makes namespaces, and says so. */
 export class TestHost {
   readonly id = randomBytes(3).toString('hex');
