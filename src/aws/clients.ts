@@ -25,7 +25,12 @@ const once = <T>(make: () => Promise<T>): (() => Promise<T>) => {
 };
 
 export function createAwsClients(config: AwsConfig): AwsClients {
-  const common = { region: config.region, maxAttempts: 5, ...(config.endpoint ? { endpoint: config.endpoint } : {}), ...(config.credentials ? { credentials: config.credentials } : {}) };
+  const common = {
+    region: config.region,
+    maxAttempts: 5,
+    ...(config.endpoint ? { endpoint: config.endpoint } : {}),
+    ...(config.credentials ? { credentials: config.credentials } : {}),
+  };
   const opened: { destroy(): void }[] = [];
   const keep = <T extends { destroy(): void }>(client: T): T => {
     opened.push(client);
@@ -52,7 +57,11 @@ export function hasCode(error: unknown, ...codes: string[]): boolean {
  * Calls until ready answers something, or throws naming what it waited for.
  * AWS has no notifications for resource states, so this one asks again, with growing pauses from 100 ms to 2 s.
  */
-export async function waitUntil<T>(what: string, ready: () => Promise<T | undefined>, options: { timeoutMs?: number; signal?: AbortSignal } = {}): Promise<T> {
+export async function waitUntil<T>(
+  what: string,
+  ready: () => Promise<T | undefined>,
+  options: { timeoutMs?: number; signal?: AbortSignal } = {},
+): Promise<T> {
   const end = Date.now() + (options.timeoutMs ?? 300_000);
   for (let pause = 100; ; pause = Math.min(pause * 1.5, 2000)) {
     options.signal?.throwIfAborted();

@@ -10,7 +10,8 @@ export function ownershipTags(cluster: string, logicalId: string, extra: Record<
   return { Name: `${cluster}-${logicalId}`, [clusterTag(cluster)]: 'owned', [logicalIdTag]: logicalId, ...extra };
 }
 
-export const toTags = (tags: Record<string, string>): { Key: string; Value: string }[] => Object.entries(tags).map(([Key, Value]) => ({ Key, Value }));
+export const toTags = (tags: Record<string, string>): { Key: string; Value: string }[] =>
+  Object.entries(tags).map(([Key, Value]) => ({ Key, Value }));
 
 export const fromTags = (tags: { Key?: string; Value?: string }[] | undefined): Record<string, string> =>
   Object.fromEntries((tags ?? []).map((t) => [t.Key ?? '', t.Value ?? '']));

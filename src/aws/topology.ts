@@ -68,13 +68,15 @@ export function subnetCidr(vpcCidr: string, n: number): string {
 
 export function topology(spec: TopologySpec): Declaration[] {
   const { zones } = spec;
-  const subnets = zones.map((zone, n): Declaration => ({
-    id: ids.subnet(zone),
-    kind: 'ec2:Subnet',
-    properties: { VpcId: ref(ids.vpc), CidrBlock: subnetCidr(spec.vpcCidr, n), AvailabilityZone: zone, MapPublicIpOnLaunch: true },
-    // So that the service controller (and upstream's) finds where internet-facing load balancers go.
-    tags: { 'kubernetes.io/role/elb': '1' },
-  }));
+  const subnets = zones.map(
+    (zone, n): Declaration => ({
+      id: ids.subnet(zone),
+      kind: 'ec2:Subnet',
+      properties: { VpcId: ref(ids.vpc), CidrBlock: subnetCidr(spec.vpcCidr, n), AvailabilityZone: zone, MapPublicIpOnLaunch: true },
+      // So that the service controller (and upstream's) finds where internet-facing load balancers go.
+      tags: { 'kubernetes.io/role/elb': '1' },
+    }),
+  );
   const firstSubnet = ref(ids.subnet(zones[0] as string));
   const declarations: Declaration[] = [
     { id: ids.vpc, kind: 'ec2:Vpc', properties: { CidrBlock: spec.vpcCidr, EnableDnsHostnames: true } },

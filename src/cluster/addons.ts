@@ -58,11 +58,17 @@ export function addons(p: AddonParameters): Addon[] {
     },
     {
       type: resources.configmaps,
-      object: { metadata: { name: 'cluster-info', namespace: 'kube-public' }, data: { kubeconfig: clusterInfo, [`jws-kubeconfig-${tokenId}`]: signClusterInfo(clusterInfo, tokenId, tokenSecret) } },
+      object: {
+        metadata: { name: 'cluster-info', namespace: 'kube-public' },
+        data: { kubeconfig: clusterInfo, [`jws-kubeconfig-${tokenId}`]: signClusterInfo(clusterInfo, tokenId, tokenSecret) },
+      },
     },
     {
       type: resources.roles,
-      object: { metadata: { name: 'kubeadm:bootstrap-signer-clusterinfo', namespace: 'kube-public' }, rules: [{ ...rule([''], ['configmaps'], ['get']), resourceNames: ['cluster-info'] }] },
+      object: {
+        metadata: { name: 'kubeadm:bootstrap-signer-clusterinfo', namespace: 'kube-public' },
+        rules: [{ ...rule([''], ['configmaps'], ['get']), resourceNames: ['cluster-info'] }],
+      },
     },
     {
       type: resources.rolebindings,
@@ -73,11 +79,25 @@ export function addons(p: AddonParameters): Addon[] {
       },
     },
     bind('kubeadm:kubelet-bootstrap', 'system:node-bootstrapper', group('system:bootstrappers:kubeadm:default-node-token')),
-    bind('kubeadm:node-autoapprove-bootstrap', 'system:certificates.k8s.io:certificatesigningrequests:nodeclient', group('system:bootstrappers:kubeadm:default-node-token')),
-    bind('kubeadm:node-autoapprove-certificate-rotation', 'system:certificates.k8s.io:certificatesigningrequests:selfnodeclient', group('system:nodes')),
+    bind(
+      'kubeadm:node-autoapprove-bootstrap',
+      'system:certificates.k8s.io:certificatesigningrequests:nodeclient',
+      group('system:bootstrappers:kubeadm:default-node-token'),
+    ),
+    bind(
+      'kubeadm:node-autoapprove-certificate-rotation',
+      'system:certificates.k8s.io:certificatesigningrequests:selfnodeclient',
+      group('system:nodes'),
+    ),
     bind('kubeadm:cluster-admins', 'cluster-admin', group('kubeadm:cluster-admins')),
     bind('kumulus:node-proxier', 'system:node-proxier', group('system:nodes')),
-    { type: resources.clusterroles, object: { metadata: { name: 'kumulus:node-dns' }, rules: [rule([''], ['services', 'namespaces'], ['list', 'watch']), rule(['discovery.k8s.io'], ['endpointslices'], ['list', 'watch'])] } },
+    {
+      type: resources.clusterroles,
+      object: {
+        metadata: { name: 'kumulus:node-dns' },
+        rules: [rule([''], ['services', 'namespaces'], ['list', 'watch']), rule(['discovery.k8s.io'], ['endpointslices'], ['list', 'watch'])],
+      },
+    },
     bind('kumulus:node-dns', 'kumulus:node-dns', group('system:nodes')),
     {
       type: resources.services,
@@ -99,7 +119,10 @@ export function addons(p: AddonParameters): Addon[] {
     },
     {
       type: resources.csidrivers,
-      object: { metadata: { name: 'ebs.csi.aws.com' }, spec: { attachRequired: true, podInfoOnMount: false, fsGroupPolicy: 'ReadWriteOnceWithFSType' } },
+      object: {
+        metadata: { name: 'ebs.csi.aws.com' },
+        spec: { attachRequired: true, podInfoOnMount: false, fsGroupPolicy: 'ReadWriteOnceWithFSType' },
+      },
     },
     {
       type: resources.storageclasses,

@@ -41,7 +41,10 @@ function withoutSection(text: string, section: string): string {
   let end = lines.findIndex((l, i) => i > start && l.trim().startsWith('['));
   if (end < 0) end = lines.length;
   lines.splice(start, end - start);
-  return lines.join('\n').replace(/\n{3,}/g, '\n\n').replace(/^\n+/, '');
+  return lines
+    .join('\n')
+    .replace(/\n{3,}/g, '\n\n')
+    .replace(/^\n+/, '');
 }
 
 function replaceSection(file: string, section: string, body: string | undefined): void {

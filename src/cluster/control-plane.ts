@@ -50,12 +50,14 @@ export async function startControlPlane(o: ControlPlaneOptions): Promise<Control
     host: '127.0.0.1',
     port: o.port,
     unixSockets: o.unixSockets,
-    serviceAccount: { issuer: 'https://kubernetes.default.svc.cluster.local', privateKey: o.serviceAccount.privateKey, publicKeys: [o.serviceAccount.publicKey] },
+    serviceAccount: {
+      issuer: 'https://kubernetes.default.svc.cluster.local',
+      privateKey: o.serviceAccount.privateKey,
+      publicKeys: [o.serviceAccount.publicKey],
+    },
     serviceCidr: o.serviceCidr,
     kubeletClient: { ...o.kubeletClient, ca: o.ca.cert },
-    dial: agentSocket
-      ? (host, port, signal) => dialVpc(agentSocket, host, port, signal)
-      : async (host, port) => createConnection({ host, port }),
+    dial: agentSocket ? (host, port, signal) => dialVpc(agentSocket, host, port, signal) : async (host, port) => createConnection({ host, port }),
     advertise: o.advertise,
     log: o.log.child({ component: 'apiserver' }),
   });
@@ -87,7 +89,13 @@ export async function startControlPlane(o: ControlPlaneOptions): Promise<Control
     startScheduler(component('default-scheduler', 'system:kube-scheduler')),
     ...startCloudControllers(
       component('cloud-controller-manager', 'system:cloud-controller-manager'),
-      createAwsProvider({ clients: aws, cluster: o.name, vpcId: o.aws.vpcId, routeTableIds: o.aws.routeTableIds, log: o.log.child({ component: 'aws-provider' }) }),
+      createAwsProvider({
+        clients: aws,
+        cluster: o.name,
+        vpcId: o.aws.vpcId,
+        routeTableIds: o.aws.routeTableIds,
+        log: o.log.child({ component: 'aws-provider' }),
+      }),
       { clusterName: o.name, clusterCidr: o.podCidr },
     ),
   ];

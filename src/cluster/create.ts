@@ -77,7 +77,8 @@ function preflight(o: CreateOptions, kubeconfig: string): void {
   const problems = hostProblems();
   if (problems.length) throw new UserError(`this machine cannot run a cluster:\n${problems.map((p) => `  - ${p}`).join('\n')}`);
   const longest = join(pathsOf(o.name).run, 'vpc-00000000000000000.sock');
-  if (longest.length > 107) throw new UserError(`the state folder's path is too long for Unix sockets (${longest}); set KUMULUS_STATE to a shorter one`);
+  if (longest.length > 107)
+    throw new UserError(`the state folder's path is too long for Unix sockets (${longest}); set KUMULUS_STATE to a shorter one`);
   checkKubeconfigWritable(kubeconfig);
   installMissing(o.progress.line);
 }
@@ -144,7 +145,12 @@ async function build(o: CreateOptions, record: ClusterRecord): Promise<void> {
       await withAdmin(record, (admin) =>
         applyAddons(
           admin,
-          { ca: readFileSync(join(paths.pki, 'ca.crt'), 'utf8'), server: `https://${record.network?.apiAddress}:6443`, bootstrapToken: record.bootstrapToken, clusterDns: record.clusterDns },
+          {
+            ca: readFileSync(join(paths.pki, 'ca.crt'), 'utf8'),
+            server: `https://${record.network?.apiAddress}:6443`,
+            bootstrapToken: record.bootstrapToken,
+            clusterDns: record.clusterDns,
+          },
           signal,
         ),
       );
@@ -158,7 +164,9 @@ async function build(o: CreateOptions, record: ClusterRecord): Promise<void> {
       );
     });
     if (o.waitMs > 0 && record.nodes > 0) {
-      await progress.step('Waiting for the nodes to be Ready', () => withAdmin(record, (admin) => waitForNodes(admin, record.nodes, o.waitMs, signal)));
+      await progress.step('Waiting for the nodes to be Ready', () =>
+        withAdmin(record, (admin) => waitForNodes(admin, record.nodes, o.waitMs, signal)),
+      );
     }
     record.phase = 'running';
     writeRecord(record);
@@ -187,7 +195,13 @@ export function kubeconfigOf(record: ClusterRecord, internal = false) {
 export async function withAdmin<T>(record: ClusterRecord, use: (client: Client) => Promise<T>): Promise<T> {
   const { pki } = pathsOf(record.name);
   const pem = (file: string) => readFileSync(join(pki, file), 'utf8');
-  const client = createHttpClient({ server: `https://127.0.0.1:${record.ports.api}`, ca: pem('ca.crt'), cert: pem('admin.crt'), key: pem('admin.key'), userAgent: 'kumulus' });
+  const client = createHttpClient({
+    server: `https://127.0.0.1:${record.ports.api}`,
+    ca: pem('ca.crt'),
+    cert: pem('admin.crt'),
+    key: pem('admin.key'),
+    userAgent: 'kumulus',
+  });
   try {
     return await use(client);
   } finally {
@@ -202,7 +216,9 @@ export async function waitForNodes(admin: Client, count: number, timeoutMs: numb
   const limit = AbortSignal.timeout(timeoutMs);
   const both = signal ? AbortSignal.any([signal, limit]) : limit;
   const nodes = new Map<string, Node>();
-  const enough = () => [...nodes.values()].filter((n) => isReady(n) && !n.spec.taints?.some((t) => t.key === 'node.cloudprovider.kubernetes.io/uninitialized')).length >= count;
+  const enough = () =>
+    [...nodes.values()].filter((n) => isReady(n) && !n.spec.taints?.some((t) => t.key === 'node.cloudprovider.kubernetes.io/uninitialized')).length >=
+    count;
   try {
     for (;;) {
       const list = await admin.list(resources.nodes, { signal: both });
@@ -220,7 +236,9 @@ export async function waitForNodes(admin: Client, count: number, timeoutMs: numb
   } catch (error) {
     if (!limit.aborted || signal?.aborted) throw error;
     const names = [...nodes.values()].map((n) => `${n.metadata.name} ${isReady(n) ? 'Ready' : 'NotReady'}`);
-    throw new UserError(`timed out after ${timeoutMs / 1000} s waiting for ${count} Ready nodes; there are: ${names.join(', ') || 'none'} (the console output of an instance: aws ec2 get-console-output)`);
+    throw new UserError(
+      `timed out after ${timeoutMs / 1000} s waiting for ${count} Ready nodes; there are: ${names.join(', ') || 'none'} (the console output of an instance: aws ec2 get-console-output)`,
+    );
   }
 }
 

@@ -12,7 +12,11 @@ export interface InstanceFacts {
 
 export async function readInstanceFacts(signal?: AbortSignal): Promise<InstanceFacts> {
   const limit = () => AbortSignal.any([AbortSignal.timeout(5000), ...(signal ? [signal] : [])]);
-  const tokenAnswer = await fetch(`${base}/latest/api/token`, { method: 'PUT', headers: { 'x-aws-ec2-metadata-token-ttl-seconds': '300' }, signal: limit() });
+  const tokenAnswer = await fetch(`${base}/latest/api/token`, {
+    method: 'PUT',
+    headers: { 'x-aws-ec2-metadata-token-ttl-seconds': '300' },
+    signal: limit(),
+  });
   if (!tokenAnswer.ok) throw new Error(`instance metadata refuses a token: ${tokenAnswer.status}`);
   const token = await tokenAnswer.text();
   const get = async (path: string) => {
@@ -20,6 +24,11 @@ export async function readInstanceFacts(signal?: AbortSignal): Promise<InstanceF
     if (!answer.ok) throw new Error(`instance metadata ${path}: ${answer.status}`);
     return (await answer.text()).trim();
   };
-  const [instanceId, zone, privateIp, hostname] = await Promise.all([get('instance-id'), get('placement/availability-zone'), get('local-ipv4'), get('local-hostname')]);
+  const [instanceId, zone, privateIp, hostname] = await Promise.all([
+    get('instance-id'),
+    get('placement/availability-zone'),
+    get('local-ipv4'),
+    get('local-hostname'),
+  ]);
   return { instanceId, zone, region: zone.replace(/[a-z]$/, ''), privateIp, hostname };
 }

@@ -24,7 +24,9 @@ function callingUser(): { uid: number; gid: number; home: string } | undefined {
   const gid = Number(process.env['SUDO_GID']);
   const user = process.env['SUDO_USER'];
   if (!user || user === 'root' || !uid || process.getuid?.() !== 0) return undefined;
-  const line = readFileSync('/etc/passwd', 'utf8').split('\n').find((l) => l.startsWith(`${user}:`));
+  const line = readFileSync('/etc/passwd', 'utf8')
+    .split('\n')
+    .find((l) => l.startsWith(`${user}:`));
   const home = line?.split(':')[5];
   return home ? { uid, gid, home } : undefined;
 }

@@ -26,7 +26,11 @@ export async function startCluster(name: string, progress: Progress, signal: Abo
       await endChildren(name);
       rmSync(pathsOf(name).supervisorSocket, { force: true });
       // A port may have been taken while the cluster was down: move rather than fail.
-      const others = new Set(listClusters().filter((n) => n !== name).flatMap((n) => Object.values(readRecord(n)?.ports ?? {})));
+      const others = new Set(
+        listClusters()
+          .filter((n) => n !== name)
+          .flatMap((n) => Object.values(readRecord(n)?.ports ?? {})),
+      );
       const ports = { api: await freePort(record.ports.api, others), aws: await freePort(record.ports.aws, others) };
       const moved = ports.api !== record.ports.api || ports.aws !== record.ports.aws;
       record.ports = ports;

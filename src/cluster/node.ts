@@ -30,7 +30,11 @@ export async function runNode(o: NodeOptions): Promise<void> {
   const facts = await readInstanceFacts(o.signal);
   const kubeletDirectory = join(o.dataDirectory, 'kubelet');
   mkdirSync(kubeletDirectory, { recursive: true, mode: 0o750 });
-  const network = createPodNetwork({ stateDir: join(o.dataDirectory, 'network'), log: o.log.child({ component: 'network' }), nonMasqueradeCidrs: [o.clusterCidr, '10.0.0.0/8'] });
+  const network = createPodNetwork({
+    stateDir: join(o.dataDirectory, 'network'),
+    log: o.log.child({ component: 'network' }),
+    nonMasqueradeCidrs: [o.clusterCidr, '10.0.0.0/8'],
+  });
   const mirrors = process.env['KUMULUS_REGISTRY_MIRRORS'];
   const runtime = await createEmbeddedRuntime({
     root: join(o.dataDirectory, 'containers'),
@@ -51,14 +55,29 @@ export async function runNode(o: NodeOptions): Promise<void> {
     registerWithTaints: [],
     clusterDns: [o.clusterDns],
     clusterDomain: o.clusterDomain,
-    csiDrivers: [{ name: 'ebs.csi.aws.com', nodeId: facts.instanceId, topology: { 'topology.kubernetes.io/zone': facts.zone, 'topology.ebs.csi.aws.com/zone': facts.zone }, allocatable: 25 }],
+    csiDrivers: [
+      {
+        name: 'ebs.csi.aws.com',
+        nodeId: facts.instanceId,
+        topology: { 'topology.kubernetes.io/zone': facts.zone, 'topology.ebs.csi.aws.com/zone': facts.zone },
+        allocatable: 25,
+      },
+    ],
     log: o.log.child({ component: 'kubelet' }),
     clock: systemClock,
   });
   const client = createHttpClient({ ...kubelet.clientConfig, userAgent: 'kumulus-node' });
   const informers = createInformerFactory(client, { log: o.log.child({ component: 'informers' }), clock: systemClock, signal: o.signal });
   const parts = [
-    startProxy({ informers, nodeName: facts.hostname, nodeIps: [facts.privateIp], clusterCidr: o.clusterCidr, clock: systemClock, log: o.log.child({ component: 'proxy' }), signal: o.signal }),
+    startProxy({
+      informers,
+      nodeName: facts.hostname,
+      nodeIps: [facts.privateIp],
+      clusterCidr: o.clusterCidr,
+      clock: systemClock,
+      log: o.log.child({ component: 'proxy' }),
+      signal: o.signal,
+    }),
     startClusterDns({ informers, domain: o.clusterDomain, address: o.clusterDns, log: o.log.child({ component: 'dns' }), signal: o.signal }),
   ];
   await new Promise<void>((resolve) => {

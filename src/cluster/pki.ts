@@ -65,7 +65,10 @@ export async function issue(ca: KeyPair, request: CertificateRequest): Promise<K
   const issuer = new x509.X509Certificate(ca.cert);
   const signingKey = await webcrypto.subtle.importKey('pkcs8', x509.PemConverter.decodeFirst(ca.key), algorithm, false, ['sign']);
   const keys = await webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify']);
-  const names = [...(request.dnsNames ?? []).map((value) => ({ type: 'dns' as const, value })), ...(request.ips ?? []).map((value) => ({ type: 'ip' as const, value }))];
+  const names = [
+    ...(request.dnsNames ?? []).map((value) => ({ type: 'dns' as const, value })),
+    ...(request.ips ?? []).map((value) => ({ type: 'ip' as const, value })),
+  ];
   const cert = await x509.X509CertificateGenerator.create({
     serialNumber: serial(),
     subject: [...(request.organizations ?? []).map((O) => ({ O: [O] })), { CN: [request.commonName] }],
@@ -116,7 +119,8 @@ export async function ensurePki(directory: string, names: { dnsNames: string[]; 
     const has = new Set(san?.names.items.map((n) => n.value) ?? []);
     return [...names.dnsNames, ...names.ips].every((n) => has.has(n));
   };
-  const client = (commonName: string, organizations?: string[]) => () => issue(ca, { commonName, ...(organizations ? { organizations } : {}), usage: 'client' });
+  const client = (commonName: string, organizations?: string[]) => () =>
+    issue(ca, { commonName, ...(organizations ? { organizations } : {}), usage: 'client' });
   const [apiserver, kubeletClient, admin, controllerManager, scheduler, cloudControllerManager] = await Promise.all([
     pair('apiserver', () => issue(ca, { commonName: 'kube-apiserver', ...names, usage: 'server' }), hasNames),
     pair('apiserver-kubelet-client', client('kube-apiserver-kubelet-client', ['kubeadm:cluster-admins'])),
@@ -126,7 +130,11 @@ export async function ensurePki(directory: string, names: { dnsNames: string[]; 
     pair('cloud-controller-manager', client('system:cloud-controller-manager')),
   ]);
   if (!existsSync(file('sa.key'))) {
-    const { privateKey, publicKey } = generateKeyPairSync('rsa', { modulusLength: 2048, publicKeyEncoding: { type: 'spki', format: 'pem' }, privateKeyEncoding: { type: 'pkcs8', format: 'pem' } });
+    const { privateKey, publicKey } = generateKeyPairSync('rsa', {
+      modulusLength: 2048,
+      publicKeyEncoding: { type: 'spki', format: 'pem' },
+      privateKeyEncoding: { type: 'pkcs8', format: 'pem' },
+    });
     writeFileSync(file('sa.pub'), publicKey, { mode: 0o644 });
     writeFileSync(file('sa.key'), privateKey, { mode: 0o600 });
   }

@@ -15,7 +15,10 @@ const programs: { names: string[]; package: string }[] = [
   { names: ['busybox'], package: 'busybox-static' },
 ];
 
-const searchPath = () => [...new Set([...(process.env['PATH'] ?? '').split(':'), '/usr/sbin', '/sbin', '/usr/bin', '/bin', '/usr/local/sbin', '/usr/local/bin'])].filter(Boolean);
+const searchPath = () =>
+  [...new Set([...(process.env['PATH'] ?? '').split(':'), '/usr/sbin', '/sbin', '/usr/bin', '/bin', '/usr/local/sbin', '/usr/local/bin'])].filter(
+    Boolean,
+  );
 
 export function findProgram(name: string): string | undefined {
   for (const directory of searchPath()) {
@@ -42,7 +45,10 @@ const managers: { program: string; command: (packages: string[]) => string[][] }
       ['apt-get', '-q', '-y', '-o', 'DPkg::Lock::Timeout=120', 'install', '--no-install-recommends', ...p],
     ],
   },
-  { program: 'dnf', command: (p) => [['dnf', '-y', 'install', ...p.map((n) => (n === 'busybox-static' ? 'busybox' : n === 'iproute2' ? 'iproute' : n))]] },
+  {
+    program: 'dnf',
+    command: (p) => [['dnf', '-y', 'install', ...p.map((n) => (n === 'busybox-static' ? 'busybox' : n === 'iproute2' ? 'iproute' : n))]],
+  },
   { program: 'zypper', command: (p) => [['zypper', '--non-interactive', 'install', ...p]] },
   { program: 'apk', command: (p) => [['apk', 'add', ...p]] },
 ];
@@ -80,16 +86,21 @@ export function hostProblems(): string[] {
   const root = existingParent(stateRoot());
   const disk = statfsSync(root);
   const free = disk.bavail * disk.bsize;
-  if (free < 1024 ** 3) problems.push(`only ${Math.round(free / 1024 ** 2)} MiB are free under ${root}; a cluster needs 1 GiB: free some, or set KUMULUS_STATE to a folder on another disk`);
+  if (free < 1024 ** 3)
+    problems.push(
+      `only ${Math.round(free / 1024 ** 2)} MiB are free under ${root}; a cluster needs 1 GiB: free some, or set KUMULUS_STATE to a folder on another disk`,
+    );
   const filesystems = readFileSync('/proc/filesystems', 'utf8');
-  if (!/\boverlay\b/.test(filesystems) && spawnSync('modprobe', ['overlay']).status !== 0) problems.push('the kernel has no overlay file system (CONFIG_OVERLAY_FS)');
+  if (!/\boverlay\b/.test(filesystems) && spawnSync('modprobe', ['overlay']).status !== 0)
+    problems.push('the kernel has no overlay file system (CONFIG_OVERLAY_FS)');
   for (const ns of ['net', 'mnt', 'pid', 'uts', 'ipc', 'cgroup']) {
     if (!existsSync(`/proc/self/ns/${ns}`)) problems.push(`the kernel has no ${ns} namespaces`);
   }
   if (!existsSync('/sys/fs/cgroup')) problems.push('no cgroup hierarchy is mounted at /sys/fs/cgroup');
   if (!existsSync('/dev/loop-control')) problems.push('/dev/loop-control is missing: load the loop module (modprobe loop); volumes need it');
   const instances = Number(readFileSync('/proc/sys/fs/inotify/max_user_instances', 'utf8'));
-  if (instances < 64) problems.push(`fs.inotify.max_user_instances is ${instances}; set it to 128 or more (sysctl fs.inotify.max_user_instances=512)`);
+  if (instances < 64)
+    problems.push(`fs.inotify.max_user_instances is ${instances}; set it to 128 or more (sysctl fs.inotify.max_user_instances=512)`);
   return problems;
 }
 

@@ -29,7 +29,12 @@ export function superviseThis(name: string): SupervisedProcess {
       const limit = new Promise<void>((resolve) => {
         timer = setTimeout(resolve, 10_000);
       });
-      await Promise.race([Promise.resolve().then(each).catch((error) => log.error({ err: error }, 'while stopping')), limit]);
+      await Promise.race([
+        Promise.resolve()
+          .then(each)
+          .catch((error) => log.error({ err: error }, 'while stopping')),
+        limit,
+      ]);
       clearTimeout(timer);
     }
     process.exit(0);

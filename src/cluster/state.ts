@@ -118,10 +118,14 @@ export function readRecord(name: string): ClusterRecord | undefined {
   try {
     parsed = JSON.parse(readFileSync(record, 'utf8'));
   } catch (error) {
-    throw new UserError(`the state of cluster '${name}' cannot be read (${record}: ${(error as Error).message}); "kumulus delete cluster ${name}" removes it`);
+    throw new UserError(
+      `the state of cluster '${name}' cannot be read (${record}: ${(error as Error).message}); "kumulus delete cluster ${name}" removes it`,
+    );
   }
   if (parsed.format > stateFormat) {
-    throw new UserError(`the state of cluster '${name}' was written by a newer kumulus (format ${parsed.format}, this one knows ${stateFormat}); use that version`);
+    throw new UserError(
+      `the state of cluster '${name}' was written by a newer kumulus (format ${parsed.format}, this one knows ${stateFormat}); use that version`,
+    );
   }
   return parsed;
 }
@@ -184,7 +188,8 @@ export function lockCluster(name: string, doing: string): () => void {
       // Just being written, or just gone: look again.
       if (attempt < 4) continue;
     }
-    if (isRunning(holder)) throw new UserError(`cluster '${name}' is in use: process ${holder?.pid} is at "${holder?.doing}"; try again when it has ended`);
+    if (isRunning(holder))
+      throw new UserError(`cluster '${name}' is in use: process ${holder?.pid} is at "${holder?.doing}"; try again when it has ended`);
     rmSync(path, { force: true });
   }
   throw new UserError(`cannot lock cluster '${name}': ${path} keeps coming back`);

@@ -34,7 +34,8 @@ export async function startSupervisor(name: string, children: string[], signal?:
     const end = Date.now() + 20_000;
     while (!runningSupervisor(name)) {
       signal?.throwIfAborted();
-      if (Date.now() > end || child.exitCode !== null) throw new UserError(`the supervisor of cluster '${name}' did not start; see ${join(paths.logs, 'supervisor.log')}`);
+      if (Date.now() > end || child.exitCode !== null)
+        throw new UserError(`the supervisor of cluster '${name}' did not start; see ${join(paths.logs, 'supervisor.log')}`);
       await new Promise((r) => setTimeout(r, 20));
     }
   }
@@ -52,7 +53,11 @@ function send(name: string, request: SupervisorRequest): Promise<void> {
 }
 
 /** Calls back with every status until it returns true; rejects with a UserError after timeoutMs or when the supervisor goes. */
-export function watchSupervisor(name: string, until: (status: SupervisorStatus) => boolean | string, options: { what: string; timeoutMs: number; signal?: AbortSignal | undefined }): Promise<void> {
+export function watchSupervisor(
+  name: string,
+  until: (status: SupervisorStatus) => boolean | string,
+  options: { what: string; timeoutMs: number; signal?: AbortSignal | undefined },
+): Promise<void> {
   return new Promise((resolve, reject) => {
     const socket = createConnection(pathsOf(name).supervisorSocket);
     let last = '';
@@ -64,7 +69,10 @@ export function watchSupervisor(name: string, until: (status: SupervisorStatus) 
       else resolve();
     };
     const onAbort = () => finish(options.signal?.reason ?? new Error('aborted'));
-    const timer = setTimeout(() => finish(new UserError(`timed out after ${options.timeoutMs / 1000} s waiting for ${options.what}${last ? ` (${last})` : ''}`)), options.timeoutMs);
+    const timer = setTimeout(
+      () => finish(new UserError(`timed out after ${options.timeoutMs / 1000} s waiting for ${options.what}${last ? ` (${last})` : ''}`)),
+      options.timeoutMs,
+    );
     options.signal?.addEventListener('abort', onAbort, { once: true });
     socket.on('error', (e) => finish(new UserError(`lost the supervisor of cluster '${name}' while waiting for ${options.what}: ${e.message}`)));
     socket.on('connect', () => socket.write(`${JSON.stringify({ command: 'watch' })}\n`));

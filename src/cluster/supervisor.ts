@@ -34,7 +34,9 @@ const status = (): SupervisorStatus => ({ pid: process.pid, children: Object.fro
 function publish(): void {
   const line = `${JSON.stringify(status())}\n`;
   for (const socket of watchers) socket.write(line);
-  const running = [...children].filter(([, c]) => c.process?.pid).map(([n, c]) => ({ name: n, pid: c.process?.pid as number, start: processStart(c.process?.pid as number) ?? '' }));
+  const running = [...children]
+    .filter(([, c]) => c.process?.pid)
+    .map(([n, c]) => ({ name: n, pid: c.process?.pid as number, start: processStart(c.process?.pid as number) ?? '' }));
   writeAtomically(join(paths.run, 'children.json'), JSON.stringify(running));
 }
 
@@ -47,7 +49,10 @@ function start(childName: string): void {
   if (child.process || stopping) return;
   clearTimeout(child.restartTimer);
   const out = openSync(join(paths.logs, `${childName}.log`), 'a', 0o600);
-  const started = fork(join(import.meta.dirname, script), [name], { stdio: ['ignore', out, out, 'ipc'], execArgv: ['--disable-warning=ExperimentalWarning'] });
+  const started = fork(join(import.meta.dirname, script), [name], {
+    stdio: ['ignore', out, out, 'ipc'],
+    execArgv: ['--disable-warning=ExperimentalWarning'],
+  });
   child.process = started;
   child.startedAt = Date.now();
   child.status = { state: 'starting', restarts: child.status.restarts, pid: started.pid };

@@ -24,7 +24,13 @@ export function workerUserData(join: JoinParameters): string {
     `--cluster-dns=${join.clusterDns}`,
     `--cluster-domain=${join.clusterDomain}`,
     `--cluster-cidr=${join.podCidr}`,
-    ...(join.nodeLabels ? [`--node-labels=${Object.entries(join.nodeLabels).map(([k, v]) => `${k}=${v}`).join(',')}`] : []),
+    ...(join.nodeLabels
+      ? [
+          `--node-labels=${Object.entries(join.nodeLabels)
+            .map(([k, v]) => `${k}=${v}`)
+            .join(',')}`,
+        ]
+      : []),
     ...(join.flags ?? []),
   ];
   return `#!/bin/sh

@@ -7,7 +7,11 @@ export interface PodNetwork {
    * Gives the network namespace at netnsPath an eth0 with an address of the pod CIDR, a default route and its host ports.
    * Idempotent per sandboxId: an address given before is given again.
    */
-  add(sandboxId: string, netnsPath: string, ports: { protocol: 'TCP' | 'UDP' | 'SCTP'; containerPort: number; hostPort: number; hostIp?: string }[]): Promise<{ ip: string }>;
+  add(
+    sandboxId: string,
+    netnsPath: string,
+    ports: { protocol: 'TCP' | 'UDP' | 'SCTP'; containerPort: number; hostPort: number; hostIp?: string }[],
+  ): Promise<{ ip: string }>;
   /** Takes it all back. Idempotent, also when the namespace is gone. */
   remove(sandboxId: string, netnsPath: string): Promise<void>;
   /** Frees addresses of sandboxes that are no more. */

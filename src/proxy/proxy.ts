@@ -73,7 +73,11 @@ export function startProxy(o: ProxyOptions): { name: string; done: Promise<void>
     const next = new Map<string, Map<string, { info: ServicePortInfo; rendered: Rendered }>>();
     for (const key of keys) {
       const service = services.get(key);
-      const ports = new Map((service ? servicePorts(service, slices.byIndex('service', key), o.nodeName) : []).map((info) => [info.id, { info, rendered: renderServicePort(info) }] as const));
+      const ports = new Map(
+        (service ? servicePorts(service, slices.byIndex('service', key), o.nodeName) : []).map(
+          (info) => [info.id, { info, rendered: renderServicePort(info) }] as const,
+        ),
+      );
       const before = whole ? new Map<string, { rendered: Rendered }>() : (applied.get(key) ?? new Map());
       for (const id of new Set([...before.keys(), ...ports.keys()])) {
         const d = difference(before.get(id)?.rendered, ports.get(id)?.rendered);
@@ -142,4 +146,5 @@ export function startProxy(o: ProxyOptions): { name: string; done: Promise<void>
 }
 
 /** Takes the rules away, as `kube-proxy --cleanup`. */
-export const cleanupProxy = (apply: (text: string) => Promise<void> = applyNft): Promise<void> => apply(`table ip ${tableName}\ndelete table ip ${tableName}\n`);
+export const cleanupProxy = (apply: (text: string) => Promise<void> = applyNft): Promise<void> =>
+  apply(`table ip ${tableName}\ndelete table ip ${tableName}\n`);

@@ -4,14 +4,23 @@ import type { EndpointSlice, Service } from '../api/generated/types.ts';
 import { servicePorts } from './endpoints.ts';
 import { baseRules, difference, renderServicePort } from './rules.ts';
 
-const service = (spec: object): Service => ({ apiVersion: 'v1', kind: 'Service', metadata: { name: 'web', namespace: 'default' } as never, spec: { clusterIP: '10.96.1.1', ports: [{ port: 80, protocol: 'TCP' }], ...spec } as never });
+const service = (spec: object): Service => ({
+  apiVersion: 'v1',
+  kind: 'Service',
+  metadata: { name: 'web', namespace: 'default' } as never,
+  spec: { clusterIP: '10.96.1.1', ports: [{ port: 80, protocol: 'TCP' }], ...spec } as never,
+});
 const slice = (...endpoints: { ip: string; ready?: boolean; serving?: boolean; terminating?: boolean; node?: string }[]): EndpointSlice => ({
   apiVersion: 'discovery.k8s.io/v1',
   kind: 'EndpointSlice',
   metadata: { name: 'web-1', namespace: 'default' } as never,
   addressType: 'IPv4',
   ports: [{ name: '', port: 8080, protocol: 'TCP' }],
-  endpoints: endpoints.map((e) => ({ addresses: [e.ip], nodeName: e.node ?? 'a', conditions: { ready: e.ready ?? true, serving: e.serving ?? true, terminating: e.terminating ?? false } })),
+  endpoints: endpoints.map((e) => ({
+    addresses: [e.ip],
+    nodeName: e.node ?? 'a',
+    conditions: { ready: e.ready ?? true, serving: e.serving ?? true, terminating: e.terminating ?? false },
+  })),
 });
 
 describe('endpoints of a service port', () => {
@@ -23,7 +32,11 @@ describe('endpoints of a service port', () => {
   });
   it('keeps to this node with policy Local', () => {
     const two = slice({ ip: '10.244.0.1', node: 'a' }, { ip: '10.244.1.1', node: 'b' });
-    const [port] = servicePorts(service({ type: 'LoadBalancer', externalTrafficPolicy: 'Local', healthCheckNodePort: 30123, ports: [{ port: 80, nodePort: 30080 }] }), [two], 'a');
+    const [port] = servicePorts(
+      service({ type: 'LoadBalancer', externalTrafficPolicy: 'Local', healthCheckNodePort: 30123, ports: [{ port: 80, nodePort: 30080 }] }),
+      [two],
+      'a',
+    );
     expect(port?.external.map((e) => e.ip)).toEqual(['10.244.0.1']);
     expect(port?.cluster).toHaveLength(2);
     expect(port?.healthCheckNodePort).toBe(30123);
@@ -62,7 +75,10 @@ describe('rules in a network namespace (needs root)', () => {
       let up = 0;
       await new Promise<void>((resolve) => child.stdout.on('data', (d) => (up += String(d).split('up').length - 1) >= 2 && resolve()));
       nft(baseRules('10.244.0.0/16', ['10.0.0.9']));
-      const render = (...ips: string[]) => renderServicePort(servicePorts(service({ type: 'NodePort', ports: [{ port: 80, nodePort: 30080 }] }), [slice(...ips.map((ip) => ({ ip })))], 'a')[0] as never);
+      const render = (...ips: string[]) =>
+        renderServicePort(
+          servicePorts(service({ type: 'NodePort', ports: [{ port: 80, nodePort: 30080 }] }), [slice(...ips.map((ip) => ({ ip })))], 'a')[0] as never,
+        );
       const two = render('10.244.0.1', '10.244.0.2');
       const apply = (before: Parameters<typeof difference>[0], after: Parameters<typeof difference>[1]) => {
         const d = difference(before, after);

@@ -20,13 +20,19 @@ export const networkInterface: ResourceHandler<{ SubnetId: string; Groups: strin
   },
   async create({ clients, cluster }, logicalId, p, tags) {
     const answer = await (await clients.ec2()).send(
-      new CreateNetworkInterfaceCommand({ ...p, ClientToken: clientToken(cluster, logicalId, p.SubnetId), TagSpecifications: tagSpecification('network-interface', tags) }),
+      new CreateNetworkInterfaceCommand({
+        ...p,
+        ClientToken: clientToken(cluster, logicalId, p.SubnetId),
+        TagSpecifications: tagSpecification('network-interface', tags),
+      }),
     );
     const eni = answer.NetworkInterface;
     return { id: eni?.NetworkInterfaceId as string, attributes: { PrivateIpAddress: eni?.PrivateIpAddress ?? '' } };
   },
   async remove({ clients }, { id }) {
-    await (await clients.ec2()).send(new DeleteNetworkInterfaceCommand({ NetworkInterfaceId: id })).catch(ignore('InvalidNetworkInterfaceID.NotFound'));
+    await (await clients.ec2())
+      .send(new DeleteNetworkInterfaceCommand({ NetworkInterfaceId: id }))
+      .catch(ignore('InvalidNetworkInterfaceID.NotFound'));
   },
 };
 
@@ -42,7 +48,9 @@ export interface InstanceProperties {
 
 const alive = ['pending', 'running', 'stopping', 'stopped'];
 const describe = (i: Instance | undefined): Existing | undefined =>
-  i?.InstanceId ? { id: i.InstanceId, attributes: { PrivateIpAddress: i.PrivateIpAddress ?? '', PrivateDnsName: i.PrivateDnsName ?? '' } } : undefined;
+  i?.InstanceId
+    ? { id: i.InstanceId, attributes: { PrivateIpAddress: i.PrivateIpAddress ?? '', PrivateDnsName: i.PrivateDnsName ?? '' } }
+    : undefined;
 
 export const instance: ResourceHandler<InstanceProperties> = {
   async find({ clients, cluster }, logicalId) {
@@ -88,7 +96,9 @@ export const instance: ResourceHandler<InstanceProperties> = {
 /** How many instances of this logical id have come and gone. */
 async function generation(clients: Parameters<typeof instance.find>[0]['clients'], cluster: string, logicalId: string): Promise<number> {
   const found = await (await clients.ec2()).send(
-    new DescribeInstancesCommand({ Filters: [...ownershipFilters(cluster, logicalId), { Name: 'instance-state-name', Values: ['terminated', 'shutting-down'] }] }),
+    new DescribeInstancesCommand({
+      Filters: [...ownershipFilters(cluster, logicalId), { Name: 'instance-state-name', Values: ['terminated', 'shutting-down'] }],
+    }),
   );
   return (found.Reservations ?? []).reduce((n, r) => n + (r.Instances?.length ?? 0), 0);
 }

@@ -22,7 +22,9 @@ const ec2TrustPolicy = JSON.stringify({
 /** An instance profile with a role of the same name. Its id is that name. */
 export const instanceProfile: ResourceHandler<{ Name: string; ManagedPolicies: string[] }> = {
   async find({ clients }, _logicalId, p) {
-    const found = await (await clients.iam()).send(new GetInstanceProfileCommand({ InstanceProfileName: p.Name })).catch(ignore('NoSuchEntity', 'NoSuchEntityException'));
+    const found = await (await clients.iam())
+      .send(new GetInstanceProfileCommand({ InstanceProfileName: p.Name }))
+      .catch(ignore('NoSuchEntity', 'NoSuchEntityException'));
     return found?.InstanceProfile ? { id: p.Name, attributes: { Arn: found.InstanceProfile.Arn ?? '' } } : undefined;
   },
   async create({ clients }, _logicalId, p, tags) {
@@ -35,7 +37,9 @@ export const instanceProfile: ResourceHandler<{ Name: string; ManagedPolicies: s
   async repair({ clients }, { id }, p) {
     const iam = await clients.iam();
     for (const PolicyArn of p.ManagedPolicies) await iam.send(new AttachRolePolicyCommand({ RoleName: id, PolicyArn }));
-    await iam.send(new AddRoleToInstanceProfileCommand({ InstanceProfileName: id, RoleName: id })).catch(ignore('LimitExceeded', 'LimitExceededException'));
+    await iam
+      .send(new AddRoleToInstanceProfileCommand({ InstanceProfileName: id, RoleName: id }))
+      .catch(ignore('LimitExceeded', 'LimitExceededException'));
   },
   async remove({ clients }, { id }) {
     const iam = await clients.iam();
@@ -43,7 +47,8 @@ export const instanceProfile: ResourceHandler<{ Name: string; ManagedPolicies: s
     await iam.send(new RemoveRoleFromInstanceProfileCommand({ InstanceProfileName: id, RoleName: id })).catch(gone);
     await iam.send(new DeleteInstanceProfileCommand({ InstanceProfileName: id })).catch(gone);
     const attached = await iam.send(new ListAttachedRolePoliciesCommand({ RoleName: id })).catch(gone);
-    for (const policy of attached?.AttachedPolicies ?? []) await iam.send(new DetachRolePolicyCommand({ RoleName: id, PolicyArn: policy.PolicyArn })).catch(gone);
+    for (const policy of attached?.AttachedPolicies ?? [])
+      await iam.send(new DetachRolePolicyCommand({ RoleName: id, PolicyArn: policy.PolicyArn })).catch(gone);
     await iam.send(new DeleteRoleCommand({ RoleName: id })).catch(gone);
   },
 };

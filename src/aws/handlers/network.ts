@@ -36,7 +36,9 @@ export const vpc: ResourceHandler<{ CidrBlock: string; EnableDnsHostnames: boole
     return existing(found.Vpcs?.[0]?.VpcId);
   },
   async create({ clients }, _logicalId, p, tags) {
-    const answer = await (await clients.ec2()).send(new CreateVpcCommand({ CidrBlock: p.CidrBlock, TagSpecifications: tagSpecification('vpc', tags) }));
+    const answer = await (await clients.ec2()).send(
+      new CreateVpcCommand({ CidrBlock: p.CidrBlock, TagSpecifications: tagSpecification('vpc', tags) }),
+    );
     return made(answer.Vpc?.VpcId);
   },
   async repair({ clients }, { id }, p) {
@@ -61,15 +63,21 @@ export const internetGateway: ResourceHandler<{ VpcId: string }> = {
     return existing(found.InternetGateways?.[0]?.InternetGatewayId);
   },
   async create({ clients }, _logicalId, _p, tags) {
-    const answer = await (await clients.ec2()).send(new CreateInternetGatewayCommand({ TagSpecifications: tagSpecification('internet-gateway', tags) }));
+    const answer = await (await clients.ec2()).send(
+      new CreateInternetGatewayCommand({ TagSpecifications: tagSpecification('internet-gateway', tags) }),
+    );
     return made(answer.InternetGateway?.InternetGatewayId);
   },
   async repair({ clients }, { id }, p) {
-    await (await clients.ec2()).send(new AttachInternetGatewayCommand({ InternetGatewayId: id, VpcId: p.VpcId })).catch(ignore('Resource.AlreadyAssociated'));
+    await (await clients.ec2())
+      .send(new AttachInternetGatewayCommand({ InternetGatewayId: id, VpcId: p.VpcId }))
+      .catch(ignore('Resource.AlreadyAssociated'));
   },
   async remove({ clients }, { id }, p) {
     const ec2 = await clients.ec2();
-    await ec2.send(new DetachInternetGatewayCommand({ InternetGatewayId: id, VpcId: p.VpcId })).catch(ignore('Gateway.NotAttached', 'InvalidInternetGatewayID.NotFound', 'InvalidVpcID.NotFound'));
+    await ec2
+      .send(new DetachInternetGatewayCommand({ InternetGatewayId: id, VpcId: p.VpcId }))
+      .catch(ignore('Gateway.NotAttached', 'InvalidInternetGatewayID.NotFound', 'InvalidVpcID.NotFound'));
     await ec2.send(new DeleteInternetGatewayCommand({ InternetGatewayId: id })).catch(ignore('InvalidInternetGatewayID.NotFound'));
   },
 };
@@ -81,7 +89,12 @@ export const subnet: ResourceHandler<{ VpcId: string; CidrBlock: string; Availab
   },
   async create({ clients }, _logicalId, p, tags) {
     const answer = await (await clients.ec2()).send(
-      new CreateSubnetCommand({ VpcId: p.VpcId, CidrBlock: p.CidrBlock, AvailabilityZone: p.AvailabilityZone, TagSpecifications: tagSpecification('subnet', tags) }),
+      new CreateSubnetCommand({
+        VpcId: p.VpcId,
+        CidrBlock: p.CidrBlock,
+        AvailabilityZone: p.AvailabilityZone,
+        TagSpecifications: tagSpecification('subnet', tags),
+      }),
     );
     return made(answer.Subnet?.SubnetId);
   },
@@ -105,7 +118,9 @@ export const routeTable: ResourceHandler<RouteTableProperties> = {
     return existing(found.RouteTables?.[0]?.RouteTableId);
   },
   async create({ clients }, _logicalId, p, tags) {
-    const answer = await (await clients.ec2()).send(new CreateRouteTableCommand({ VpcId: p.VpcId, TagSpecifications: tagSpecification('route-table', tags) }));
+    const answer = await (await clients.ec2()).send(
+      new CreateRouteTableCommand({ VpcId: p.VpcId, TagSpecifications: tagSpecification('route-table', tags) }),
+    );
     return made(answer.RouteTable?.RouteTableId);
   },
   /** Routes and associations declared here are made; others (the pod routes of the route controller) stay. */
@@ -127,7 +142,9 @@ export const routeTable: ResourceHandler<RouteTableProperties> = {
     const answer = await ec2.send(new DescribeRouteTablesCommand({ RouteTableIds: [id] })).catch(ignore('InvalidRouteTableID.NotFound'));
     for (const association of answer?.RouteTables?.[0]?.Associations ?? []) {
       if (!association.Main && association.RouteTableAssociationId) {
-        await ec2.send(new DisassociateRouteTableCommand({ AssociationId: association.RouteTableAssociationId })).catch(ignore('InvalidAssociationID.NotFound'));
+        await ec2
+          .send(new DisassociateRouteTableCommand({ AssociationId: association.RouteTableAssociationId }))
+          .catch(ignore('InvalidAssociationID.NotFound'));
       }
     }
     await ec2.send(new DeleteRouteTableCommand({ RouteTableId: id })).catch(ignore('InvalidRouteTableID.NotFound'));

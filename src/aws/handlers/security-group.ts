@@ -41,7 +41,12 @@ export const securityGroup: ResourceHandler<SecurityGroupProperties> = {
   },
   async create({ clients }, _logicalId, p, tags) {
     const answer = await (await clients.ec2()).send(
-      new CreateSecurityGroupCommand({ VpcId: p.VpcId, GroupName: p.GroupName, Description: p.Description, TagSpecifications: tagSpecification('security-group', tags) }),
+      new CreateSecurityGroupCommand({
+        VpcId: p.VpcId,
+        GroupName: p.GroupName,
+        Description: p.Description,
+        TagSpecifications: tagSpecification('security-group', tags),
+      }),
     );
     return { id: answer.GroupId as string, attributes: {} };
   },
@@ -49,7 +54,9 @@ export const securityGroup: ResourceHandler<SecurityGroupProperties> = {
   async repair({ clients }, { id }, p) {
     const ec2 = await clients.ec2();
     for (const rule of p.Ingress) {
-      await ec2.send(new AuthorizeSecurityGroupIngressCommand({ GroupId: id, IpPermissions: [permission(rule, id)] })).catch(ignore('InvalidPermission.Duplicate'));
+      await ec2
+        .send(new AuthorizeSecurityGroupIngressCommand({ GroupId: id, IpPermissions: [permission(rule, id)] }))
+        .catch(ignore('InvalidPermission.Duplicate'));
     }
   },
   async remove({ clients }, { id }) {

@@ -1,0 +1,201 @@
+import { readFileSync, statSync } from 'node:fs';
+import { type ClientHttp2Session, type ClientHttp2Stream, connect, constants, type IncomingHttpHeaders } from 'node:http2';
+import { connect as connectTcp } from 'node:net';
+import type { Duplex } from 'node:stream';
+import { connect as connectTls } from 'node:tls';
+import type { RawRequest } from './client.ts';
+import type { ClientConfig } from './config.ts';
+
+/** A silent server is noticed after this and the wait for a ping's answer. */
+const pingEveryMs = 15_000;
+const pingTimeoutMs = 10_000;
+const connectTimeoutMs = 15_000;
+const tokenAgeMs = 60_000;
+
+export interface TransportResponse {
+  status: number;
+  headers: Record<string, string>;
+  stream: ClientHttp2Stream;
+}
+
+/**
+ * One HTTP/2 session to the server, made when needed, made anew when it breaks or the certificate rotates. Requests and
+ * watches share it.
+ */
+export class HttpTransport {
+  readonly #config: ClientConfig;
+  readonly #url: URL;
+  #session: Promise<ClientHttp2Session> | undefined;
+  #sessionCert: string | undefined;
+  #token: { text: string; readAt: number; mtimeMs: number } | undefined;
+  #closed = false;
+
+  constructor(config: ClientConfig) {
+    this.#config = config;
+    this.#url = new URL(config.server);
+  }
+
+  /** Resolves with the head of the answer. Rejects with an ordinary Error when the connection fails. */
+  async request(request: RawRequest): Promise<TransportResponse> {
+    request.signal?.throwIfAborted();
+    const session = await this.#open();
+    request.signal?.throwIfAborted();
+    const prefix = this.#url.pathname.replace(/\/$/, '');
+    const body = request.body === undefined ? undefined : Buffer.from(request.body as string);
+    const stream = session.request(
+      {
+        [constants.HTTP2_HEADER_METHOD]: request.method,
+        [constants.HTTP2_HEADER_PATH]: `${prefix}${request.path}`,
+        'user-agent': this.#config.userAgent ?? 'kumulus',
+        ...this.#authorization(),
+        ...(body ? { 'content-length': String(body.length) } : {}),
+        ...request.headers,
+      },
+      { endStream: body === undefined },
+    );
+    if (body) stream.end(body);
+    return new Promise<TransportResponse>((resolve, reject) => {
+      let answered = false;
+      const onAbort = () => {
+        stream.close(constants.NGHTTP2_CANCEL);
+        if (!answered) reject(reasonOf(request.signal as AbortSignal));
+      };
+      request.signal?.addEventListener('abort', onAbort, { once: true });
+      stream.on('response', (headers) => {
+        answered = true;
+        resolve({ status: Number(headers[constants.HTTP2_HEADER_STATUS]), headers: plainHeaders(headers), stream });
+      });
+      stream.on('error', (error) => {
+        if (!answered) reject(new Error(`${request.method} ${this.#url.origin}${request.path}: ${error.message}`, { cause: error }));
+      });
+      stream.on('close', () => {
+        request.signal?.removeEventListener('abort', onAbort);
+        if (!answered) reject(new Error(`${request.method} ${this.#url.origin}${request.path}: the connection closed before an answer`));
+      });
+    });
+  }
+
+  close(): void {
+    this.#closed = true;
+    void this.#session?.then(
+      (s) => s.destroy(),
+      () => {},
+    );
+    this.#session = undefined;
+  }
+
+  #authorization(): Record<string, string> {
+    const { token, tokenFile } = this.#config;
+    if (token) return { authorization: `Bearer ${token}` };
+    if (!tokenFile) return {};
+    const now = Date.now();
+    if (!this.#token || now - this.#token.readAt > tokenAgeMs) {
+      const { mtimeMs } = statSync(tokenFile);
+      if (this.#token?.mtimeMs !== mtimeMs) this.#token = { text: readFileSync(tokenFile, 'utf8').trim(), readAt: now, mtimeMs };
+      else this.#token.readAt = now;
+    }
+    return { authorization: `Bearer ${this.#token.text}` };
+  }
+
+  #open(): Promise<ClientHttp2Session> {
+    if (this.#closed) return Promise.reject(new Error('the client is closed'));
+    const cert = this.#config.credentials?.().cert ?? this.#config.cert;
+    if (this.#session && cert === this.#sessionCert) return this.#session;
+    // A rotated certificate: what runs on the old session ends there, what is new goes to the new one.
+    void this.#session?.then(
+      (s) => s.close(),
+      () => {},
+    );
+    this.#sessionCert = cert;
+    const opening = this.#connect();
+    this.#session = opening;
+    const forget = () => {
+      if (this.#session === opening) this.#session = undefined;
+    };
+    opening.then((session) => {
+      session.once('close', forget);
+      session.once('goaway', forget);
+    }, forget);
+    return opening;
+  }
+
+  async #connect(): Promise<ClientHttp2Session> {
+    const socket = await this.#socket();
+    return new Promise((resolve, reject) => {
+      const session = connect(this.#url.origin, { createConnection: () => socket as never });
+      session.once('connect', () => {
+        session.off('error', reject);
+        session.on('error', () => {});
+        keepAlive(session);
+        resolve(session);
+      });
+      session.once('error', reject);
+    });
+  }
+
+  #socket(): Promise<Duplex> {
+    const { hostname, port, protocol } = this.#url;
+    const secure = protocol === 'https:';
+    const host = hostname.replace(/^\[|\]$/g, '');
+    return new Promise((resolve, reject) => {
+      const what = `connect to ${this.#url.host}`;
+      let timer: NodeJS.Timeout | undefined;
+      const begin = (below: Duplex | undefined) => {
+        const { cert, key } = this.#config.credentials?.() ?? this.#config;
+        const name = this.#config.serverName ?? host;
+        const socket = secure
+          ? connectTls({
+              ...(below ? { socket: below } : { host, port: Number(port || 443) }),
+              ...(/^[\d.]+$|:/.test(name) ? {} : { servername: name }),
+              ...(this.#config.ca ? { ca: this.#config.ca } : {}),
+              ...(cert && key ? { cert, key } : {}),
+              rejectUnauthorized: !this.#config.insecureSkipTlsVerify,
+              ALPNProtocols: ['h2'],
+            })
+          : (below ?? connectTcp({ host, port: Number(port || 80) }));
+        const fail = (error: Error) => {
+          clearTimeout(timer);
+          socket.destroy();
+          reject(new Error(`${what}: ${error.message}`, { cause: error }));
+        };
+        timer = setTimeout(() => fail(new Error(`no answer in ${connectTimeoutMs / 1000} s`)), connectTimeoutMs);
+        socket.once('error', fail);
+        const done = () => {
+          clearTimeout(timer);
+          socket.off('error', fail);
+          resolve(socket);
+        };
+        if (secure) socket.once('secureConnect', done);
+        else if (below) done();
+        else socket.once('connect', done);
+      };
+      if (!this.#config.dial) begin(undefined);
+      else Promise.resolve(this.#config.dial()).then(begin, (error) => reject(new Error(`${what}: ${error.message}`, { cause: error })));
+    });
+  }
+}
+
+/** Ends a session whose server no longer answers, so that its watches end and are begun again elsewhere. */
+function keepAlive(session: ClientHttp2Session): void {
+  const timer = setInterval(() => {
+    if (session.closed || session.destroyed) return clearInterval(timer);
+    const late = setTimeout(() => session.destroy(new Error('the server does not answer')), pingTimeoutMs);
+    late.unref();
+    session.ping((error) => {
+      clearTimeout(late);
+      if (error) session.destroy();
+    });
+  }, pingEveryMs);
+  timer.unref();
+  session.once('close', () => clearInterval(timer));
+}
+
+function plainHeaders(headers: IncomingHttpHeaders): Record<string, string> {
+  const plain: Record<string, string> = {};
+  for (const [name, value] of Object.entries(headers))
+    if (!name.startsWith(':') && value !== undefined) plain[name] = Array.isArray(value) ? value.join(', ') : value;
+  return plain;
+}
+
+export const reasonOf = (signal: AbortSignal): Error =>
+  signal.reason instanceof Error ? signal.reason : new Error(`aborted: ${String(signal.reason)}`);
