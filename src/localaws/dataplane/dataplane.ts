@@ -141,7 +141,7 @@ class Controller implements DataPlane {
     for (const volume of state.volumes) {
       this.work.run(volume.VolumeId!, async () => {
         const now = this.state.volumes.find((one) => one.VolumeId === volume.VolumeId);
-        if (now) await this.volumes.reconcile(now, this.state);
+        if (now) await this.volumes.reconcile(now, this.state.instances);
       });
     }
     for (const plan of plans) this.work.run(`agent of ${plan.vpcId}`, () => this.configureAgent(plan.vpcId));

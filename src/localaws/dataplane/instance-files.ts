@@ -47,6 +47,11 @@ const WRAPPER = `#!/bin/sh
 exec /opt/kumulus-node/node --disable-warning=ExperimentalWarning /opt/kumulus/bin/kumulus.js "$@"
 `;
 
+/** There is no systemd inside that could be told. `shutdown -r` boots again. */
+const POWER_OFF = `#!/bin/sh
+case " $* " in *" -r "* | *" --reboot "*) kill -INT 1 ;; *) kill -USR1 1 ;; esac
+`;
+
 /** What every instance of a cluster starts from, under dataplane/ of its state. */
 export interface InstanceFiles {
   template: string;
@@ -67,6 +72,8 @@ export async function prepareInstanceFiles(directory: string): Promise<InstanceF
     await writeFile(join(fresh, path), text, { mode });
   };
   await put('usr/local/bin/kumulus', WRAPPER, 0o755);
+  for (const name of ['poweroff', 'halt', 'shutdown']) await put(`usr/local/sbin/${name}`, POWER_OFF, 0o755);
+  await put('usr/local/sbin/reboot', '#!/bin/sh\nkill -INT 1\n', 0o755);
   const masked = [...MASKED, ...(await Array.fromAsync(glob('etc/ssh/ssh_host_*_key', { cwd: '/' })))];
   if (!masked.some((one) => directory.startsWith(`/${one}/`))) masked.push(directory.slice(1));
   const whiteouts: string[] = [];

@@ -108,7 +108,8 @@ exec env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HO
 
 /**
  * The first process of an instance: runs user data once (and /etc/rc.local at every later boot), reaps what is left to it,
- * and on SIGTERM (or SIGINT: to boot again) ends everything and then itself. File descriptor 8 is the file `progress`,
+ * and on a signal ends everything and then itself: SIGTERM comes from the host, SIGUSR1 means that
+ * the instance stops of its own accord, SIGINT that it boots again. File descriptor 8 is the file `progress`,
  * 9 the pipe `life`, whose end tells the data plane that this process is gone; no child gets either.
  */
 export const INIT_SCRIPT = `
@@ -121,7 +122,7 @@ others() {
 }
 
 halt() {
-  trap '' TERM INT HUP
+  trap '' TERM INT HUP USR1
   echo "kumulus: $1"
   kill -TERM -1 2>/dev/null
   turns=0
@@ -136,7 +137,8 @@ halt() {
   exit 0
 }
 
-trap 'halt halted' TERM
+trap 'halt ended' TERM
+trap 'halt halted' USR1
 trap 'halt rebooting' INT
 trap : HUP
 cd /

@@ -115,13 +115,14 @@ export class Instances {
       return;
     }
     const saved = await this.saved(id);
-    const halted = (await readProgress(this.folder(id))).includes('halted');
-    if (instance.State?.Name === 'running' && halted && !saved.suspended && identity?.bootId === (await bootId())) {
+    const progress = await readProgress(this.folder(id));
+    if (instance.State?.Name === 'running' && progress.includes('halted') && !saved.suspended && identity?.bootId === (await bootId())) {
       await removeGroups(this.options.clusterId, id);
       this.options.reports.instanceState(id, 'stopped', 'Client.InstanceInitiatedShutdown: Instance initiated shutdown');
       return;
     }
-    if (identity && saved.boots > 0 && !saved.suspended && instance.State?.Name === 'running') this.backOff(id);
+    const unexpected = instance.State?.Name === 'running' && !saved.suspended && !progress.includes('rebooting');
+    if (identity && saved.boots > 0 && unexpected) this.backOff(id);
     await this.boot(instance, saved);
   }
 

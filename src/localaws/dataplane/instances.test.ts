@@ -70,7 +70,10 @@ test('what ends is gone: by a halt from within, stop and start, reboot, a kill, 
   await until('a boot after the kill', () => (cloud.console.get(id)?.match(/later boot/g)?.length ?? 0) === 3);
   expect(stateOf(id)).toBe('running');
 
-  await host.inside(id, 'kill -TERM 1');
+  // The shell that asks for it is ended too.
+  await host.inside(id, 'shutdown -r now').catch(() => {});
+  await until('a boot after a reboot from within', () => (cloud.console.get(id)?.match(/later boot/g)?.length ?? 0) === 4);
+  await host.inside(id, 'poweroff').catch(() => {});
   await until('a halt to be noticed', () => stateOf(id) === 'stopped');
 
   cloud.setState(id, 'shutting-down');

@@ -1,3 +1,4 @@
+import { readFile } from 'node:fs/promises';
 import { connect, createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
@@ -122,10 +123,17 @@ test('a route leads to pods behind an instance, when its source/destination chec
   await new Promise(setImmediate);
   await plane.idle();
   expect(await reach()).toBe('reply\n');
-  // A pod's request for instance metadata is its node's, if the instance lets it come that far.
+  // A pod's request for instance metadata is its node's, unless the hop limit keeps answers from coming that far.
   const asPod =
     'curl -sS -m 2 --interface 10.244.1.1 -X PUT -H "X-aws-ec2-metadata-token-ttl-seconds: 60" -o /dev/null -w "%{http_code}" http://169.254.169.254/latest/api/token';
   expect(await host.inside(node.InstanceId, asPod)).toBe('200');
+  node.MetadataOptions!.HttpPutResponseHopLimit = 1;
+  cloud.changed();
+  await new Promise(setImmediate);
+  await plane.idle();
+  expect(await host.inside(node.InstanceId, `${TOKEN} get meta-data/instance-id`)).toBe(node.InstanceId);
+  const filter = await readFile(join(host.directory, 'dataplane', `${cloud.vpcId}.nft`), 'utf8');
+  expect(filter).toContain('ip saddr 169.254.169.254 ip daddr { 10.0.0.10 } ip ttl set 1');
 
   cloud.setState(node.InstanceId, 'shutting-down');
   await until('terminated', () => stateOf(node.InstanceId) === 'terminated');

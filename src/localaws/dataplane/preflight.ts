@@ -94,7 +94,7 @@ async function tryOverlay(directory: string, problems: string[]): Promise<void> 
       `${directory} cannot hold an instance's files (${reason(error)}): set KUMULUS_STATE to a folder on a disk's own file system such as ext4 or xfs`,
     );
   } finally {
-    await rm(folder, { recursive: true, force: true });
+    await rm(folder, { recursive: true, force: true }).catch(() => {});
   }
 }
 

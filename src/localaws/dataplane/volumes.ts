@@ -1,9 +1,9 @@
 import { constants } from 'node:fs';
 import { mkdir, open, readdir, readFile, rm, stat, truncate } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import type { Volume } from '@aws-sdk/client-ec2';
+import type { Instance, Volume, VolumeAttachment } from '@aws-sdk/client-ec2';
 import type { Logger } from 'pino';
-import type { CloudReports, CloudSource, CloudState } from '../contract.ts';
+import type { CloudReports, CloudSource } from '../contract.ts';
 import { CommandError, run } from './command.ts';
 import { NotYet } from './keyed-work.ts';
 
@@ -22,7 +22,9 @@ export interface VolumesOptions {
 /** EBS volumes as sparse files; an attached one is a loop device with a node in the instance's /dev. Calls for one volume must not overlap. */
 export class Volumes {
   private readonly options: VolumesOptions;
-  /** Loop device by volume, as attached to the life of an instance that `pid` names. */
+  /** What was last brought about, by volume: nothing is looked at again while that stays so. */
+  private readonly done = new Map<string, string>();
+  /** Device name by volume, as attached in the life of an instance that `pid` names. */
   private readonly attached = new Map<string, { pid: number; device: string }>();
 
   constructor(options: VolumesOptions) {
@@ -34,7 +36,18 @@ export class Volumes {
   }
 
   /** Brings one volume to the state that AWS shows for it. Throws while a detachment waits for the volume to be unmounted. */
-  async reconcile(volume: Volume, state: CloudState): Promise<void> {
+  async reconcile(volume: Volume, instances: Instance[]): Promise<void> {
+    const id = volume.VolumeId!;
+    const attachment = volume.Attachments?.find((one) => one.State !== 'detached');
+    const instance = instances.find((one) => one.InstanceId === attachment?.InstanceId);
+    const seen = JSON.stringify([volume, instance?.State?.Name, instance && this.options.processOf(instance.InstanceId!)]);
+    if (this.done.get(id) === seen) return;
+    this.done.delete(id);
+    await this.bringAbout(volume, attachment, instance);
+    this.done.set(id, seen);
+  }
+
+  private async bringAbout(volume: Volume, attachment: VolumeAttachment | undefined, instance: Instance | undefined): Promise<void> {
     const id = volume.VolumeId!;
     if (volume.State === 'deleting' || volume.State === 'deleted') {
       await this.release(id);
@@ -45,12 +58,10 @@ export class Volumes {
     if (volume.State === 'error') return;
     await this.ensureFile(volume);
     if (volume.State === 'creating') this.options.reports.volumeState(id, 'available');
-    const attachment = volume.Attachments?.find((one) => one.State !== 'detached');
     if (!attachment) {
       await this.release(id);
       return;
     }
-    const instance = state.instances.find((one) => one.InstanceId === attachment.InstanceId);
     const instanceId = attachment.InstanceId!;
     // The root volume of an instance is its overlay; there is nothing to show as a device.
     if (instance?.RootDeviceName && instance.RootDeviceName === attachment.Device) {
@@ -95,7 +106,7 @@ export class Volumes {
       const script = [
         // A node of another volume under that name would be written to instead.
         `[ ! -b /dev/${name} ] || [ "$(stat -c %t:%T /dev/${name})" = ${major.toString(16)}:${minor.toString(16)} ] || rm /dev/${name}`,
-        `[ -b /dev/${name} ] || mknod -m 660 /dev/${name} b ${major} ${minor}`,
+        `[ -b /dev/${name} ] || (umask 117; mknod /dev/${name} b ${major} ${minor})`,
         `mkdir -p /dev/disk/by-id`,
         `ln -sfn ../../${name} ${link}`,
       ];
