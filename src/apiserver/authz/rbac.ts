@@ -1,4 +1,5 @@
 import type { ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject } from '../../api/generated/types.ts';
+import { labelSelectorMatches } from '../../api/selectors.ts';
 import { serviceAccountName, type UserInfo } from '../authn/user.ts';
 import type { Registry } from '../registry.ts';
 import type { ResourceCache } from '../storage/cache.ts';
@@ -19,6 +20,8 @@ export class RbacIndex {
   #clusterRoles: ResourceCache;
   /** Namespace ('' for cluster bindings) and subject to bindings. */
   #bindings = new Map<string, Map<string, Binding[]>>();
+  #aggregates = new Map<string, PolicyRule[]>();
+  #aggregatedAt = -1;
 
   constructor(registry: Registry) {
     this.#roles = registry.cache(group, 'v1', 'roles');
@@ -60,14 +63,30 @@ export class RbacIndex {
     if (bySubject.size === 0) this.#bindings.delete(namespace);
   }
 
-  #rulesOf(role: RoleRef, namespace: string): PolicyRule[] {
-    const entry = role.kind === 'ClusterRole' ? this.#clusterRoles.get(role.name) : this.#roles.get(`${namespace}/${role.name}`);
-    return (entry?.object as unknown as Role | ClusterRole | undefined)?.rules ?? [];
+  /** The rules of the role that a binding names; undefined where there is no such role. */
+  roleRules(ref: RoleRef, namespace: string): PolicyRule[] | undefined {
+    if (ref.kind !== 'ClusterRole') {
+      const entry = this.#roles.get(`${namespace}/${ref.name}`);
+      return entry && ((entry.object as unknown as Role).rules ?? []);
+    }
+    const role = this.#clusterRoles.get(ref.name)?.object as unknown as ClusterRole | undefined;
+    if (!role) return undefined;
+    return role.aggregationRule ? this.#aggregated(role) : (role.rules ?? []);
   }
 
-  roleRules(role: RoleRef, namespace: string): PolicyRule[] | undefined {
-    const entry = role.kind === 'ClusterRole' ? this.#clusterRoles.get(role.name) : this.#roles.get(`${namespace}/${role.name}`);
-    return entry && ((entry.object as unknown as Role).rules ?? []);
+  /** An aggregated role holds what the roles that its selectors find hold, also before a controller has written that down. */
+  #aggregated(role: ClusterRole): PolicyRule[] {
+    if (this.#aggregatedAt !== this.#clusterRoles.lastChange) {
+      this.#aggregates.clear();
+      this.#aggregatedAt = this.#clusterRoles.lastChange;
+    }
+    const name = role.metadata.name ?? '';
+    const known = this.#aggregates.get(name);
+    if (known) return known;
+    const all = this.#clusterRoles.list().map((e) => e.object as unknown as ClusterRole);
+    const rules = aggregate(role, all);
+    this.#aggregates.set(name, rules);
+    return rules;
   }
 
   /** Calls visit with every rule that holds for the user in the namespace, until it answers true. */
@@ -78,7 +97,7 @@ export class RbacIndex {
       if (!bySubject) continue;
       for (const id of ids) {
         for (const binding of bySubject.get(id) ?? []) {
-          for (const rule of this.#rulesOf(binding.role, scope)) if (visit(rule, binding)) return true;
+          for (const rule of this.roleRules(binding.role, scope) ?? []) if (visit(rule, binding)) return true;
         }
       }
     }
@@ -105,6 +124,20 @@ export class RbacIndex {
     });
     return allowed ? { allowed: true, reason } : undefined;
   }
+}
+
+/** The rules that a role's aggregation gathers from all roles, aggregated ones among them, each rule once. */
+export function aggregate(role: ClusterRole, all: ClusterRole[], seen = new Set<string>()): PolicyRule[] {
+  const rules = new Map<string, PolicyRule>();
+  seen.add(role.metadata.name ?? '');
+  for (const other of all) {
+    const name = other.metadata.name ?? '';
+    if (seen.has(name)) continue;
+    if (!role.aggregationRule?.clusterRoleSelectors?.some((s) => labelSelectorMatches(s as never, other.metadata.labels))) continue;
+    const more = other.aggregationRule ? aggregate(other, all, new Set(seen)) : (other.rules ?? []);
+    for (const rule of more) rules.set(JSON.stringify(rule), rule);
+  }
+  return [...rules.values()];
 }
 
 function subjectId(subject: Subject, namespace: string): string {

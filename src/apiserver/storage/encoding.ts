@@ -35,7 +35,7 @@ export function splice(stored: Buffer, revision: number): Spliced {
 }
 
 function isOurForm(stored: Buffer, at: number): boolean {
-  const head = stored.latin1Slice(0, at);
+  const head = stored.toString('latin1', 0, at);
   return /^\{"apiVersion":"[^"\\]+","kind":"[^"\\]+",$/.test(head) && stored[at + marker.length] === 0x22;
 }
 
@@ -43,7 +43,7 @@ function insert(stored: Buffer, offset: number, revision: number): Spliced {
   const text = resourceVersionText(revision);
   const bytes = Buffer.allocUnsafe(stored.length + text.length);
   stored.copy(bytes, 0, 0, offset);
-  bytes.latin1Write(text, offset);
+  bytes.write(text, offset, 'latin1');
   stored.copy(bytes, offset + text.length, offset);
   return { bytes, offset };
 }

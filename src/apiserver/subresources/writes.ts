@@ -14,7 +14,7 @@ export interface SubresourceWrite {
 function become(object: KubeObject & Record<string, unknown>, base: KubeObject): void {
   for (const key of Object.keys(object)) delete object[key];
   Object.assign(object, clone(base));
-  delete object.metadata.resourceVersion;
+  delete (object.metadata as { resourceVersion?: string }).resourceVersion;
 }
 
 interface Containers {

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { badRequest, type FieldError, invalid, isAlreadyExists, methodNotSupported } from '../../api/errors.ts';
 import { generateName } from '../../api/names.ts';
-import type { KubeObject } from '../../api/object.ts';
+import type { KubeObject, ObjectMeta } from '../../api/object.ts';
 import { validateObjectMeta, validateSchema } from '../../api/validation.ts';
 import { type Api, type Call, keyFor, timestamp } from '../api.ts';
 import { kindHooks } from '../services/hooks.ts';
@@ -45,7 +45,7 @@ export async function createObject(api: Api, call: Call, object: KubeObject): Pr
 async function createNamed(api: Api, call: Call, object: KubeObject): Promise<Entry> {
   const { served, storage } = call.target;
   const { strategy } = served;
-  const { metadata } = object;
+  const metadata: Partial<ObjectMeta> & { selfLink?: string } = object.metadata;
   metadata.uid = randomUUID();
   metadata.creationTimestamp = timestamp(api);
   delete metadata.deletionTimestamp;

@@ -72,7 +72,7 @@ export async function patch(api: Api, call: Call, type: PatchType, body: unknown
       throw badRequest('the namespace of the provided object does not match the namespace sent on the request');
     }
     // The current version is the base of the patch: only a version that the patch itself names is a precondition.
-    if (patched.metadata.resourceVersion === current?.metadata.resourceVersion) delete patched.metadata.resourceVersion;
+    if (patched.metadata.resourceVersion === current?.metadata.resourceVersion) delete (patched.metadata as { resourceVersion?: string }).resourceVersion;
     return patched;
   });
 }

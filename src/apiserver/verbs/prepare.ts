@@ -1,7 +1,7 @@
 import { checkTypes, strictDecodingError, unknownFields } from '../../api/decode.ts';
 import { applyDefaults } from '../../api/defaults.ts';
 import { badRequest, StatusError } from '../../api/errors.ts';
-import { apiVersionOf, type KubeObject } from '../../api/object.ts';
+import { apiVersionOf, type KubeObject, type ObjectMeta } from '../../api/object.ts';
 import type { RequestContext } from '../../api/scheme.ts';
 import { type Api, type Call, timestamp } from '../api.ts';
 
@@ -62,7 +62,7 @@ export function requestContext(api: Api, call: Call, verb: 'create' | 'update' |
 
 /** The object's namespace must be the path's; an empty one is filled in. */
 export function matchNamespace(call: Call, object: KubeObject): void {
-  const { metadata } = object;
+  const metadata: Partial<ObjectMeta> = object.metadata;
   if (!call.target.served.namespaced) {
     delete metadata.namespace;
     return;

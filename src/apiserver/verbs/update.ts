@@ -1,5 +1,5 @@
 import { badRequest, conflict, type FieldError, invalid, isAlreadyExists, methodNotSupported, modified, notFound, type StatusError } from '../../api/errors.ts';
-import type { KubeObject } from '../../api/object.ts';
+import type { KubeObject, ObjectMeta } from '../../api/object.ts';
 import { validateObjectMetaUpdate, validateSchema } from '../../api/validation.ts';
 import { type Api, type Call, keyFor } from '../api.ts';
 import { kindHooks } from '../services/hooks.ts';
@@ -85,8 +85,8 @@ class CreateInstead extends Error {
 async function checkUpdate(api: Api, call: Call, verb: 'update' | 'patch', object: KubeObject, old: KubeObject, current: Entry) {
   const { served, subject } = call.target;
   const { strategy } = served;
-  const { metadata } = object;
-  const before = old.metadata;
+  const metadata: Partial<ObjectMeta> & { selfLink?: string } = object.metadata;
+  const before: Partial<ObjectMeta> = old.metadata;
 
   if (metadata.uid && metadata.uid !== before.uid) {
     throw conflict(subject, call.name, `Precondition failed: UID in precondition: ${metadata.uid}, UID in object meta: ${before.uid}`);
@@ -96,8 +96,8 @@ async function checkUpdate(api: Api, call: Call, verb: 'update' | 'patch', objec
   } else if (verb === 'update' && strategy.allowUnconditionalUpdate === false) {
     throw mustBeSpecified(served, call.name);
   }
-  metadata.uid = before.uid;
-  metadata.creationTimestamp ??= before.creationTimestamp;
+  keep(metadata, before, 'uid');
+  keep(metadata, before, 'creationTimestamp');
   delete metadata.resourceVersion;
   delete metadata.managedFields;
   delete metadata.selfLink;
@@ -152,7 +152,7 @@ export function deletionComplete(object: KubeObject): boolean {
   return object.kind !== 'Namespace' || ((object as { spec?: { finalizers?: string[] } }).spec?.finalizers?.length ?? 0) === 0;
 }
 
-function newFinalizers(metadata: KubeObject['metadata'], before: KubeObject['metadata']): FieldError[] {
+function newFinalizers(metadata: Partial<ObjectMeta>, before: Partial<ObjectMeta>): FieldError[] {
   if (!before.deletionTimestamp) return [];
   const added = (metadata.finalizers ?? []).filter((f) => !(before.finalizers ?? []).includes(f));
   if (added.length === 0) return [];

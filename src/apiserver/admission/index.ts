@@ -1,0 +1,29 @@
+import { rbacEscalation } from '../authz/escalation.ts';
+import { certificateApproval, certificateRequester, certificateSigning, certificateSubjectRestriction } from './certificates.ts';
+import type { AdmissionPlugin } from './chain.ts';
+import { limitRanger } from './limit-ranger.ts';
+import { namespaceLifecycle } from './namespace-lifecycle.ts';
+import { nodeRestriction, taintNodesByCondition } from './nodes.ts';
+import { defaultTolerationSeconds, priority } from './pod-defaults.ts';
+import { resourceQuota } from './resource-quota.ts';
+import { serviceAccountAdmission } from './service-account.ts';
+import { defaultStorageClass, storageObjectInUseProtection } from './storage-defaults.ts';
+
+/** The built-in plugins, in upstream's order. */
+export const builtinAdmission: AdmissionPlugin[] = [
+  namespaceLifecycle,
+  limitRanger,
+  serviceAccountAdmission,
+  nodeRestriction,
+  taintNodesByCondition,
+  priority,
+  defaultTolerationSeconds,
+  defaultStorageClass,
+  storageObjectInUseProtection,
+  certificateRequester,
+  certificateApproval,
+  certificateSigning,
+  certificateSubjectRestriction,
+  rbacEscalation,
+  resourceQuota,
+];

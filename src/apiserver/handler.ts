@@ -1,0 +1,312 @@
+import { randomUUID } from 'node:crypto';
+import { parseBody } from '../api/decode.ts';
+import { badRequest, internalError, methodNotSupported, StatusError, unsupportedMediaType } from '../api/errors.ts';
+import type { DeleteOptions } from '../api/generated/types.ts';
+import type { Api, Call } from './api.ts';
+import { authenticate, impersonate } from './authn/authenticate.ts';
+import type { UserInfo } from './authn/user.ts';
+import { reviews } from './authz/reviews.ts';
+import { pathNotFound, serveDiscovery } from './http/discovery.ts';
+import { listKinds, objectKinds, sendEntry, sendError, sendList, sendValue } from './http/encode.ts';
+import { type HttpRequest, type HttpResponse, header } from './http/exchange.ts';
+import { bodyFormat, negotiate } from './http/negotiate.ts';
+import { callOf, listParameters, watchParameters } from './http/parameters.ts';
+import { WatchResponse } from './http/watch-response.ts';
+import { serveWellKnown } from './http/well-known.ts';
+import { nameFromFieldSelector, parseRequestInfo, type RequestInfo } from './request.ts';
+import type { Entry } from './storage/entry.ts';
+import { bind } from './subresources/binding.ts';
+import { componentStatuses } from './subresources/componentstatus.ts';
+import { evict } from './subresources/eviction.ts';
+import { proxies } from './subresources/proxies.ts';
+import { getScale, patchScale, updateScale } from './subresources/scale.ts';
+import { createToken } from './subresources/token.ts';
+import { create } from './verbs/create.ts';
+import { type Deletion, remove, removeCollection } from './verbs/delete.ts';
+import { get } from './verbs/get.ts';
+import { list } from './verbs/list.ts';
+import { patch, patchTypeOf } from './verbs/patch.ts';
+import { checkBody, type ParsedBody } from './verbs/prepare.ts';
+import { update } from './verbs/update.ts';
+import { watch } from './verbs/watch.ts';
+
+/** The largest body that is read. */
+export const bodyLimit = 3 * 1024 * 1024;
+
+/**
+ * The way of one request, from the moment its headers have come over TLS. `knownUser` is given by callers in this
+ * process, who need not authenticate. Never throws: whatever goes wrong is answered as a Status.
+ */
+export async function handle(api: Api, request: HttpRequest, response: HttpResponse, knownUser?: UserInfo): Promise<void> {
+  const started = performance.now();
+  let info: RequestInfo | undefined;
+  try {
+    // 1. Audit: every answer carries the request's id.
+    response.headers['audit-id'] = header(request, 'audit-id') || randomUUID();
+    info = parseRequestInfo(request.method, request.path, request.query);
+    // 2. Who is it?
+    const user = impersonate(api, request, knownUser ?? (await authenticate(api, request)));
+    // 3. May they?
+    authorize(api, request, info, user);
+    // 4. Paths that are not resources.
+    if (!info.isResource) {
+      if (request.method !== 'GET' && request.method !== 'HEAD') throw pathNotFound();
+      if (await serveDiscovery(api, request, response)) return;
+      if (await serveWellKnown(api, request, response)) return;
+      throw pathNotFound();
+    }
+    // 5. Which resource; then decode, default, admit, validate, store, encode: by verb.
+    const target = api.registry.find(info.group, info.version, info.resource);
+    if (!target) throw pathNotFound();
+    const call = callOf(request, info, target, user);
+    checkScope(call);
+    await serveResource(api, request, response, call, info);
+  } catch (error) {
+    answerError(api, request, response, error);
+  } finally {
+    if (info) observe(api, info, response, started);
+  }
+}
+
+/** Whether the user may do this. Connections to pods and nodes are judged as `create` or `get` of the subresource, as by method. */
+function authorize(api: Api, request: HttpRequest, info: RequestInfo, user: UserInfo): void {
+  if (!info.isResource) {
+    api.authorizer.check({ user, verb: info.verb, path: info.path, group: '', resource: '', subresource: '', namespace: '', name: '' });
+    return;
+  }
+  const fieldSelector = request.query.get('fieldSelector') ?? '';
+  const labelSelector = request.query.get('labelSelector') ?? '';
+  const collection = info.verb === 'list' || info.verb === 'watch' || info.verb === 'deletecollection';
+  api.authorizer.check({
+    user,
+    verb: info.verb,
+    group: info.group,
+    version: info.version,
+    resource: info.resource,
+    subresource: info.subresource,
+    namespace: info.namespace,
+    name: info.name || (collection ? nameFromFieldSelector(fieldSelector) : ''),
+    ...(fieldSelector ? { fieldSelector } : {}),
+    ...(labelSelector ? { labelSelector } : {}),
+  });
+}
+
+/** A namespace belongs into the path of what lives in namespaces, and of nothing else. */
+function checkScope(call: Call): void {
+  const { served } = call.target;
+  if (!served.namespaced && call.namespace && served.resource !== 'namespaces') throw pathNotFound();
+  const single = call.name !== '' || call.verb === 'create';
+  if (served.namespaced && !call.namespace && single && call.target.storage) {
+    if (call.verb === 'create') throw badRequest('an empty namespace may not be set during creation');
+    throw pathNotFound();
+  }
+}
+
+async function serveResource(api: Api, request: HttpRequest, response: HttpResponse, call: Call, info: RequestInfo): Promise<void> {
+  const { target } = call;
+  if (call.subresource && call.subresource !== 'status') return serveSubresource(api, request, response, call, info);
+  if (call.subresource && !target.served.subresources.some((s) => s.name === call.subresource)) throw pathNotFound();
+  const accept = header(request, 'accept');
+  switch (call.verb) {
+    case 'get': {
+      const wanted = negotiate(accept, objectKinds);
+      if (target.served.resource === 'componentstatuses') return void (await sendValue(request, response, 200, componentStatuses(api, call.name), wanted.format));
+      return sendEntry(request, response, 200, target, await get(api, call, request.query.get('resourceVersion') ?? undefined), wanted);
+    }
+    case 'list': {
+      const wanted = negotiate(accept, listKinds);
+      if (target.served.resource === 'componentstatuses') return void (await sendValue(request, response, 200, componentStatuses(api), wanted.format));
+      return sendList(request, response, target, await list(api, call, listParameters(request.query)), wanted);
+    }
+    case 'watch':
+      return serveWatch(api, request, response, call);
+    case 'create': {
+      if (call.name) throw methodNotSupported(target.subject, 'create');
+      const wanted = negotiate(accept, objectKinds);
+      const body = await readBody(request);
+      const review = reviews[`${target.served.group}/${target.served.resource}`];
+      if (review) return void (await sendValue(request, response, 201, await review(api, call, body), wanted.format));
+      if (target.served.resource === 'bindings' && target.served.group === '') {
+        await bind(api, call, body);
+        return void (await sendValue(request, response, 201, success(), wanted.format));
+      }
+      return answer(api, request, response, call, 201, (await create(api, call, body)).as(target.served));
+    }
+    case 'update': {
+      const written = await update(api, call, await readBody(request));
+      return answer(api, request, response, call, written.created ? 201 : 200, written.entry.as(target.served));
+    }
+    case 'patch': {
+      const type = patchTypeOf(header(request, 'content-type'));
+      if (type === 'apply') throw unsupportedMediaType(noServerSideApply);
+      const body = await readPatch(request);
+      const written = await patch(api, call, type, body.object, body.duplicates);
+      return answer(api, request, response, call, 200, written.entry.as(target.served));
+    }
+    case 'delete': {
+      const deletion = await remove(api, call, await deleteOptions(request, call));
+      return answerDeletion(api, request, response, call, deletion);
+    }
+    case 'deletecollection': {
+      const options = await deleteOptions(request, call);
+      const parameters = listParameters(request.query);
+      const entries = await removeCollection(api, call, parameters, options);
+      return sendList(request, response, target, { revision: api.hub.revision, entries }, negotiate(accept, listKinds));
+    }
+    default:
+      throw methodNotSupported(target.subject, call.verb);
+  }
+}
+
+const noServerSideApply = 'this server does not support server-side apply (application/apply-patch+yaml); use client-side apply (kubectl apply without --server-side) or another patch type';
+
+/** Subresources with a body of another kind, or with a part of the object; what is no resource at all is proxied. */
+async function serveSubresource(api: Api, request: HttpRequest, response: HttpResponse, call: Call, info: RequestInfo): Promise<void> {
+  const { target, subresource } = call;
+  const known = target.served.subresources.find((s) => s.name === subresource);
+  if (!known) throw pathNotFound();
+  const proxy = proxies[`${target.served.resource}/${subresource}`];
+  if (proxy) return proxy(api, request, response, call, info.rest);
+  const accept = negotiate(header(request, 'accept'), objectKinds);
+  const verb = call.verb;
+  if (!known.verbs.includes(verb)) throw methodNotSupported(target.subject, verb);
+  const send = (status: number, value: unknown) => sendValue(request, response, status, value, accept.format, warningsOf(call));
+  if (verb === 'create') {
+    const body = await readBody(request);
+    if (subresource === 'token') return void (await send(201, await createToken(api, call, body)));
+    if (subresource === 'binding') {
+      await bind(api, call, body);
+      return void (await send(201, success()));
+    }
+    if (subresource === 'eviction') {
+      await evict(api, call, body);
+      return void (await send(201, success()));
+    }
+    throw methodNotSupported(target.subject, verb);
+  }
+  if (subresource === 'scale') {
+    if (verb === 'get') return void (await send(200, await getScale(api, call)));
+    if (verb === 'update') return void (await send(200, await updateScale(api, call, await readBody(request))));
+    const type = patchTypeOf(header(request, 'content-type'));
+    return void (await send(200, await patchScale(api, call, type, (await readPatch(request)).object)));
+  }
+  if (verb === 'get') return sendEntry(request, response, 200, target, await get(api, call, undefined), accept);
+  if (verb === 'update') return answer(api, request, response, call, 200, (await update(api, call, await readBody(request))).entry.as(target.served));
+  const type = patchTypeOf(header(request, 'content-type'));
+  const body = await readPatch(request);
+  return answer(api, request, response, call, 200, (await patch(api, call, type, body.object, body.duplicates)).entry.as(target.served));
+}
+
+async function serveWatch(api: Api, request: HttpRequest, response: HttpResponse, call: Call): Promise<void> {
+  const wanted = negotiate(header(request, 'accept'), [...listKinds, ...objectKinds]);
+  if (wanted.format === 'yaml') wanted.format = 'json';
+  const parameters = watchParameters(request.query);
+  if (call.name && !parameters.fieldSelector) parameters.fieldSelector = `metadata.name=${call.name}`;
+  const parts: { sink?: WatchResponse } = {};
+  // Nothing is sent before the watch has begun: what is wrong with it is answered with a status of its own.
+  const early: ((sink: WatchResponse) => void)[] = [];
+  let ended = false;
+  const stop = await watch(api, { ...call, signal: request.signal }, parameters, {
+    deliver: (...args) => (parts.sink ? parts.sink.deliver(...args) : early.push((s) => s.deliver(...args))),
+    bookmark: (...args) => (parts.sink ? parts.sink.bookmark(...args) : early.push((s) => s.bookmark(...args))),
+    end: (error) => {
+      ended = true;
+      if (parts.sink) parts.sink.end(error);
+      else early.push((s) => s.end(error));
+    },
+  });
+  if (ended && request.signal.aborted) return;
+  const contentType = wanted.as ? `application/json;as=${wanted.as.kind};g=${wanted.as.group};v=${wanted.as.version}` : 'application/json';
+  const stream = response.stream(200, { 'content-type': contentType, 'cache-control': 'no-cache, private' });
+  parts.sink = new WatchResponse(stream, call.target, wanted, request.query.get('includeObject'));
+  parts.sink.stop = stop;
+  for (const replay of early) replay(parts.sink);
+}
+
+async function readBody(request: HttpRequest): Promise<ParsedBody> {
+  const format = bodyFormat(header(request, 'content-type'));
+  const bytes = await request.body(bodyLimit);
+  if (bytes.length === 0) throw badRequest('EOF');
+  return parseBody(bytes, format);
+}
+
+async function readPatch(request: HttpRequest): Promise<ParsedBody> {
+  return parseBody(await request.body(bodyLimit), 'application/json');
+}
+
+/** From the body where there is one, else from the query. */
+async function deleteOptions(request: HttpRequest, call: Call): Promise<Partial<DeleteOptions>> {
+  const bytes = await request.body(bodyLimit);
+  if (bytes.length > 0) {
+    const body = parseBody(bytes, bodyFormat(header(request, 'content-type')));
+    const own = body.object as { apiVersion?: string; kind?: string } | null;
+    const [group, version] = own?.apiVersion?.includes('/') ? own.apiVersion.split('/') : ['', own?.apiVersion ?? 'v1'];
+    const options = checkBody<DeleteOptions>({ ...call, fieldValidation: 'Ignore' }, body, {
+      group: group!,
+      version: version!,
+      kind: 'DeleteOptions',
+      definition: 'io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions',
+    });
+    if (options.dryRun?.includes('All')) call.dryRun = true;
+    return options;
+  }
+  const { query } = request;
+  const grace = query.get('gracePeriodSeconds');
+  const policy = query.get('propagationPolicy');
+  const orphan = query.get('orphanDependents');
+  return {
+    ...(grace === null ? {} : { gracePeriodSeconds: Number(grace) }),
+    ...(policy === null ? {} : { propagationPolicy: policy }),
+    ...(orphan === null ? {} : { orphanDependents: orphan === 'true' }),
+  };
+}
+
+const success = () => ({ kind: 'Status', apiVersion: 'v1', metadata: {}, status: 'Success', code: 201 });
+
+function warningsOf(call: Call): Record<string, string> {
+  return call.warnings.length ? { warning: call.warnings.slice(0, 50).map(warningText).join(', ') } : {};
+}
+
+const warningText = (text: string) => `299 - ${JSON.stringify(text.slice(0, 256).replace(/[\r\n]/g, ' '))}`;
+
+async function answer(_api: Api, request: HttpRequest, response: HttpResponse, call: Call, status: number, entry: Entry): Promise<void> {
+  if (call.warnings.length) response.headers['warning'] = call.warnings.slice(0, 50).map(warningText);
+  await sendEntry(request, response, status, call.target, entry, negotiate(header(request, 'accept'), objectKinds));
+}
+
+async function answerDeletion(api: Api, request: HttpRequest, response: HttpResponse, call: Call, deletion: Deletion): Promise<void> {
+  if (deletion.entry) return answer(api, request, response, call, 200, deletion.entry.as(call.target.served));
+  await sendValue(request, response, 200, deletion.status, negotiate(header(request, 'accept'), objectKinds).format);
+}
+
+function answerError(api: Api, request: HttpRequest, response: HttpResponse, error: unknown): void {
+  if (response.begun) {
+    api.log.warn({ err: error, path: request.path }, 'a request failed after its answer had begun');
+    return;
+  }
+  if (error instanceof StatusError) {
+    let format: 'json' | 'yaml' = 'json';
+    try {
+      format = negotiate(header(request, 'accept')).format;
+    } catch {
+      // A refusal must reach also those who asked for a format there is not.
+    }
+    sendError(request, response, error, format);
+    return;
+  }
+  if (!request.signal.aborted) api.log.error({ err: error, method: request.method, path: request.path }, 'a request failed');
+  sendError(request, response, internalError((error as Error).message ?? String(error)));
+}
+
+function observe(api: Api, info: RequestInfo, response: HttpResponse, started: number): void {
+  const scope = info.name ? 'resource' : info.namespace ? 'namespace' : 'cluster';
+  const longRunning = info.verb === 'watch' || info.subresource === 'exec' || info.subresource === 'attach' || info.subresource === 'portforward' || info.subresource === 'log' || info.subresource === 'proxy';
+  // Only what the registry knows becomes a label: paths that clients make up must not make series.
+  const known = info.isResource && api.registry.find(info.group, info.version, info.resource) !== undefined;
+  api.metrics.observe(
+    known ? { ...info, scope } : { verb: info.isResource ? info.verb : 'get', group: '', version: '', resource: '', subresource: '', scope: '' },
+    response.status,
+    longRunning ? undefined : (performance.now() - started) / 1000,
+  );
+}
+

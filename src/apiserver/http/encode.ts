@@ -1,0 +1,113 @@
+import { gzip } from 'node:zlib';
+import { stringify } from 'yaml';
+import type { StatusError } from '../../api/errors.ts';
+import { apiVersionOf, type KubeObject } from '../../api/object.ts';
+import { makeTable, type TableOptions } from '../../api/table.ts';
+import type { Registered } from '../registry.ts';
+import type { Entry } from '../storage/entry.ts';
+import type { ListResult } from '../verbs/list.ts';
+import { header, type HttpRequest, type HttpResponse } from './exchange.ts';
+import type { Negotiated } from './negotiate.ts';
+
+export const objectKinds = ['Table.meta.k8s.io/v1', 'PartialObjectMetadata.meta.k8s.io/v1'] as const;
+export const listKinds = ['Table.meta.k8s.io/v1', 'PartialObjectMetadataList.meta.k8s.io/v1'] as const;
+
+const contentTypes = { json: 'application/json', yaml: 'application/yaml' };
+const gzipFrom = 128 * 1024;
+
+const isPretty = (request: HttpRequest): boolean => {
+  const asked = request.query.get('pretty');
+  if (asked !== null) return asked !== 'false' && asked !== '0';
+  return /^(curl|Wget|Mozilla)/.test(header(request, 'user-agent'));
+};
+
+/** Any value as the body of an answer. */
+export function sendValue(request: HttpRequest, response: HttpResponse, status: number, value: unknown, format: 'json' | 'yaml' = 'json', more: Record<string, string> = {}): Promise<void> | undefined {
+  const text = format === 'yaml' ? stringify(value, { version: '1.1', lineWidth: 0 }) : isPretty(request) ? `${JSON.stringify(value, undefined, 2)}\n` : JSON.stringify(value);
+  return sendBytes(request, response, status, Buffer.from(text), contentTypes[format], more);
+}
+
+export function sendBytes(request: HttpRequest, response: HttpResponse, status: number, body: Buffer, contentType: string, more: Record<string, string> = {}): Promise<void> | undefined {
+  const headers = { 'content-type': contentType, 'cache-control': 'no-cache, private', ...more };
+  if (body.length < gzipFrom || !/\bgzip\b/.test(header(request, 'accept-encoding'))) {
+    response.send(status, headers, body);
+    return undefined;
+  }
+  return new Promise((resolve) => {
+    gzip(body, { level: 1 }, (error, compressed) => {
+      if (error) response.send(status, headers, body);
+      else response.send(status, { ...headers, 'content-encoding': 'gzip', vary: 'Accept-Encoding' }, compressed);
+      resolve();
+    });
+  });
+}
+
+export function sendError(request: HttpRequest, response: HttpResponse, error: StatusError, format: 'json' | 'yaml' = 'json'): void {
+  void sendValue(request, response, error.code, error.status, format, error.headers);
+}
+
+export const partialMetadata = (object: KubeObject) => ({ kind: 'PartialObjectMetadata', apiVersion: 'meta.k8s.io/v1', metadata: object.metadata });
+
+const tableOptions = (request: HttpRequest): TableOptions => {
+  const include = request.query.get('includeObject');
+  return include === 'None' || include === 'Object' ? { includeObject: include } : { includeObject: 'Metadata' };
+};
+
+/** One object (in the request's version) as asked for. */
+export function sendEntry(request: HttpRequest, response: HttpResponse, status: number, target: Registered, entry: Entry, wanted: Negotiated): Promise<void> | undefined {
+  if (wanted.as?.kind === 'Table') {
+    const metadata = { resourceVersion: String(entry.revision) };
+    return sendValue(request, response, status, makeTable(target.served, [entry.object], { ...tableOptions(request), metadata }), wanted.format);
+  }
+  if (wanted.as) return sendValue(request, response, status, partialMetadata(entry.object), wanted.format);
+  if (wanted.format === 'json' && !isPretty(request)) return sendBytes(request, response, status, answerBytes(entry), contentTypes.json);
+  return sendValue(request, response, status, withoutZeroVersion(entry.object), wanted.format);
+}
+
+/** A dry-run creation has no resource version yet. */
+const answerBytes = (entry: Entry): Buffer => (entry.revision === 0 ? Buffer.from(JSON.stringify(withoutZeroVersion(entry.object))) : entry.bytes);
+
+function withoutZeroVersion(object: KubeObject): KubeObject {
+  if (object.metadata.resourceVersion !== '0') return object;
+  const { resourceVersion: _rv, ...metadata } = object.metadata;
+  return { ...object, metadata: metadata as KubeObject['metadata'] };
+}
+
+export function listMetadata(result: ListResult) {
+  return {
+    resourceVersion: String(result.revision),
+    ...(result.continue ? { continue: result.continue } : {}),
+    ...(result.remainingItemCount === undefined ? {} : { remainingItemCount: result.remainingItemCount }),
+  };
+}
+
+export function sendList(request: HttpRequest, response: HttpResponse, target: Registered, result: ListResult, wanted: Negotiated): Promise<void> | undefined {
+  const metadata = listMetadata(result);
+  if (wanted.as?.kind === 'Table') {
+    const objects = result.entries.map((e) => e.object);
+    return sendValue(request, response, 200, makeTable(target.served, objects, { ...tableOptions(request), metadata }), wanted.format);
+  }
+  if (wanted.as) {
+    const items = result.entries.map((e) => partialMetadata(e.object));
+    return sendValue(request, response, 200, { kind: 'PartialObjectMetadataList', apiVersion: 'meta.k8s.io/v1', metadata, items }, wanted.format);
+  }
+  const head = { kind: `${target.served.kind}List`, apiVersion: apiVersionOf(target.served), metadata };
+  if (wanted.format === 'json' && !isPretty(request)) return sendBytes(request, response, 200, joinList(JSON.stringify(head), result.entries), contentTypes.json);
+  return sendValue(request, response, 200, { ...head, items: result.entries.map((e) => e.object) }, wanted.format);
+}
+
+/** The items' bytes as they are, between `{…,"items":[` and `]}`. */
+function joinList(head: string, entries: Entry[]): Buffer {
+  const start = Buffer.from(`${head.slice(0, -1)},"items":[`);
+  let size = start.length + 2 + Math.max(0, entries.length - 1);
+  for (const entry of entries) size += entry.bytes.length;
+  const out = Buffer.allocUnsafe(size);
+  let at = start.copy(out, 0);
+  for (let i = 0; i < entries.length; i++) {
+    if (i > 0) out[at++] = 0x2c;
+    at += entries[i]!.bytes.copy(out, at);
+  }
+  out[at++] = 0x5d;
+  out[at] = 0x7d;
+  return out;
+}

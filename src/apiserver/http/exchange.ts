@@ -1,0 +1,48 @@
+/** One HTTP request and its answer, apart from how they travel: HTTP/2 streams, HTTP/1.1, or in process. */
+
+export interface Peer {
+  commonName: string;
+  organizations: string[];
+}
+
+export interface HttpRequest {
+  method: string;
+  /** Path and query as sent. */
+  url: string;
+  path: string;
+  query: URLSearchParams;
+  /** Names in lower case. */
+  headers: Record<string, string | string[] | undefined>;
+  /** Of the verified client certificate; 'invalid' where one was sent that does not verify. */
+  peer: Peer | 'invalid' | undefined;
+  remoteAddress: string;
+  /** Aborts when the client goes away. */
+  readonly signal: AbortSignal;
+  /** The whole body; StatusError 413 beyond limit bytes. */
+  body(limit: number): Promise<Buffer>;
+  /** The body as it comes, for proxies. */
+  bodyStream(): NodeJS.ReadableStream | undefined;
+}
+
+export interface ResponseStream {
+  /** False where the reader does not keep up: wait for drain. */
+  write(chunk: Buffer): boolean;
+  onDrain(listener: () => void): void;
+  end(): void;
+  /** Ends without a proper end, so that the reader knows it was cut off. */
+  destroy(error?: Error): void;
+}
+
+export interface HttpResponse {
+  /** Sent with the answer, whatever it is. */
+  headers: Record<string, string | string[]>;
+  readonly begun: boolean;
+  readonly status: number;
+  send(status: number, headers: Record<string, string | string[]>, body?: Buffer | Buffer[]): void;
+  stream(status: number, headers: Record<string, string | string[]>): ResponseStream;
+}
+
+export function header(request: Pick<HttpRequest, 'headers'>, name: string): string {
+  const value = request.headers[name];
+  return Array.isArray(value) ? (value[0] ?? '') : (value ?? '');
+}

@@ -1,0 +1,85 @@
+import { badRequest, invalid } from '../../api/errors.ts';
+import type { Call } from '../api.ts';
+import type { UserInfo } from '../authn/user.ts';
+import type { Registered } from '../registry.ts';
+import type { RequestInfo } from '../request.ts';
+import type { ListParameters } from '../verbs/list.ts';
+import type { WatchParameters } from '../verbs/watch.ts';
+import { type HttpRequest, header } from './exchange.ts';
+
+const flag = (value: string | null): boolean => value !== null && value !== 'false' && value !== '0';
+
+function number(query: URLSearchParams, name: string): number | undefined {
+  const text = query.get(name);
+  if (!text) return undefined;
+  if (!/^-?\d+$/.test(text)) throw badRequest(`strconv.ParseInt: parsing ${JSON.stringify(text)}: invalid syntax`);
+  return Number(text);
+}
+
+function selectors(query: URLSearchParams) {
+  const labelSelector = query.get('labelSelector');
+  const fieldSelector = query.get('fieldSelector');
+  const resourceVersion = query.get('resourceVersion');
+  const resourceVersionMatch = query.get('resourceVersionMatch');
+  return {
+    ...(labelSelector ? { labelSelector } : {}),
+    ...(fieldSelector ? { fieldSelector } : {}),
+    ...(resourceVersion ? { resourceVersion } : {}),
+    ...(resourceVersionMatch ? { resourceVersionMatch } : {}),
+  };
+}
+
+export function listParameters(query: URLSearchParams): ListParameters {
+  const limit = number(query, 'limit');
+  const next = query.get('continue');
+  return { ...selectors(query), ...(limit ? { limit } : {}), ...(next ? { continue: next } : {}) };
+}
+
+export function watchParameters(query: URLSearchParams): WatchParameters {
+  const timeoutSeconds = number(query, 'timeoutSeconds');
+  const initial = query.get('sendInitialEvents');
+  return {
+    ...selectors(query),
+    allowWatchBookmarks: flag(query.get('allowWatchBookmarks')),
+    ...(initial === null ? {} : { sendInitialEvents: flag(initial) }),
+    ...(timeoutSeconds ? { timeoutSeconds } : {}),
+  };
+}
+
+/** The call that a request makes, with what its query says about writing. */
+export function callOf(request: HttpRequest, info: RequestInfo, target: Registered, user: UserInfo): Call {
+  const { query } = request;
+  const writes = info.verb !== 'get' && info.verb !== 'list' && info.verb !== 'watch';
+  let dryRun = false;
+  let fieldValidation: Call['fieldValidation'] = 'Warn';
+  if (writes) {
+    const about = { group: 'meta.k8s.io', kind: info.verb === 'create' ? 'CreateOptions' : info.verb === 'update' ? 'UpdateOptions' : 'PatchOptions' };
+    const wanted = query.getAll('dryRun').filter((v) => v !== '');
+    for (const value of wanted) {
+      if (value !== 'All') throw invalid(about, '', [{ type: 'FieldValueNotSupported', field: 'dryRun', value, detail: 'supported values: "All"' }]);
+    }
+    dryRun = wanted.length > 0;
+    const validation = query.get('fieldValidation');
+    if (validation) {
+      if (validation !== 'Ignore' && validation !== 'Warn' && validation !== 'Strict') {
+        throw invalid(about, '', [{ type: 'FieldValueNotSupported', field: 'fieldValidation', value: validation, detail: 'supported values: "Ignore", "Strict", "Warn"' }]);
+      }
+      fieldValidation = validation;
+    }
+  }
+  return {
+    user,
+    target,
+    verb: info.verb,
+    namespace: target.served.namespaced ? info.namespace : '',
+    name: info.name,
+    subresource: info.subresource,
+    dryRun,
+    fieldValidation,
+    fieldManager: query.get('fieldManager') || (header(request, 'user-agent').split('/')[0] ?? ''),
+    warnings: [],
+    get signal() {
+      return request.signal;
+    },
+  };
+}

@@ -1,0 +1,155 @@
+import { openapiV2, openapiV3, openapiV3Paths } from '../../api/openapi.ts';
+import { notAcceptable } from '../../api/errors.ts';
+import type { Api } from '../api.ts';
+import { sendBytes, sendValue } from './encode.ts';
+import { header, type HttpRequest, type HttpResponse } from './exchange.ts';
+
+/** Paths outside of /api and /apis; false where the path is none of them. */
+export async function serveWellKnown(api: Api, request: HttpRequest, response: HttpResponse): Promise<boolean> {
+  const { path } = request;
+  switch (path) {
+    case '/':
+      await sendValue(request, response, 200, { paths: rootPaths(api) });
+      return true;
+    case '/version':
+    case '/version/':
+      await sendValue(request, response, 200, versionInfo(api.version));
+      return true;
+    case '/metrics':
+      response.send(200, { 'content-type': api.metrics.registry.contentType }, Buffer.from(await api.metrics.registry.metrics()));
+      return true;
+    case '/.well-known/openid-configuration':
+      await sendBytes(request, response, 200, Buffer.from(JSON.stringify(openidConfiguration(api))), 'application/json', { 'cache-control': 'public, max-age=3600' });
+      return true;
+    case '/openid/v1/jwks':
+      await sendBytes(request, response, 200, Buffer.from(JSON.stringify(api.tokens.jwks)), 'application/jwk-set+json', { 'cache-control': 'public, max-age=3600' });
+      return true;
+    case '/openapi/v2':
+      await openapi2(request, response);
+      return true;
+    case '/openapi/v3':
+    case '/openapi/v3/':
+      await sendValue(request, response, 200, {
+        paths: Object.fromEntries(Object.entries(openapiV3Paths()).map(([gv, hash]) => [gv, { serverRelativeURL: `/openapi/v3/${gv}?hash=${hash}` }])),
+      });
+      return true;
+  }
+  if (path.startsWith('/openapi/v3/')) return openapi3(request, response, path.slice('/openapi/v3/'.length));
+  const health = /^\/(healthz|livez|readyz)(?:\/(.+))?$/.exec(path);
+  if (health) return serveHealth(api, request, response, health[1]!, health[2]);
+  return false;
+}
+
+function versionInfo(version: string) {
+  const [, major = '1', minor = '37'] = /^v(\d+)\.(\d+)/.exec(version) ?? [];
+  return {
+    major,
+    minor,
+    gitVersion: version,
+    gitCommit: '',
+    gitTreeState: '',
+    buildDate: '1970-01-01T00:00:00Z',
+    goVersion: '',
+    compiler: `node ${process.version}`,
+    platform: `linux/${process.arch === 'x64' ? 'amd64' : process.arch}`,
+  };
+}
+
+function openidConfiguration(api: Api) {
+  return {
+    issuer: api.tokens.issuer,
+    jwks_uri: `https://${api.address()}/openid/v1/jwks`,
+    response_types_supported: ['id_token'],
+    subject_types_supported: ['public'],
+    id_token_signing_alg_values_supported: [...new Set(api.tokens.jwks.keys.map((k) => k.alg))],
+  };
+}
+
+let v2: Buffer | undefined;
+
+async function openapi2(request: HttpRequest, response: HttpResponse): Promise<void> {
+  const accept = header(request, 'accept');
+  if (accept && !/application\/(json|\*)|\*\/\*/.test(accept)) throw notAcceptable('only the following media types are accepted: application/json');
+  v2 ??= Buffer.from(JSON.stringify(openapiV2()));
+  await sendBytes(request, response, 200, v2, 'application/json');
+}
+
+const v3 = new Map<string, Buffer>();
+
+async function openapi3(request: HttpRequest, response: HttpResponse, groupVersion: string): Promise<boolean> {
+  let document = v3.get(groupVersion);
+  if (!document) {
+    const made = openapiV3(groupVersion);
+    if (!made) return false;
+    document = Buffer.from(JSON.stringify(made));
+    v3.set(groupVersion, document);
+  }
+  const accept = header(request, 'accept');
+  if (accept && !/application\/(json|\*)|\*\/\*/.test(accept)) throw notAcceptable('only the following media types are accepted: application/json');
+  const hash = openapiV3Paths()[groupVersion];
+  const headers: Record<string, string> = hash ? { etag: `"${hash}"` } : {};
+  if (hash && request.query.get('hash') === hash) {
+    headers['cache-control'] = 'public, immutable';
+    headers['expires'] = new Date(Date.now() + 365 * 86_400_000).toUTCString();
+  }
+  await sendBytes(request, response, 200, document, 'application/json', headers);
+  return true;
+}
+
+interface Check {
+  name: string;
+  /** Why it fails; undefined where it does not. */
+  failing(): string | undefined;
+}
+
+function checks(api: Api, kind: string): Check[] {
+  const list: Check[] = [
+    { name: 'ping', failing: () => undefined },
+    { name: 'log', failing: () => undefined },
+    { name: 'etcd', failing: () => api.hub.failure?.message },
+  ];
+  if (kind === 'livez') return list;
+  list.push({ name: 'informer-sync', failing: () => (api.hub.revision === 0 ? 'caches are not filled' : undefined) });
+  for (const name of ['poststarthook/rbac/bootstrap-roles', 'poststarthook/start-system-namespaces-controller', 'poststarthook/scheduling/bootstrap-system-priority-classes', 'poststarthook/start-kubernetes-service-ip-repair-controllers']) {
+    list.push({ name, failing: () => api.notReady.get(name) });
+  }
+  if (kind === 'readyz') list.push({ name: 'shutdown', failing: () => (api.stopping.aborted ? 'process is shutting down' : undefined) });
+  return list;
+}
+
+async function serveHealth(api: Api, request: HttpRequest, response: HttpResponse, kind: string, only: string | undefined): Promise<boolean> {
+  const all = checks(api, kind);
+  const text = { 'content-type': 'text/plain; charset=utf-8', 'x-content-type-options': 'nosniff', 'cache-control': 'no-cache, private' };
+  if (only !== undefined) {
+    const check = all.find((c) => c.name === only);
+    if (!check) return false;
+    const why = check.failing();
+    response.send(why === undefined ? 200 : 500, text, Buffer.from(why === undefined ? 'ok' : `internal server error: ${why}\n`));
+    return true;
+  }
+  const excluded = new Set(request.query.getAll('exclude'));
+  const lines: string[] = [];
+  let failed = false;
+  for (const check of all) {
+    if (excluded.has(check.name)) {
+      lines.push(`[+]${check.name} excluded: ok`);
+      continue;
+    }
+    const why = check.failing();
+    if (why !== undefined) failed = true;
+    lines.push(why === undefined ? `[+]${check.name} ok` : `[-]${check.name} failed: reason withheld`);
+  }
+  if (failed) response.send(500, text, Buffer.from(`${lines.join('\n')}\n${kind} check failed\n`));
+  else response.send(200, text, Buffer.from(request.query.has('verbose') ? `${lines.join('\n')}\n${kind} check passed\n` : 'ok'));
+  return true;
+}
+
+function rootPaths(api: Api): string[] {
+  const paths = new Set(['/.well-known/openid-configuration', '/api', '/api/v1', '/apis', '/healthz', '/livez', '/metrics', '/openapi/v2', '/openapi/v3', '/openid/v1/jwks', '/readyz', '/version']);
+  for (const { served } of api.registry.all()) {
+    if (!served.group) continue;
+    paths.add(`/apis/${served.group}`);
+    paths.add(`/apis/${served.group}/${served.version}`);
+  }
+  return [...paths].sort();
+}

@@ -1,0 +1,235 @@
+import { StatusError } from '../api/errors.ts';
+import type { DeleteOptions, Status } from '../api/generated/types.ts';
+import { apiVersionOf, type Draft, type KubeList, type KubeObject, type ResourceType } from '../api/object.ts';
+import type { Client, ListOptions, ObjectKey, PatchType, RawRequest, RawResponse, ReadOptions, WatchEvent, WatchOptions, WriteOptions } from '../client/client.ts';
+import type { Api, Call } from './api.ts';
+import { authenticated, type UserInfo } from './authn/user.ts';
+import { reviews } from './authz/reviews.ts';
+import { pathNotFound } from './http/discovery.ts';
+import { LocalExchange } from './http/local-exchange.ts';
+import { listMetadata } from './http/encode.ts';
+import { statusOf } from './http/watch-response.ts';
+import { handle } from './handler.ts';
+import { nameFromFieldSelector } from './request.ts';
+import type { CacheEvent } from './storage/cache.ts';
+import type { Entry } from './storage/entry.ts';
+import { clone, deepFreeze } from './storage/json.ts';
+import { bind } from './subresources/binding.ts';
+import { evict } from './subresources/eviction.ts';
+import { getScale, patchScale, updateScale } from './subresources/scale.ts';
+import { createToken } from './subresources/token.ts';
+import { create } from './verbs/create.ts';
+import { remove, removeCollection } from './verbs/delete.ts';
+import { get } from './verbs/get.ts';
+import { list } from './verbs/list.ts';
+import { patch } from './verbs/patch.ts';
+import { update } from './verbs/update.ts';
+import { type WatchSink, type WatchType, watch } from './verbs/watch.ts';
+
+/** Changes that a watch's reader may lag behind before its watch ends; it then lists anew. */
+const backlogLimit = 20_000;
+
+/**
+ * A client in the server's own process: the same authorization, admission, validation and storage, no sockets and no
+ * serialization. What it returns are the cache's own frozen objects.
+ */
+export class LocalClient implements Client {
+  #api: Api;
+  #user: UserInfo;
+  #closed = new AbortController();
+
+  constructor(api: Api, user: UserInfo) {
+    this.#api = api;
+    this.#user = authenticated(user);
+  }
+
+  #call(type: ResourceType<any>, verb: string, key: Partial<ObjectKey>, o: { subresource?: string; dryRun?: boolean; fieldManager?: string; signal?: AbortSignal; labelSelector?: string; fieldSelector?: string } = {}): Call {
+    const target = this.#api.registry.find(type.group, type.version, type.resource);
+    if (!target) throw pathNotFound();
+    if (this.#closed.signal.aborted) throw new Error('the client is closed');
+    o.signal?.throwIfAborted();
+    const call: Call = {
+      user: this.#user,
+      target,
+      verb,
+      namespace: target.served.namespaced ? (key.namespace ?? '') : '',
+      name: key.name ?? '',
+      subresource: o.subresource ?? '',
+      dryRun: o.dryRun ?? false,
+      fieldValidation: 'Ignore',
+      fieldManager: o.fieldManager ?? '',
+      warnings: [],
+      signal: o.signal,
+    };
+    const collection = verb === 'list' || verb === 'watch' || verb === 'deletecollection';
+    // As over HTTP: the namespace of a Namespace is its own name.
+    const namespace = target.served.resource === 'namespaces' ? call.name : call.namespace;
+    const attributes = { ...call, namespace, name: call.name || (collection ? nameFromFieldSelector(o.fieldSelector) : '') };
+    this.#api.authorizer.require(this.#api, attributes, {
+      ...(o.fieldSelector ? { fieldSelector: o.fieldSelector } : {}),
+      ...(o.labelSelector ? { labelSelector: o.labelSelector } : {}),
+    });
+    return call;
+  }
+
+  async get<T = KubeObject>(type: ResourceType<T>, key: ObjectKey, options: ReadOptions & { subresource?: string } = {}): Promise<T> {
+    const call = this.#call(type, 'get', key, options);
+    if (call.subresource === 'scale') return deepFreeze(await getScale(this.#api, call)) as T;
+    return (await get(this.#api, call, options.resourceVersion)).object as T;
+  }
+
+  async list<T = KubeObject>(type: ResourceType<T>, options: ListOptions = {}): Promise<KubeList<T>> {
+    const call = this.#call(type, 'list', options.namespace ? { namespace: options.namespace } : {}, options);
+    const result = await list(this.#api, call, options);
+    return { apiVersion: apiVersionOf(type), kind: `${type.kind}List`, metadata: listMetadata(result), items: result.entries.map((e) => e.object as T) };
+  }
+
+  async *watch<T = KubeObject>(type: ResourceType<T>, options: WatchOptions = {}): AsyncGenerator<WatchEvent<T>> {
+    const call = this.#call(type, 'watch', options.namespace ? { namespace: options.namespace } : {}, options);
+    const queue = new EventQueue<T>(apiVersionOf(type), type.kind);
+    const signal = options.signal ? AbortSignal.any([options.signal, this.#closed.signal]) : this.#closed.signal;
+    const stop = await watch(this.#api, { ...call, signal }, options, queue);
+    try {
+      yield* queue.events();
+    } finally {
+      stop();
+    }
+  }
+
+  async create<T = KubeObject>(type: ResourceType<T>, object: Draft<T>, options: WriteOptions = {}): Promise<T> {
+    const { metadata } = object as { metadata?: { namespace?: string; name?: string } };
+    const key = { ...(metadata?.namespace ? { namespace: metadata.namespace } : {}) };
+    if (options.subresource) return this.createSubresource<T>(type, { ...key, name: metadata?.name ?? '' }, options.subresource, object, options);
+    const call = this.#call(type, 'create', key, options);
+    const body = { object: clone(object), duplicates: [] };
+    const review = reviews[`${type.group}/${type.resource}`];
+    if (review) return deepFreeze(await review(this.#api, call, body)) as T;
+    if (type.group === '' && type.resource === 'bindings') {
+      await bind(this.#api, call, body);
+      return deepFreeze(clone(object)) as unknown as T;
+    }
+    return this.#answer<T>(call, await create(this.#api, call, body));
+  }
+
+  async update<T extends { metadata: { name: string; namespace?: string } }>(type: ResourceType<T>, object: T, options: WriteOptions = {}): Promise<T> {
+    const call = this.#call(type, 'update', object.metadata, options);
+    const body = { object: clone(object), duplicates: [] };
+    if (call.subresource === 'scale') return deepFreeze(await updateScale(this.#api, call, body)) as unknown as T;
+    return this.#answer<T>(call, (await update(this.#api, call, body)).entry);
+  }
+
+  async patch<T = KubeObject>(type: ResourceType<T>, key: ObjectKey, patchType: PatchType, body: unknown, options: WriteOptions = {}): Promise<T> {
+    const call = this.#call(type, 'patch', key, options);
+    if (call.subresource === 'scale') return deepFreeze(await patchScale(this.#api, call, patchType, body)) as T;
+    return this.#answer<T>(call, (await patch(this.#api, call, patchType, body)).entry);
+  }
+
+  async delete<T = KubeObject>(type: ResourceType<T>, key: ObjectKey, options: Partial<DeleteOptions> & { signal?: AbortSignal } = {}): Promise<T | Status> {
+    const { signal, ...deleteOptions } = options;
+    const dryRun = deleteOptions.dryRun?.includes('All') ?? false;
+    const call = this.#call(type, 'delete', key, { dryRun, ...(signal ? { signal } : {}) });
+    const deletion = await remove(this.#api, call, deleteOptions);
+    return deletion.entry ? this.#answer<T>(call, deletion.entry) : deletion.status;
+  }
+
+  async deleteCollection<T = KubeObject>(type: ResourceType<T>, options: ListOptions & { deleteOptions?: Partial<DeleteOptions> } = {}): Promise<void> {
+    const { deleteOptions = {}, ...parameters } = options;
+    const call = this.#call(type, 'deletecollection', options.namespace ? { namespace: options.namespace } : {}, options);
+    await removeCollection(this.#api, call, parameters, deleteOptions);
+  }
+
+  async createSubresource<R = unknown>(type: ResourceType<any>, key: ObjectKey, subresource: string, object: unknown, options: WriteOptions = {}): Promise<R> {
+    const call = this.#call(type, 'create', key, { ...options, subresource });
+    const body = { object: clone(object), duplicates: [] };
+    const success = { kind: 'Status', apiVersion: 'v1', metadata: {}, status: 'Success', code: 201 };
+    switch (subresource) {
+      case 'token':
+        return deepFreeze(await createToken(this.#api, call, body)) as R;
+      case 'binding':
+        await bind(this.#api, call, body);
+        return success as R;
+      case 'eviction':
+        await evict(this.#api, call, body);
+        return success as R;
+      default:
+        throw pathNotFound();
+    }
+  }
+
+  async raw(request: RawRequest): Promise<RawResponse> {
+    const exchange = new LocalExchange(request);
+    const handled = handle(this.#api, exchange.request, exchange.response, this.#user);
+    await Promise.race([exchange.answered, handled]);
+    return exchange.result();
+  }
+
+  close(): void {
+    this.#closed.abort();
+  }
+
+  #answer<T>(call: Call, entry: Entry): T {
+    return entry.as(call.target.served).object as T;
+  }
+}
+
+/** A watch's events between the cache and an async iterator. */
+class EventQueue<T> implements WatchSink {
+  #apiVersion: string;
+  #kind: string;
+  #items: WatchEvent<T>[] = [];
+  #initial = 0;
+  #ended = false;
+  #wake: (() => void) | undefined;
+
+  constructor(apiVersion: string, kind: string) {
+    this.#apiVersion = apiVersion;
+    this.#kind = kind;
+  }
+
+  deliver(type: WatchType, entry: Entry, event: CacheEvent | undefined): void {
+    if (!event) this.#initial++;
+    this.#items.push({ type, object: entry.object as T });
+    if (this.#items.length > backlogLimit + this.#initial) {
+      this.#items = [];
+      this.end(new StatusError(410, 'Expired', 'the watch ended: its reader fell too far behind'));
+      return;
+    }
+    this.#signal();
+  }
+
+  bookmark(revision: number, endOfInitialEvents: boolean): void {
+    const object = {
+      apiVersion: this.#apiVersion,
+      kind: this.#kind,
+      metadata: { resourceVersion: String(revision), ...(endOfInitialEvents ? { annotations: { 'k8s.io/initial-events-end': 'true' } } : {}) },
+    };
+    this.#items.push({ type: 'BOOKMARK', object: deepFreeze(object) as T });
+    this.#signal();
+  }
+
+  end(error?: Error): void {
+    if (this.#ended) return;
+    if (error) this.#items.push({ type: 'ERROR', object: statusOf(error) });
+    this.#ended = true;
+    this.#signal();
+  }
+
+  #signal(): void {
+    this.#wake?.();
+    this.#wake = undefined;
+  }
+
+  async *events(): AsyncGenerator<WatchEvent<T>> {
+    for (;;) {
+      const batch = this.#items;
+      this.#items = [];
+      this.#initial = 0;
+      yield* batch;
+      if (this.#items.length > 0) continue;
+      if (this.#ended) return;
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+    }
+  }
+}

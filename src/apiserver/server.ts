@@ -1,0 +1,238 @@
+import { createSecureServer, type Http2SecureServer, type ServerHttp2Session } from 'node:http2';
+import { rm } from 'node:fs/promises';
+import { type AddressInfo, createConnection } from 'node:net';
+import type { Duplex } from 'node:stream';
+import type { Logger } from 'pino';
+import { scheme } from '../api/scheme.ts';
+import type { Client } from '../client/client.ts';
+import { type Clock, systemClock } from '../client/clock.ts';
+import type { Store } from '../store/store.ts';
+import { AdmissionChain } from './admission/chain.ts';
+import { builtinAdmission } from './admission/index.ts';
+import type { Api, Dial, KubeletClient } from './api.ts';
+import { ServiceAccountTokens } from './authn/serviceaccount.ts';
+import { Authorizer } from './authz/authorizer.ts';
+import { NodeAuthorizer } from './authz/node.ts';
+import { RbacIndex } from './authz/rbac.ts';
+import { bootstrap, bootstrapChecks } from './bootstrap.ts';
+import { compactRegularly } from './storage/compaction.ts';
+import { handle } from './handler.ts';
+import { Metrics } from './http/metrics.ts';
+import { http1Exchange, http2Exchange } from './http/transport.ts';
+import { handleUpgrade } from './http/upgrade.ts';
+import { LocalClient } from './local.ts';
+import { Registry } from './registry.ts';
+import { ServiceAllocators } from './services/allocators.ts';
+import { CacheHub } from './storage/hub.ts';
+import { EventLeases } from './storage/transactions.ts';
+
+export type { Dial } from './api.ts';
+
+export interface ApiServerOptions {
+  store: Store;
+  /** PEM. */
+  tls: { cert: string; key: string };
+  /** PEM of the CA whose client certificates are believed. */
+  clientCa: string;
+  /** 127.0.0.1 by default. */
+  host?: string;
+  /** 0, the default, takes any free port. */
+  port?: number;
+  /** Paths where it listens too, with the same TLS; stale sockets there are removed. */
+  unixSockets?: string[];
+  /** Keys are PEM: PKCS #8 private, SPKI public. */
+  serviceAccount: { issuer: string; privateKey: string; publicKeys: string[]; audiences?: string[] };
+  serviceCidr: string;
+  nodePortRange?: [number, number];
+  kubeletClient?: KubeletClient;
+  /** Every outbound connection goes through it; straight out by default. */
+  dial?: Dial;
+  /** Published as the endpoint of the service default/kubernetes. */
+  advertise?: { address: string; port: number };
+  anonymousAuth?: boolean;
+  log: Logger;
+  clock?: Clock;
+  version?: string;
+}
+
+export interface ApiServer {
+  port: number;
+  address: string;
+  /** In-process client of a user; group system:authenticated is added. */
+  localClient(user: { name: string; groups: string[]; uid?: string }): Client;
+  /** Resolves when readyz is ok: caches filled, default objects there. */
+  ready: Promise<void>;
+  metrics: Metrics;
+  /** Ends watches, lets running requests finish for graceMs (2 s by default), then closes connections. The store stays open. */
+  stop(graceMs?: number): Promise<void>;
+}
+
+const directDial: Dial = async (host, port, signal) => createConnection({ host, port, ...(signal ? { signal } : {}) });
+
+export async function startApiServer(o: ApiServerOptions): Promise<ApiServer> {
+  const clock = o.clock ?? systemClock;
+  const stopping = new AbortController();
+  const hub = new CacheHub(o.store, o.log);
+  const registry = new Registry(hub, new EventLeases(o.store, clock));
+  for (const served of scheme.resources) {
+    registry.add(served, scheme.find(served.storageGroup, served.storageVersion, served.resource) ?? served);
+  }
+  await hub.start();
+
+  const services = new ServiceAllocators(hub, o.serviceCidr, o.nodePortRange ?? [30000, 32767]);
+  services.follow(registry.cache('', 'v1', 'services'));
+  const rbac = new RbacIndex(registry);
+  const nodes = new NodeAuthorizer(registry);
+  let address = '';
+  const api: Api = {
+    store: o.store,
+    hub,
+    registry,
+    rbac,
+    authorizer: new Authorizer([(a) => nodes.authorize(a), (a) => rbac.authorize(a)]),
+    admission: new AdmissionChain(builtinAdmission),
+    tokens: await ServiceAccountTokens.create(o.serviceAccount, registry, clock),
+    services,
+    metrics: new Metrics(hub),
+    dial: o.dial ?? directDial,
+    kubelet: o.kubeletClient,
+    clientCa: o.clientCa,
+    anonymousAuth: o.anonymousAuth ?? true,
+    clock,
+    log: o.log,
+    version: o.version ?? 'v1.37.2',
+    address: () => (o.advertise ? `${o.advertise.address}:${o.advertise.port}` : address),
+    notReady: new Map(Object.values(bootstrapChecks).map((name) => [name, 'not finished'])),
+    stopping: stopping.signal,
+  };
+
+  const servers: Listening[] = [];
+  const inFlight = new Set<Promise<void>>();
+  const track = (work: Promise<void>) => {
+    inFlight.add(work);
+    void work.finally(() => inFlight.delete(work));
+  };
+  try {
+    servers.push(await listen(o, api, track, { host: o.host ?? '127.0.0.1', port: o.port ?? 0 }));
+    for (const path of o.unixSockets ?? []) {
+      await rm(path, { force: true });
+      servers.push(await listen(o, api, track, { path }));
+    }
+  } catch (error) {
+    await Promise.all(servers.map((s) => s.close()));
+    hub.close();
+    throw error;
+  }
+  const bound = servers[0]!.server.address() as AddressInfo;
+  address = `${o.host && o.host !== '0.0.0.0' ? o.host : '127.0.0.1'}:${bound.port}`;
+  const stopCompaction = compactRegularly(o.store, clock, o.log);
+
+  const localClient = (user: { name: string; groups: string[]; uid?: string }): Client => new LocalClient(api, user);
+  const ready = bootstrap({
+    client: localClient({ name: 'system:apiserver', groups: ['system:masters'] }),
+    clientCa: o.clientCa,
+    serviceCidr: o.serviceCidr,
+    advertise: o.advertise,
+    notReady: api.notReady,
+    log: o.log,
+  }).catch((error) => {
+    if (stopping.signal.aborted) return;
+    o.log.error({ err: error }, 'the default objects could not be created');
+    throw error;
+  });
+  // Whoever awaits it hears of the failure; nobody has to.
+  ready.catch(() => {});
+
+  let stopped: Promise<void> | undefined;
+  const stop = async (graceMs: number) => {
+    stopping.abort();
+    stopCompaction();
+    const closed = servers.map((s) => s.close());
+    await Promise.race([Promise.allSettled([...inFlight]), new Promise((resolve) => setTimeout(resolve, graceMs).unref())]);
+    for (const s of servers) s.destroyConnections();
+    await Promise.all(closed);
+    hub.close();
+    for (const path of o.unixSockets ?? []) await rm(path, { force: true });
+  };
+  return {
+    port: bound.port,
+    address: `https://${address}`,
+    localClient,
+    ready,
+    metrics: api.metrics,
+    stop: (graceMs = 2000) => (stopped ??= stop(graceMs)),
+  };
+}
+
+interface Listening {
+  server: Http2SecureServer;
+  /** Takes no new connections; resolves when the last one is closed. */
+  close(): Promise<void>;
+  destroyConnections(): void;
+}
+
+async function listen(o: ApiServerOptions, api: Api, track: (work: Promise<void>) => void, where: { host?: string; port?: number; path?: string }): Promise<Listening> {
+  const server = createSecureServer({
+    cert: o.tls.cert,
+    key: o.tls.key,
+    ca: o.clientCa,
+    requestCert: true,
+    // Who has no certificate may have a token: the handler decides.
+    rejectUnauthorized: false,
+    allowHTTP1: true,
+    minVersion: 'TLSv1.2',
+    settings: { maxConcurrentStreams: 1000, initialWindowSize: 1024 * 1024 },
+    maxSessionMemory: 100,
+  });
+  const sockets = new Set<Duplex>();
+  const sessions = new Set<ServerHttp2Session>();
+  server.on('secureConnection', (socket) => {
+    socket.setNoDelay(true);
+    sockets.add(socket);
+    socket.on('close', () => sockets.delete(socket));
+    socket.on('error', () => {});
+  });
+  server.on('session', (session) => {
+    sessions.add(session);
+    session.on('close', () => sessions.delete(session));
+    session.on('error', () => {});
+  });
+  server.on('sessionError', () => {});
+  server.on('tlsClientError', (error) => o.log.debug({ err: error.message }, 'TLS handshake failed'));
+  server.on('request', (message, response) => {
+    const exchange = http1Exchange(message as never, response as never);
+    track(handle(api, exchange.request, exchange.response));
+  });
+  // 'request' brings Node's compatibility layer for HTTP/2 with it: streams are served directly.
+  server.removeAllListeners('stream');
+  server.on('stream', (stream, headers) => {
+    const exchange = http2Exchange(stream, headers);
+    track(handle(api, exchange.request, exchange.response));
+  });
+  server.on('upgrade', (message, socket, head) => {
+    void handleUpgrade(api, message, socket, head);
+  });
+  server.on('clientError', (_error, socket) => (socket as Duplex).destroy());
+  server.setTimeout(0);
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(where, () => {
+      server.removeListener('error', reject);
+      resolve();
+    });
+  });
+  server.on('error', (error) => o.log.error({ err: error }, 'a listener failed'));
+  return {
+    server,
+    close: () =>
+      new Promise((resolve) => {
+        server.close(() => resolve());
+        // Idle connections need not be waited for.
+        for (const session of sessions) session.close();
+      }),
+    destroyConnections() {
+      for (const session of sessions) session.destroy();
+      for (const socket of sockets) socket.destroy();
+    },
+  };
+}

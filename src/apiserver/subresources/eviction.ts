@@ -1,0 +1,88 @@
+import { badRequest, internalError, isConflict, notFound, StatusError } from '../../api/errors.ts';
+import type { DeleteOptions, Pod, PodDisruptionBudget } from '../../api/generated/types.ts';
+import type { KubeObject } from '../../api/object.ts';
+import { labelSelectorMatches } from '../../api/selectors.ts';
+import { type Api, type Call, keyFor, timestamp } from '../api.ts';
+import { clone } from '../storage/json.ts';
+import type { Outcome } from '../storage/transactions.ts';
+import { remove } from '../verbs/delete.ts';
+import { checkBody, type ParsedBody } from '../verbs/prepare.ts';
+
+export const evictionType = { group: 'policy', version: 'v1', kind: 'Eviction', definition: 'io.k8s.api.policy.v1.Eviction' };
+
+/** Deletes a pod if the disruption budgets that cover it allow one more disruption; StatusError 429 where they do not. */
+export async function evict(api: Api, call: Call, body: ParsedBody): Promise<void> {
+  const eviction = checkBody<KubeObject & { deleteOptions?: DeleteOptions }>(call, body, evictionType);
+  const name = call.name;
+  if (eviction.metadata?.name && eviction.metadata.name !== name) throw badRequest(`name in URL does not match name in Eviction object`);
+  const options: Partial<DeleteOptions> = { ...eviction.deleteOptions };
+  const entry = await api.registry.storage('', 'v1', 'pods').read(keyFor(call.namespace, name));
+  if (!entry) throw notFound(call.target.subject, name);
+  const pod = entry.object as unknown as Pod;
+  const dryRun = call.dryRun || (options.dryRun?.includes('All') ?? false);
+  if (!harmless(pod)) await claimDisruption(api, call, pod, dryRun);
+  const { metadata } = pod;
+  options.preconditions = { ...options.preconditions, ...(metadata.uid ? { uid: metadata.uid } : {}) };
+  await remove(api, { ...call, subresource: '', verb: 'delete', dryRun }, options);
+}
+
+/** Pods that serve nobody can always go. */
+function harmless(pod: Pod): boolean {
+  const phase = pod.status?.phase;
+  return phase === 'Succeeded' || phase === 'Failed' || phase === 'Pending' || pod.metadata.deletionTimestamp !== undefined;
+}
+
+const isReady = (pod: Pod) => pod.status?.conditions?.some((c) => c.type === 'Ready' && c.status === 'True') ?? false;
+
+async function claimDisruption(api: Api, call: Call, pod: Pod, dryRun: boolean): Promise<void> {
+  const storage = api.registry.storage('policy', 'v1', 'poddisruptionbudgets');
+  await api.hub.current();
+  const covering = storage.cache
+    .list(call.namespace)
+    .filter((e) => labelSelectorMatches((e.object as unknown as PodDisruptionBudget).spec?.selector as never, pod.metadata.labels));
+  if (covering.length === 0) return;
+  if (covering.length > 1) throw internalError('This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.');
+  try {
+    await storage.update(covering[0]!.key, (current): Outcome => {
+      if (!current) throw new BudgetGone();
+      const budget = clone(current.object) as unknown as PodDisruptionBudget;
+      const status = budget.status;
+      const policy = budget.spec?.unhealthyPodEvictionPolicy;
+      if (!isReady(pod)) {
+        const healthyEnough = (status?.currentHealthy ?? 0) >= (status?.desiredHealthy ?? 0) && (status?.desiredHealthy ?? 0) > 0;
+        if (policy === 'AlwaysAllow' || healthyEnough) return { keep: true };
+      }
+      if ((status?.observedGeneration ?? 0) < (budget.metadata.generation ?? 0)) {
+        throw tooMany(budget.metadata.name!, 'The disruption budget has not been observed by its controller yet', 10);
+      }
+      if ((status?.disruptionsAllowed ?? 0) <= 0) {
+        throw tooMany(
+          budget.metadata.name!,
+          `The disruption budget ${budget.metadata.name} needs ${status?.desiredHealthy ?? 0} healthy pods and has ${status?.currentHealthy ?? 0} currently`,
+        );
+      }
+      budget.status = {
+        ...status!,
+        disruptionsAllowed: (status?.disruptionsAllowed ?? 0) - 1,
+        disruptedPods: { ...status!.disruptedPods, [pod.metadata.name!]: timestamp(api) as never },
+      };
+      return { put: budget as unknown as KubeObject, dryRun };
+    });
+  } catch (error) {
+    if (error instanceof BudgetGone) return;
+    if (isConflict(error)) throw tooMany('', 'The disruption budget is being changed by others', 10);
+    throw error;
+  }
+}
+
+class BudgetGone extends Error {}
+
+function tooMany(_budget: string, why: string, retryAfterSeconds = 0): StatusError {
+  return new StatusError(
+    429,
+    'TooManyRequests',
+    `Cannot evict pod as it would violate the pod's disruption budget.`,
+    { causes: [{ reason: 'DisruptionBudget', message: `${why}` }], ...(retryAfterSeconds ? { retryAfterSeconds } : {}) },
+    retryAfterSeconds ? { 'retry-after': String(retryAfterSeconds) } : {},
+  );
+}

@@ -1,0 +1,95 @@
+import { request as httpRequest } from 'node:http';
+import type { Socket } from 'node:net';
+import { badRequest, internalError } from '../../api/errors.ts';
+import type { Api, Call } from '../api.ts';
+import type { HttpRequest, HttpResponse } from '../http/exchange.ts';
+import { type Destination, logDestination, openConnection, proxyDestination } from './connections.ts';
+
+/** Subresources that are answered by a kubelet, a pod or a service. Those that upgrade the connection are in upgrade.ts. */
+export const proxies: Record<string, ((api: Api, request: HttpRequest, response: HttpResponse, call: Call, rest: string) => Promise<void>) | undefined> = {
+  'pods/log': async (api, request, response, call) => {
+    const to = await logDestination(api, call, request.query);
+    if (!to) {
+      response.send(200, { 'content-type': 'text/plain' }, Buffer.alloc(0));
+      return;
+    }
+    await forward(api, request, response, to, { method: 'GET', body: false });
+  },
+  'pods/exec': upgradeRequired,
+  'pods/attach': upgradeRequired,
+  'pods/portforward': upgradeRequired,
+  'nodes/proxy': forwardAll,
+  'pods/proxy': forwardAll,
+  'services/proxy': forwardAll,
+};
+
+async function upgradeRequired(): Promise<void> {
+  throw badRequest('Upgrade request required');
+}
+
+async function forwardAll(api: Api, request: HttpRequest, response: HttpResponse, call: Call, rest: string): Promise<void> {
+  const query = request.url.indexOf('?');
+  const to = await proxyDestination(api, call, rest, query < 0 ? '' : request.url.slice(query));
+  await forward(api, request, response, to, { method: request.method, body: request.method !== 'GET' && request.method !== 'HEAD' });
+}
+
+/** Belongs to one connection, or to this server: never passed on. */
+const notPassed = new Set(['connection', 'keep-alive', 'transfer-encoding', 'upgrade', 'te', 'trailer', 'proxy-authorization', 'proxy-connection', 'host', 'authorization', 'http2-settings']);
+
+export function passedHeaders(request: Pick<HttpRequest, 'headers'>): Record<string, string | string[]> {
+  const headers: Record<string, string | string[]> = {};
+  for (const [name, value] of Object.entries(request.headers)) {
+    if (value === undefined || name.startsWith(':') || notPassed.has(name) || name.startsWith('impersonate-')) continue;
+    headers[name] = value;
+  }
+  return headers;
+}
+
+async function forward(api: Api, request: HttpRequest, response: HttpResponse, to: Destination, how: { method: string; body: boolean }): Promise<void> {
+  const connection = await openConnection(api, to, request.signal);
+  const headers = passedHeaders(request);
+  if (!how.body) delete headers['content-length'];
+  headers['host'] = `${to.host}:${to.port}`;
+  if (request.remoteAddress) headers['x-forwarded-for'] = request.remoteAddress;
+  await new Promise<void>((resolve, reject) => {
+    const outgoing = httpRequest({ method: how.method, path: to.path, headers, createConnection: () => connection as Socket, setHost: false });
+    const stop = () => {
+      outgoing.destroy();
+      connection.destroy();
+    };
+    request.signal.addEventListener('abort', stop, { once: true });
+    api.stopping.addEventListener('abort', stop, { once: true });
+    const done = () => {
+      request.signal.removeEventListener('abort', stop);
+      api.stopping.removeEventListener('abort', stop);
+      connection.destroy();
+    };
+    outgoing.on('error', (error) => {
+      done();
+      if (response.begun || request.signal.aborted) resolve();
+      else reject(internalError(`error trying to reach service: ${error.message}`));
+    });
+    outgoing.on('response', (incoming) => {
+      const answer: Record<string, string | string[]> = {};
+      for (const [name, value] of Object.entries(incoming.headers)) if (value !== undefined && !notPassed.has(name)) answer[name] = value;
+      const stream = response.stream(incoming.statusCode ?? 502, answer);
+      stream.onDrain(() => incoming.resume());
+      incoming.on('data', (chunk: Buffer) => {
+        if (!stream.write(chunk)) incoming.pause();
+      });
+      incoming.on('end', () => {
+        stream.end();
+        done();
+        resolve();
+      });
+      incoming.on('error', () => {
+        stream.destroy();
+        done();
+        resolve();
+      });
+    });
+    const body = how.body ? request.bodyStream() : undefined;
+    if (body) body.pipe(outgoing);
+    else outgoing.end();
+  });
+}

@@ -1,0 +1,93 @@
+import { badRequest, type FieldError, invalid, modified } from '../../api/errors.ts';
+import type { KubeObject } from '../../api/object.ts';
+import { formatLabelSelector } from '../../api/selectors.ts';
+import type { PatchType } from '../../client/client.ts';
+import type { Api, Call } from '../api.ts';
+import type { Entry } from '../storage/entry.ts';
+import { clone } from '../storage/json.ts';
+import { get } from '../verbs/get.ts';
+import { applyPatch } from '../verbs/patch.ts';
+import { checkBody, type ParsedBody } from '../verbs/prepare.ts';
+import { updateWith } from '../verbs/update.ts';
+
+export const scaleType = { group: 'autoscaling', version: 'v1', kind: 'Scale', definition: 'io.k8s.api.autoscaling.v1.Scale' };
+
+interface Scale extends KubeObject {
+  spec?: { replicas?: number };
+  status: { replicas: number; selector?: string };
+}
+
+interface Scalable extends KubeObject {
+  spec: { replicas?: number; selector?: unknown };
+  status?: { replicas?: number };
+}
+
+export function scaleOf(object: KubeObject): Scale {
+  const { spec, status, metadata } = object as Scalable;
+  const selector = object.kind === 'ReplicationController' ? mapSelector(spec.selector) : formatLabelSelector(spec.selector as never);
+  return {
+    kind: 'Scale',
+    apiVersion: 'autoscaling/v1',
+    metadata: {
+      name: metadata.name,
+      namespace: metadata.namespace,
+      uid: metadata.uid,
+      resourceVersion: metadata.resourceVersion,
+      creationTimestamp: metadata.creationTimestamp,
+    } as KubeObject['metadata'],
+    spec: spec.replicas ? { replicas: spec.replicas } : {},
+    status: { replicas: status?.replicas ?? 0, ...(selector ? { selector } : {}) },
+  };
+}
+
+const mapSelector = (selector: unknown) =>
+  Object.entries((selector as Record<string, string>) ?? {})
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .map(([k, v]) => `${k}=${v}`)
+    .join(',');
+
+export async function getScale(api: Api, call: Call): Promise<Scale> {
+  const entry = await get(api, call, undefined);
+  return scaleOf(entry.object);
+}
+
+export function updateScale(api: Api, call: Call, body: ParsedBody): Promise<Scale> {
+  const scale = checkBody<Scale>(call, body, scaleType);
+  if (scale.metadata?.name && scale.metadata.name !== call.name) {
+    throw badRequest(`the name of the object (${scale.metadata.name}) does not match the name on the URL (${call.name})`);
+  }
+  return write(api, call, 'update', () => scale);
+}
+
+export function patchScale(api: Api, call: Call, type: PatchType, body: unknown): Promise<Scale> {
+  return write(api, call, 'patch', (current) => {
+    const before = scaleOf(current);
+    const scale = applyPatch(type, scaleType.definition, before, clone(body)) as Scale;
+    checkBody(call, { object: scale, duplicates: [] }, scaleType);
+    if (scale.metadata?.resourceVersion === before.metadata.resourceVersion) delete (scale.metadata as { resourceVersion?: string }).resourceVersion;
+    return scale;
+  });
+}
+
+/** Only spec.replicas is taken over. */
+async function write(api: Api, call: Call, verb: 'update' | 'patch', scaleFrom: (current: KubeObject) => Scale): Promise<Scale> {
+  const plain: Call = { ...call, subresource: '' };
+  const written = await updateWith(api, plain, verb, (current) => {
+    const scale = scaleFrom(current!);
+    const version = scale.metadata?.resourceVersion;
+    if (version && version !== current!.metadata.resourceVersion) throw modified(call.target.subject, call.name);
+    const replicas = scale.spec?.replicas ?? 0;
+    if (!Number.isInteger(replicas) || replicas < 0) throw invalid(scaleType, call.name, [notNegative(replicas)]);
+    const object = clone(current!) as Scalable;
+    object.spec.replicas = replicas;
+    return object;
+  });
+  return scaleOf((written.entry as Entry).as(call.target.served).object);
+}
+
+const notNegative = (value: unknown): FieldError => ({
+  type: 'FieldValueInvalid',
+  field: 'spec.replicas',
+  value,
+  detail: 'must be greater than or equal to 0',
+});
