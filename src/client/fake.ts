@@ -338,7 +338,7 @@ class InMemoryClient implements FakeClient {
       throw conflict(type, current.metadata.name, why);
     }
     const next = structuredClone(current);
-    if (subresource === 'status') {
+    if (subresource === 'status' || subresource === 'approval') {
       next.status = sent.status;
       // As upstream does for most kinds, metadata that controllers own travels with the status.
       next.metadata.annotations = sent.metadata.annotations;

@@ -51,7 +51,11 @@ function kubelet(fake: TestContext) {
     },
     onDelete: count,
   });
-  return { watch: () => void ((fewest = Number.POSITIVE_INFINITY), (most = 0)), seen: () => ({ fewest, most }) };
+  const watch = () => {
+    fewest = Number.POSITIVE_INFINITY;
+    most = 0;
+  };
+  return { watch, seen: () => ({ fewest, most }) };
 }
 
 const web = () => context.client.get(resources.deployments, { namespace: 'default', name: 'web' });

@@ -3,7 +3,7 @@ import { resources } from '../api/generated/resources.ts';
 import type { Controller, ControllerContext } from '../controllers/controller.ts';
 import { Cache } from './cache.ts';
 import type { Handle, Plugin } from './framework.ts';
-import { type PodInfo } from './pod-info.ts';
+import type { PodInfo } from './pod-info.ts';
 import { preempt } from './preemption.ts';
 import { defaultPlugins } from './plugins/registry.ts';
 import { Nominator } from './nominator.ts';

@@ -181,7 +181,7 @@ export function volumeBinding(handle: Handle): Plugin {
 }
 
 function mayProvision(storageClass: StorageClass | undefined, node: Node): boolean {
-  if (!storageClass || !storageClass.provisioner || storageClass.provisioner === 'kubernetes.io/no-provisioner') return false;
+  if (!storageClass?.provisioner || storageClass.provisioner === 'kubernetes.io/no-provisioner') return false;
   const labels = node.metadata.labels ?? {};
   const terms = storageClass.allowedTopologies ?? [];
   return (

@@ -1,0 +1,240 @@
+import { isNotFound } from '../api/errors.ts';
+import { keyOf, splitKey } from '../api/object.ts';
+import type { DiscoveryV1EndpointPort, Endpoint, EndpointSlice, Pod, Service } from '../api/generated/types.ts';
+import { resources } from '../api/generated/resources.ts';
+import { canonicalJson, semanticEqual } from './canonical.ts';
+import type { Controller, ControllerContext } from './controller.ts';
+import {
+  endpointChanged,
+  HEADLESS_LABEL,
+  hasSelector,
+  hostnameOf,
+  isHeadless,
+  mayServe,
+  podAddresses,
+  podsOf,
+  refTo,
+  servicesOf,
+  targetPortOf,
+} from './endpoint-facts.ts';
+import { controllerRef } from './ownership.ts';
+import { isNamespaceTerminating } from './pod-control.ts';
+import { isPodReady } from './pod-facts.ts';
+import { startReconciler } from './reconciler.ts';
+
+const MANAGED_BY = 'endpointslice.kubernetes.io/managed-by';
+const SERVICE_NAME = 'kubernetes.io/service-name';
+const MANAGER = 'endpointslice-controller.k8s.io';
+const ZONE = 'topology.kubernetes.io/zone';
+/** Endpoints in one slice at most; upstream's max-endpoints-per-slice. */
+const MAX_ENDPOINTS = 100;
+
+type Family = 'IPv4' | 'IPv6';
+/** Endpoints with the same ports, and the slices that hold them now. */
+interface Group {
+  ports: DiscoveryV1EndpointPort[];
+  endpoints: Endpoint[];
+}
+
+/** EndpointSlices of services with a selector. Watches services, pods, nodes (for zones) and the slices. */
+export function startEndpointSliceController(context: ControllerContext): Controller {
+  const { client, informers } = context;
+  const services = informers.informer(resources.services);
+  const pods = informers.informer(resources.pods);
+  const nodes = informers.informer(resources.nodes);
+  const slices = informers.informer(resources.endpointslices, { labelSelector: `${MANAGED_BY}=${MANAGER}` });
+  /** What was written and the informer may not show yet: service key to slice name to resource version. */
+  const written = new Map<string, Map<string, string>>();
+  slices.addIndex('service', (slice) => [`${slice.metadata.namespace}/${slice.metadata.labels?.[SERVICE_NAME]}`]);
+  pods.addIndex('node', (pod) => (pod.spec.nodeName ? [pod.spec.nodeName] : []));
+  const loop = startReconciler(context, { name: 'endpointslice-controller', workers: 5, waitFor: [services, pods, nodes, slices], reconcile });
+
+  const enqueueFor = (pod: Pod) => {
+    for (const service of servicesOf(pod, services)) loop.enqueue(keyOf(service));
+  };
+  const enqueueService = (service: Service) => loop.enqueue(keyOf(service));
+  const enqueueOwner = (slice: EndpointSlice) => loop.enqueue(`${slice.metadata.namespace}/${slice.metadata.labels?.[SERVICE_NAME]}`);
+  services.addHandlers({ onAdd: enqueueService, onUpdate: (_, after) => enqueueService(after), onDelete: enqueueService });
+  pods.addHandlers({
+    onAdd: enqueueFor,
+    onUpdate(before, after) {
+      if (!endpointChanged(before, after)) return;
+      if (before.metadata.labels !== after.metadata.labels) enqueueFor(before);
+      enqueueFor(after);
+    },
+    onDelete: enqueueFor,
+  });
+  nodes.addHandlers({
+    onUpdate(before, after) {
+      if (before.metadata.labels?.[ZONE] === after.metadata.labels?.[ZONE]) return;
+      for (const pod of pods.byIndex('node', after.metadata.name)) enqueueFor(pod);
+    },
+  });
+  slices.addHandlers({
+    onAdd: enqueueOwner,
+    onUpdate: (_, after) => enqueueOwner(after),
+    onDelete(slice) {
+      written.get(`${slice.metadata.namespace}/${slice.metadata.labels?.[SERVICE_NAME]}`)?.delete(slice.metadata.name);
+      enqueueOwner(slice);
+    },
+  });
+  return loop;
+
+  async function reconcile(key: string): Promise<void> {
+    const service = services.get(key);
+    if (!service || !hasSelector(service)) return void written.delete(key);
+    if (service.metadata.deletionTimestamp) return;
+    // The informer's next event brings the key back; the timer is for one that was missed.
+    if (!isCurrent(key)) return loop.enqueueAfter(key, 1000);
+    const members = podsOf(service, pods).filter(mayServe);
+    const families = (service.spec.ipFamilies?.length ? service.spec.ipFamilies : ['IPv4']) as Family[];
+    const existing = slices.byIndex('service', key).filter((s) => !s.metadata.deletionTimestamp);
+    for (const slice of existing) if (!families.includes(slice.addressType as Family)) await remove(key, slice);
+    for (const family of families) {
+      const own = existing.filter((s) => s.addressType === family);
+      await reconcileFamily(key, service, family, groupByPorts(service, members, family), own);
+    }
+  }
+
+  /** Whether the informer shows all that was written for the service. */
+  function isCurrent(key: string): boolean {
+    const versions = written.get(key);
+    if (!versions) return true;
+    const { namespace } = splitKey(key);
+    for (const [name, version] of versions) {
+      const shown = slices.get(`${namespace}/${name}`)?.metadata.resourceVersion;
+      if (!shown || BigInt(shown) < BigInt(version)) return false;
+      versions.delete(name);
+    }
+    written.delete(key);
+    return true;
+  }
+
+  function groupByPorts(service: Service, members: Pod[], family: Family): Map<string, Group> {
+    const groups = new Map<string, Group>();
+    for (const pod of members) {
+      const addresses = podAddresses(pod, family);
+      if (addresses.length === 0) continue;
+      const ports = portsFor(service, pod);
+      const id = canonicalJson(ports);
+      let group = groups.get(id);
+      if (!group) groups.set(id, (group = { ports, endpoints: [] }));
+      group.endpoints.push(endpointFor(service, pod, addresses));
+    }
+    return groups;
+  }
+
+  function endpointFor(service: Service, pod: Pod, addresses: string[]): Endpoint {
+    const serving = isPodReady(pod);
+    const terminating = !!pod.metadata.deletionTimestamp;
+    const { nodeName } = pod.spec;
+    const zone = nodeName ? nodes.get(nodeName)?.metadata.labels?.[ZONE] : undefined;
+    const hostname = hostnameOf(pod, service);
+    return {
+      addresses: addresses.slice(0, 1),
+      conditions: { ready: !!service.spec.publishNotReadyAddresses || (serving && !terminating), serving, terminating },
+      targetRef: refTo(pod),
+      ...(hostname ? { hostname } : {}),
+      ...(nodeName ? { nodeName } : {}),
+      ...(zone ? { zone } : {}),
+    };
+  }
+
+  async function reconcileFamily(
+    key: string,
+    service: Service,
+    family: Family,
+    groups: Map<string, Group>,
+    existing: EndpointSlice[],
+  ): Promise<void> {
+    // A service without endpoints has one empty slice, so that it can be told from one not looked at yet.
+    if (groups.size === 0) groups.set('[]', { ports: [], endpoints: [] });
+    const byPorts = Map.groupBy(existing, (slice) => canonicalJson(slice.ports ?? []));
+    for (const [id, own] of byPorts) if (!groups.has(id)) for (const slice of own) await remove(key, slice);
+    for (const [id, group] of groups) await reconcileGroup(key, service, family, group, byPorts.get(id) ?? []);
+  }
+
+  /** Leaves endpoints in the slices where they are, and writes as few slices as it can. */
+  async function reconcileGroup(key: string, service: Service, family: Family, group: Group, existing: EndpointSlice[]): Promise<void> {
+    const missing = new Map(group.endpoints.map((e) => [identity(e), e]));
+    const plans = existing.map((slice) => {
+      const endpoints: Endpoint[] = [];
+      for (const endpoint of slice.endpoints ?? []) {
+        const id = identity(endpoint);
+        const wanted = missing.get(id);
+        if (!wanted || endpoints.length >= MAX_ENDPOINTS) continue;
+        missing.delete(id);
+        endpoints.push(wanted);
+      }
+      return { slice, endpoints, changed: !semanticEqual(endpoints, slice.endpoints ?? []) };
+    });
+    const rest = [...missing.values()];
+    // New ones go into slices that are written anyway, then into one with room for all of them.
+    for (const plan of plans) if (plan.changed) plan.endpoints.push(...rest.splice(0, MAX_ENDPOINTS - plan.endpoints.length));
+    if (rest.length > 0) {
+      const roomy = plans
+        .filter((p) => !p.changed && p.endpoints.length + rest.length <= MAX_ENDPOINTS)
+        .sort((a, b) => b.endpoints.length - a.endpoints.length)[0];
+      if (roomy) roomy.endpoints.push(...rest.splice(0));
+    }
+    const needed = group.endpoints.length > 0 ? 0 : 1;
+    let kept = 0;
+    for (const { slice, endpoints } of plans) {
+      if (endpoints.length === 0 && kept >= needed) await remove(key, slice);
+      else {
+        kept++;
+        await update(key, service, slice, endpoints);
+      }
+    }
+    while (rest.length > 0) await create(key, service, family, group.ports, rest.splice(0, MAX_ENDPOINTS));
+    if (group.endpoints.length === 0 && kept === 0) await create(key, service, family, group.ports, []);
+  }
+
+  async function create(key: string, service: Service, addressType: Family, ports: DiscoveryV1EndpointPort[], endpoints: Endpoint[]): Promise<void> {
+    const { name, namespace } = service.metadata;
+    const metadata = { generateName: `${name}-`, namespace, labels: labelsFor(service), ownerReferences: [controllerRef(service)] };
+    try {
+      note(key, await client.create(resources.endpointslices, { metadata, addressType, ports, endpoints }));
+    } catch (error) {
+      if (!isNamespaceTerminating(error)) throw error;
+    }
+  }
+
+  async function update(key: string, service: Service, slice: EndpointSlice, endpoints: Endpoint[]): Promise<void> {
+    const labels = labelsFor(service);
+    if (semanticEqual(endpoints, slice.endpoints ?? []) && semanticEqual(labels, slice.metadata.labels)) return;
+    note(key, await client.update(resources.endpointslices, { ...slice, metadata: { ...slice.metadata, labels }, endpoints }));
+  }
+
+  async function remove(key: string, slice: EndpointSlice): Promise<void> {
+    written.get(key)?.delete(slice.metadata.name);
+    await client.delete(resources.endpointslices, slice.metadata, { preconditions: { uid: slice.metadata.uid } }).catch((error) => {
+      if (!isNotFound(error)) throw error;
+    });
+  }
+
+  function note(key: string, slice: EndpointSlice): void {
+    let versions = written.get(key);
+    if (!versions) written.set(key, (versions = new Map()));
+    versions.set(slice.metadata.name, slice.metadata.resourceVersion);
+  }
+}
+
+/** The same pod at the same address is the same endpoint. */
+const identity = (e: Endpoint) => `${e.addresses.join(',')}/${e.targetRef?.uid}`;
+
+function portsFor(service: Service, pod: Pod): DiscoveryV1EndpointPort[] {
+  const ports: DiscoveryV1EndpointPort[] = [];
+  for (const port of service.spec.ports ?? []) {
+    const number = targetPortOf(pod, port);
+    if (number === undefined) continue;
+    const { name = '', protocol = 'TCP', appProtocol } = port;
+    ports.push({ name, port: number, protocol, ...(appProtocol ? { appProtocol } : {}) });
+  }
+  return ports;
+}
+
+function labelsFor(service: Service): Record<string, string> {
+  const { [HEADLESS_LABEL]: _, ...labels } = service.metadata.labels ?? {};
+  return { ...labels, [SERVICE_NAME]: service.metadata.name, [MANAGED_BY]: MANAGER, ...(isHeadless(service) ? { [HEADLESS_LABEL]: '' } : {}) };
+}
