@@ -45,11 +45,33 @@ export async function bootstrap(o: BootstrapOptions): Promise<void> {
   o.notReady.delete(bootstrapChecks.service);
 }
 
-const priorityClasses: ResourceType = { group: 'scheduling.k8s.io', version: 'v1', resource: 'priorityclasses', kind: 'PriorityClass', namespaced: false };
+const priorityClasses: ResourceType = {
+  group: 'scheduling.k8s.io',
+  version: 'v1',
+  resource: 'priorityclasses',
+  kind: 'PriorityClass',
+  namespaced: false,
+};
 const systemPriorities = [
-  { name: 'system-node-critical', value: 2_000_001_000, description: 'Used for system critical pods that must not be moved from their current node.' },
-  { name: 'system-cluster-critical', value: 2_000_000_000, description: 'Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.' },
-].map(({ name, value, description }) => ({ apiVersion: 'scheduling.k8s.io/v1', kind: 'PriorityClass', metadata: { name }, value, description, globalDefault: false, preemptionPolicy: 'PreemptLowerPriority' }));
+  {
+    name: 'system-node-critical',
+    value: 2_000_001_000,
+    description: 'Used for system critical pods that must not be moved from their current node.',
+  },
+  {
+    name: 'system-cluster-critical',
+    value: 2_000_000_000,
+    description: 'Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.',
+  },
+].map(({ name, value, description }) => ({
+  apiVersion: 'scheduling.k8s.io/v1',
+  kind: 'PriorityClass',
+  metadata: { name },
+  value,
+  description,
+  globalDefault: false,
+  preemptionPolicy: 'PreemptLowerPriority',
+}));
 
 async function createMissing(client: Client, type: ResourceType, object: unknown): Promise<void> {
   const { metadata } = object as KubeObject;
@@ -101,7 +123,11 @@ async function kubernetesService(o: BootstrapOptions): Promise<void> {
 }
 
 /** Creates the object, or gives it the content that is wanted. */
-async function put(client: Client, type: ResourceType, object: Record<string, unknown> & { metadata: { name: string; namespace: string; labels?: Record<string, string> } }): Promise<void> {
+async function put(
+  client: Client,
+  type: ResourceType,
+  object: Record<string, unknown> & { metadata: { name: string; namespace: string; labels?: Record<string, string> } },
+): Promise<void> {
   const { name, namespace } = object.metadata;
   try {
     const found = (await client.get(type, { name, namespace })) as unknown as Record<string, unknown> & { metadata: object };

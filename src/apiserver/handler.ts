@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { parseBody } from '../api/decode.ts';
 import { badRequest, internalError, methodNotSupported, StatusError, unsupportedMediaType } from '../api/errors.ts';
+import { decodeProtobuf } from '../api/protobuf.ts';
 import type { DeleteOptions } from '../api/generated/types.ts';
 import type { Api, Call } from './api.ts';
 import { authenticate, impersonate } from './authn/authenticate.ts';
@@ -15,12 +16,12 @@ import { WatchResponse } from './http/watch-response.ts';
 import { serveWellKnown } from './http/well-known.ts';
 import { nameFromFieldSelector, parseRequestInfo, type RequestInfo } from './request.ts';
 import type { Entry } from './storage/entry.ts';
-import { bind } from './subresources/binding.ts';
+import { bind, bindingType } from './subresources/binding.ts';
 import { componentStatuses } from './subresources/componentstatus.ts';
-import { evict } from './subresources/eviction.ts';
+import { evict, evictionType } from './subresources/eviction.ts';
 import { proxies } from './subresources/proxies.ts';
-import { getScale, patchScale, updateScale } from './subresources/scale.ts';
-import { createToken } from './subresources/token.ts';
+import { getScale, patchScale, scaleType, updateScale } from './subresources/scale.ts';
+import { createToken, tokenRequestType } from './subresources/token.ts';
 import { create } from './verbs/create.ts';
 import { type Deletion, remove, removeCollection } from './verbs/delete.ts';
 import { get } from './verbs/get.ts';
@@ -110,12 +111,14 @@ async function serveResource(api: Api, request: HttpRequest, response: HttpRespo
   switch (call.verb) {
     case 'get': {
       const wanted = negotiate(accept, objectKinds);
-      if (target.served.resource === 'componentstatuses') return void (await sendValue(request, response, 200, componentStatuses(api, call.name), wanted.format));
+      if (target.served.resource === 'componentstatuses')
+        return void (await sendValue(request, response, 200, componentStatuses(api, call.name), wanted.format));
       return sendEntry(request, response, 200, target, await get(api, call, request.query.get('resourceVersion') ?? undefined), wanted);
     }
     case 'list': {
       const wanted = negotiate(accept, listKinds);
-      if (target.served.resource === 'componentstatuses') return void (await sendValue(request, response, 200, componentStatuses(api), wanted.format));
+      if (target.served.resource === 'componentstatuses')
+        return void (await sendValue(request, response, 200, componentStatuses(api), wanted.format));
       return sendList(request, response, target, await list(api, call, listParameters(request.query)), wanted);
     }
     case 'watch':
@@ -123,7 +126,7 @@ async function serveResource(api: Api, request: HttpRequest, response: HttpRespo
     case 'create': {
       if (call.name) throw methodNotSupported(target.subject, 'create');
       const wanted = negotiate(accept, objectKinds);
-      const body = await readBody(request);
+      const body = await readBody(request, target.served.definition);
       const review = reviews[`${target.served.group}/${target.served.resource}`];
       if (review) return void (await sendValue(request, response, 201, await review(api, call, body), wanted.format));
       if (target.served.resource === 'bindings' && target.served.group === '') {
@@ -133,7 +136,7 @@ async function serveResource(api: Api, request: HttpRequest, response: HttpRespo
       return answer(api, request, response, call, 201, (await create(api, call, body)).as(target.served));
     }
     case 'update': {
-      const written = await update(api, call, await readBody(request));
+      const written = await update(api, call, await readBody(request, target.served.definition));
       return answer(api, request, response, call, written.created ? 201 : 200, written.entry.as(target.served));
     }
     case 'patch': {
@@ -158,7 +161,8 @@ async function serveResource(api: Api, request: HttpRequest, response: HttpRespo
   }
 }
 
-const noServerSideApply = 'this server does not support server-side apply (application/apply-patch+yaml); use client-side apply (kubectl apply without --server-side) or another patch type';
+const noServerSideApply =
+  'this server does not support server-side apply (application/apply-patch+yaml); use client-side apply (kubectl apply without --server-side) or another patch type';
 
 /** Subresources with a body of another kind, or with a part of the object; what is no resource at all is proxied. */
 async function serveSubresource(api: Api, request: HttpRequest, response: HttpResponse, call: Call, info: RequestInfo): Promise<void> {
@@ -169,10 +173,11 @@ async function serveSubresource(api: Api, request: HttpRequest, response: HttpRe
   if (proxy) return proxy(api, request, response, call, info.rest);
   const accept = negotiate(header(request, 'accept'), objectKinds);
   const verb = call.verb;
+  const { definition } = subresourceTypes[subresource] ?? target.served;
   if (!known.verbs.includes(verb)) throw methodNotSupported(target.subject, verb);
   const send = (status: number, value: unknown) => sendValue(request, response, status, value, accept.format, warningsOf(call));
   if (verb === 'create') {
-    const body = await readBody(request);
+    const body = await readBody(request, definition);
     if (subresource === 'token') return void (await send(201, await createToken(api, call, body)));
     if (subresource === 'binding') {
       await bind(api, call, body);
@@ -186,12 +191,13 @@ async function serveSubresource(api: Api, request: HttpRequest, response: HttpRe
   }
   if (subresource === 'scale') {
     if (verb === 'get') return void (await send(200, await getScale(api, call)));
-    if (verb === 'update') return void (await send(200, await updateScale(api, call, await readBody(request))));
+    if (verb === 'update') return void (await send(200, await updateScale(api, call, await readBody(request, definition))));
     const type = patchTypeOf(header(request, 'content-type'));
     return void (await send(200, await patchScale(api, call, type, (await readPatch(request)).object)));
   }
   if (verb === 'get') return sendEntry(request, response, 200, target, await get(api, call, undefined), accept);
-  if (verb === 'update') return answer(api, request, response, call, 200, (await update(api, call, await readBody(request))).entry.as(target.served));
+  if (verb === 'update')
+    return answer(api, request, response, call, 200, (await update(api, call, await readBody(request, definition))).entry.as(target.served));
   const type = patchTypeOf(header(request, 'content-type'));
   const body = await readPatch(request);
   return answer(api, request, response, call, 200, (await patch(api, call, type, body.object, body.duplicates)).entry.as(target.served));
@@ -223,12 +229,26 @@ async function serveWatch(api: Api, request: HttpRequest, response: HttpResponse
   for (const replay of early) replay(parts.sink);
 }
 
-async function readBody(request: HttpRequest): Promise<ParsedBody> {
+/** The body as an object; `definition` is the type it must have, which protobuf needs to be read at all. */
+async function readBody(request: HttpRequest, definition: string): Promise<ParsedBody> {
   const format = bodyFormat(header(request, 'content-type'));
   const bytes = await request.body(bodyLimit);
   if (bytes.length === 0) throw badRequest('EOF');
+  return parse(bytes, format, definition);
+}
+
+function parse(bytes: Buffer, format: ReturnType<typeof bodyFormat>, definition: string): ParsedBody {
+  if (format === 'application/vnd.kubernetes.protobuf') return { object: decodeProtobuf(bytes, definition), duplicates: [] };
   return parseBody(bytes, format);
 }
+
+const deleteOptionsDefinition = 'io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions';
+const subresourceTypes: Record<string, { definition: string } | undefined> = {
+  token: tokenRequestType,
+  binding: bindingType,
+  eviction: evictionType,
+  scale: scaleType,
+};
 
 async function readPatch(request: HttpRequest): Promise<ParsedBody> {
   return parseBody(await request.body(bodyLimit), 'application/json');
@@ -238,14 +258,14 @@ async function readPatch(request: HttpRequest): Promise<ParsedBody> {
 async function deleteOptions(request: HttpRequest, call: Call): Promise<Partial<DeleteOptions>> {
   const bytes = await request.body(bodyLimit);
   if (bytes.length > 0) {
-    const body = parseBody(bytes, bodyFormat(header(request, 'content-type')));
+    const body = parse(bytes, bodyFormat(header(request, 'content-type')), deleteOptionsDefinition);
     const own = body.object as { apiVersion?: string; kind?: string } | null;
     const [group, version] = own?.apiVersion?.includes('/') ? own.apiVersion.split('/') : ['', own?.apiVersion ?? 'v1'];
     const options = checkBody<DeleteOptions>({ ...call, fieldValidation: 'Ignore' }, body, {
       group: group!,
       version: version!,
       kind: 'DeleteOptions',
-      definition: 'io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions',
+      definition: deleteOptionsDefinition,
     });
     if (options.dryRun?.includes('All')) call.dryRun = true;
     return options;
@@ -300,7 +320,13 @@ function answerError(api: Api, request: HttpRequest, response: HttpResponse, err
 
 function observe(api: Api, info: RequestInfo, response: HttpResponse, started: number): void {
   const scope = info.name ? 'resource' : info.namespace ? 'namespace' : 'cluster';
-  const longRunning = info.verb === 'watch' || info.subresource === 'exec' || info.subresource === 'attach' || info.subresource === 'portforward' || info.subresource === 'log' || info.subresource === 'proxy';
+  const longRunning =
+    info.verb === 'watch' ||
+    info.subresource === 'exec' ||
+    info.subresource === 'attach' ||
+    info.subresource === 'portforward' ||
+    info.subresource === 'log' ||
+    info.subresource === 'proxy';
   // Only what the registry knows becomes a label: paths that clients make up must not make series.
   const known = info.isResource && api.registry.find(info.group, info.version, info.resource) !== undefined;
   api.metrics.observe(
@@ -309,4 +335,3 @@ function observe(api: Api, info: RequestInfo, response: HttpResponse, started: n
     longRunning ? undefined : (performance.now() - started) / 1000,
   );
 }
-

@@ -1,7 +1,18 @@
 import { StatusError } from '../api/errors.ts';
 import type { DeleteOptions, Status } from '../api/generated/types.ts';
 import { apiVersionOf, type Draft, type KubeList, type KubeObject, type ResourceType } from '../api/object.ts';
-import type { Client, ListOptions, ObjectKey, PatchType, RawRequest, RawResponse, ReadOptions, WatchEvent, WatchOptions, WriteOptions } from '../client/client.ts';
+import type {
+  Client,
+  ListOptions,
+  ObjectKey,
+  PatchType,
+  RawRequest,
+  RawResponse,
+  ReadOptions,
+  WatchEvent,
+  WatchOptions,
+  WriteOptions,
+} from '../client/client.ts';
 import type { Api, Call } from './api.ts';
 import { authenticated, type UserInfo } from './authn/user.ts';
 import { reviews } from './authz/reviews.ts';
@@ -43,7 +54,12 @@ export class LocalClient implements Client {
     this.#user = authenticated(user);
   }
 
-  #call(type: ResourceType<any>, verb: string, key: Partial<ObjectKey>, o: { subresource?: string; dryRun?: boolean; fieldManager?: string; signal?: AbortSignal; labelSelector?: string; fieldSelector?: string } = {}): Call {
+  #call(
+    type: ResourceType<any>,
+    verb: string,
+    key: Partial<ObjectKey>,
+    o: { subresource?: string; dryRun?: boolean; fieldManager?: string; signal?: AbortSignal; labelSelector?: string; fieldSelector?: string } = {},
+  ): Call {
     const target = this.#api.registry.find(type.group, type.version, type.resource);
     if (!target) throw pathNotFound();
     if (this.#closed.signal.aborted) throw new Error('the client is closed');
@@ -81,7 +97,12 @@ export class LocalClient implements Client {
   async list<T = KubeObject>(type: ResourceType<T>, options: ListOptions = {}): Promise<KubeList<T>> {
     const call = this.#call(type, 'list', options.namespace ? { namespace: options.namespace } : {}, options);
     const result = await list(this.#api, call, options);
-    return { apiVersion: apiVersionOf(type), kind: `${type.kind}List`, metadata: listMetadata(result), items: result.entries.map((e) => e.object as T) };
+    return {
+      apiVersion: apiVersionOf(type),
+      kind: `${type.kind}List`,
+      metadata: listMetadata(result),
+      items: result.entries.map((e) => e.object as T),
+    };
   }
 
   async *watch<T = KubeObject>(type: ResourceType<T>, options: WatchOptions = {}): AsyncGenerator<WatchEvent<T>> {
@@ -111,7 +132,11 @@ export class LocalClient implements Client {
     return this.#answer<T>(call, await create(this.#api, call, body));
   }
 
-  async update<T extends { metadata: { name: string; namespace?: string } }>(type: ResourceType<T>, object: T, options: WriteOptions = {}): Promise<T> {
+  async update<T extends { metadata: { name: string; namespace?: string } }>(
+    type: ResourceType<T>,
+    object: T,
+    options: WriteOptions = {},
+  ): Promise<T> {
     const call = this.#call(type, 'update', object.metadata, options);
     const body = { object: clone(object), duplicates: [] };
     if (call.subresource === 'scale') return deepFreeze(await updateScale(this.#api, call, body)) as unknown as T;
@@ -124,7 +149,11 @@ export class LocalClient implements Client {
     return this.#answer<T>(call, (await patch(this.#api, call, patchType, body)).entry);
   }
 
-  async delete<T = KubeObject>(type: ResourceType<T>, key: ObjectKey, options: Partial<DeleteOptions> & { signal?: AbortSignal } = {}): Promise<T | Status> {
+  async delete<T = KubeObject>(
+    type: ResourceType<T>,
+    key: ObjectKey,
+    options: Partial<DeleteOptions> & { signal?: AbortSignal } = {},
+  ): Promise<T | Status> {
     const { signal, ...deleteOptions } = options;
     const dryRun = deleteOptions.dryRun?.includes('All') ?? false;
     const call = this.#call(type, 'delete', key, { dryRun, ...(signal ? { signal } : {}) });
@@ -132,13 +161,22 @@ export class LocalClient implements Client {
     return deletion.entry ? this.#answer<T>(call, deletion.entry) : deletion.status;
   }
 
-  async deleteCollection<T = KubeObject>(type: ResourceType<T>, options: ListOptions & { deleteOptions?: Partial<DeleteOptions> } = {}): Promise<void> {
+  async deleteCollection<T = KubeObject>(
+    type: ResourceType<T>,
+    options: ListOptions & { deleteOptions?: Partial<DeleteOptions> } = {},
+  ): Promise<void> {
     const { deleteOptions = {}, ...parameters } = options;
     const call = this.#call(type, 'deletecollection', options.namespace ? { namespace: options.namespace } : {}, options);
     await removeCollection(this.#api, call, parameters, deleteOptions);
   }
 
-  async createSubresource<R = unknown>(type: ResourceType<any>, key: ObjectKey, subresource: string, object: unknown, options: WriteOptions = {}): Promise<R> {
+  async createSubresource<R = unknown>(
+    type: ResourceType<any>,
+    key: ObjectKey,
+    subresource: string,
+    object: unknown,
+    options: WriteOptions = {},
+  ): Promise<R> {
     const call = this.#call(type, 'create', key, { ...options, subresource });
     const body = { object: clone(object), duplicates: [] };
     const success = { kind: 'Status', apiVersion: 'v1', metadata: {}, status: 'Success', code: 201 };

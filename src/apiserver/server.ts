@@ -171,7 +171,12 @@ interface Listening {
   destroyConnections(): void;
 }
 
-async function listen(o: ApiServerOptions, api: Api, track: (work: Promise<void>) => void, where: { host?: string; port?: number; path?: string }): Promise<Listening> {
+async function listen(
+  o: ApiServerOptions,
+  api: Api,
+  track: (work: Promise<void>) => void,
+  where: { host?: string; port?: number; path?: string },
+): Promise<Listening> {
   const server = createSecureServer({
     cert: o.tls.cert,
     key: o.tls.key,

@@ -1,5 +1,13 @@
 import 'reflect-metadata';
-import { BasicConstraintsExtension, ExtendedKeyUsageExtension, KeyUsageFlags, KeyUsagesExtension, SubjectAlternativeNameExtension, X509Certificate, X509CertificateGenerator } from '@peculiar/x509';
+import {
+  BasicConstraintsExtension,
+  ExtendedKeyUsageExtension,
+  KeyUsageFlags,
+  KeyUsagesExtension,
+  SubjectAlternativeNameExtension,
+  X509Certificate,
+  X509CertificateGenerator,
+} from '@peculiar/x509';
 import { generateKeyPairSync, type webcrypto } from 'node:crypto';
 import { pino } from 'pino';
 import { openMemoryStore } from '../store/memory.ts';
@@ -9,7 +17,13 @@ import { type ApiServer, type ApiServerOptions, startApiServer } from './server.
 /** A certificate authority for tests, with what it signs. All keys are EC P-256, all texts PEM. */
 export interface TestAuthority {
   cert: string;
-  issue(o: { commonName: string; organizations?: string[]; hosts?: string[]; addresses?: string[]; server?: boolean }): Promise<{ cert: string; key: string }>;
+  issue(o: {
+    commonName: string;
+    organizations?: string[];
+    hosts?: string[];
+    addresses?: string[];
+    server?: boolean;
+  }): Promise<{ cert: string; key: string }>;
 }
 
 const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
@@ -32,7 +46,10 @@ export async function createTestAuthority(): Promise<TestAuthority> {
     ...validity(),
     keys: pair as never,
     signingAlgorithm: algorithm,
-    extensions: [new BasicConstraintsExtension(true, undefined, true), new KeyUsagesExtension(KeyUsageFlags.keyCertSign | KeyUsageFlags.digitalSignature, true)],
+    extensions: [
+      new BasicConstraintsExtension(true, undefined, true),
+      new KeyUsagesExtension(KeyUsageFlags.keyCertSign | KeyUsageFlags.digitalSignature, true),
+    ],
   });
   let serial = 1;
   return {
@@ -49,7 +66,10 @@ export async function createTestAuthority(): Promise<TestAuthority> {
         signingAlgorithm: algorithm,
         extensions: [
           new ExtendedKeyUsageExtension([server ? '1.3.6.1.5.5.7.3.1' : '1.3.6.1.5.5.7.3.2']),
-          new SubjectAlternativeNameExtension([...hosts.map((value) => ({ type: 'dns' as const, value })), ...addresses.map((value) => ({ type: 'ip' as const, value }))]),
+          new SubjectAlternativeNameExtension([
+            ...hosts.map((value) => ({ type: 'dns' as const, value })),
+            ...addresses.map((value) => ({ type: 'ip' as const, value })),
+          ]),
         ],
       });
       return { cert: certificate.toString('pem'), key: pem };
@@ -71,7 +91,11 @@ export interface TestServer extends ApiServer {
 export async function startTestServer(options: Partial<ApiServerOptions> = {}): Promise<TestServer> {
   const authority = await createTestAuthority();
   const store = options.store ?? openMemoryStore();
-  const keys = generateKeyPairSync('ec', { namedCurve: 'P-256', publicKeyEncoding: { type: 'spki', format: 'pem' }, privateKeyEncoding: { type: 'pkcs8', format: 'pem' } });
+  const keys = generateKeyPairSync('ec', {
+    namedCurve: 'P-256',
+    publicKeyEncoding: { type: 'spki', format: 'pem' },
+    privateKeyEncoding: { type: 'pkcs8', format: 'pem' },
+  });
   const server = await startApiServer({
     store,
     tls: await authority.issue({ commonName: 'kube-apiserver', hosts: ['localhost', 'kubernetes'], addresses: ['127.0.0.1'], server: true }),
@@ -91,7 +115,8 @@ export async function startTestServer(options: Partial<ApiServerOptions> = {}): 
     authority,
     admin,
     kubeconfig(user) {
-      const credentials = 'token' in user ? { token: user.token } : { 'client-certificate-data': base64(user.cert), 'client-key-data': base64(user.key) };
+      const credentials =
+        'token' in user ? { token: user.token } : { 'client-certificate-data': base64(user.cert), 'client-key-data': base64(user.key) };
       return JSON.stringify({
         apiVersion: 'v1',
         kind: 'Config',

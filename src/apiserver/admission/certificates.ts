@@ -10,7 +10,8 @@ const signerOf = (r: AdmissionRequest): string => ((r.old ?? r.object) as Certif
 function maySign(r: AdmissionRequest, verb: 'approve' | 'sign'): boolean {
   const signer = signerOf(r);
   const allowed = (name: string) =>
-    r.api.authorizer.authorize({ user: r.call.user, verb, group: 'certificates.k8s.io', resource: 'signers', subresource: '', namespace: '', name }).allowed;
+    r.api.authorizer.authorize({ user: r.call.user, verb, group: 'certificates.k8s.io', resource: 'signers', subresource: '', namespace: '', name })
+      .allowed;
   return allowed(signer) || allowed(`${signer.split('/')[0]}/*`);
 }
 
@@ -18,7 +19,8 @@ export const certificateApproval: AdmissionPlugin = {
   name: 'CertificateApproval',
   validate(r) {
     if (!isRequest(r) || r.subresource !== 'approval' || r.operation !== 'UPDATE') return;
-    if (!maySign(r, 'approve')) throw forbidden(r.call.target.subject, r.name, `user not permitted to approve requests with signerName "${signerOf(r)}"`);
+    if (!maySign(r, 'approve'))
+      throw forbidden(r.call.target.subject, r.name, `user not permitted to approve requests with signerName "${signerOf(r)}"`);
   },
 };
 

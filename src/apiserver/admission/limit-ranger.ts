@@ -102,7 +102,13 @@ function check(item: Item, what: string, resources: ResourceRequirements, proble
   }
   for (const [name, ratio] of Object.entries((item.maxLimitRequestRatio ?? {}) as Quantities)) {
     const [limit, request] = [limits[name], requests[name]];
-    if (limit === undefined || request === undefined) problems.push(`${name} max limit to request ratio per ${what} is ${ratio}, but no ${request === undefined ? 'request' : 'limit'} is specified or request is 0`);
-    else if (toMilli(limit) / toMilli(request) > Number(ratio)) problems.push(`${name} max limit to request ratio per ${what} is ${ratio}, but provided ratio is ${(toMilli(limit) / toMilli(request)).toFixed(6)}`);
+    if (limit === undefined || request === undefined)
+      problems.push(
+        `${name} max limit to request ratio per ${what} is ${ratio}, but no ${request === undefined ? 'request' : 'limit'} is specified or request is 0`,
+      );
+    else if (toMilli(limit) / toMilli(request) > Number(ratio))
+      problems.push(
+        `${name} max limit to request ratio per ${what} is ${ratio}, but provided ratio is ${(toMilli(limit) / toMilli(request)).toFixed(6)}`,
+      );
   }
 }

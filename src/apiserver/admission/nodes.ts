@@ -33,7 +33,8 @@ export const nodeRestriction: AdmissionPlugin = {
         return request.subresource === 'token' ? restrictToken(request, node) : undefined;
       case 'coordination.k8s.io/leases':
       case 'storage.k8s.io/csinodes':
-        if (objectName(request) !== node) throw refuse(request, `node "${node}" can only access ${request.resource} with the same name as the requesting node`);
+        if (objectName(request) !== node)
+          throw refuse(request, `node "${node}" can only access ${request.resource} with the same name as the requesting node`);
     }
   },
 };
@@ -46,7 +47,8 @@ function restrictPod(r: AdmissionRequest, node: string): void {
   if (r.subresource === 'eviction') return;
   if (r.operation === 'CREATE') {
     if (r.subresource) throw refuse(r, `unexpected operation`);
-    if (pod?.metadata.annotations?.['kubernetes.io/config.mirror'] === undefined) throw refuse(r, `pod does not have "kubernetes.io/config.mirror" annotation, node "${node}" can only create mirror pods`);
+    if (pod?.metadata.annotations?.['kubernetes.io/config.mirror'] === undefined)
+      throw refuse(r, `pod does not have "kubernetes.io/config.mirror" annotation, node "${node}" can only create mirror pods`);
     if (pod.spec?.nodeName !== node) throw refuse(r, `node "${node}" can only create pods with spec.nodeName set to itself`);
     if (pod.spec.serviceAccountName) throw refuse(r, `node "${node}" can not create pods that reference a service account`);
     return;
@@ -54,7 +56,8 @@ function restrictPod(r: AdmissionRequest, node: string): void {
   if (r.operation === 'CONNECT') return;
   if (r.operation === 'UPDATE' && r.subresource !== 'status') throw refuse(r, `node "${node}" can only update pod status`);
   if (pod?.spec?.nodeName !== node) throw refuse(r, `node "${node}" can only ${r.operation.toLowerCase()} pods with spec.nodeName set to itself`);
-  if (r.operation === 'UPDATE' && !equalJson(r.old.metadata.labels, r.object.metadata.labels)) throw refuse(r, `node "${node}" cannot update labels through pod status`);
+  if (r.operation === 'UPDATE' && !equalJson(r.old.metadata.labels, r.object.metadata.labels))
+    throw refuse(r, `node "${node}" cannot update labels through pod status`);
 }
 
 const ownLabels = new Set([
@@ -93,7 +96,8 @@ function restrictNode(r: AdmissionRequest, node: string): void {
   const changed = [...new Set([...Object.keys(before), ...Object.keys(after)])].filter((key) => before[key] !== after[key] && isRestricted(key));
   if (changed.length > 0) throw refuse(r, `is not allowed to modify labels: ${changed.sort().join(', ')}`);
   if (old && !equalJson(old.spec?.taints, object.spec?.taints) && !r.subresource) throw refuse(r, `node "${node}" is not allowed to modify taints`);
-  if (old && object.spec?.configSource && !equalJson(old.spec?.configSource, object.spec.configSource)) throw refuse(r, `node "${node}" is not allowed to update configSource to a new non-nil configSource`);
+  if (old && object.spec?.configSource && !equalJson(old.spec?.configSource, object.spec.configSource))
+    throw refuse(r, `node "${node}" is not allowed to update configSource to a new non-nil configSource`);
 }
 
 function restrictToken(r: AdmissionRequest, node: string): void {
@@ -101,6 +105,9 @@ function restrictToken(r: AdmissionRequest, node: string): void {
   if (ref?.kind !== 'Pod' || !ref.name) throw badRequest(`node requested token not bound to a pod`);
   const pod = r.api.registry.cache('', 'v1', 'pods').get(`${r.namespace}/${ref.name}`)?.object as unknown as Pod | undefined;
   if (!pod || pod.spec?.nodeName !== node) throw refuse(r, `node requested token bound to a pod scheduled on a different node`);
-  if (ref.uid && pod.metadata.uid !== ref.uid) throw refuse(r, `the UID in the bound object reference (${ref.uid}) does not match the UID in record. The object might have been deleted and then recreated`);
+  if (ref.uid && pod.metadata.uid !== ref.uid)
+    throw refuse(
+      r,
+      `the UID in the bound object reference (${ref.uid}) does not match the UID in record. The object might have been deleted and then recreated`,
+    );
 }
-

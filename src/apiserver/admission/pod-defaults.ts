@@ -44,12 +44,20 @@ export const priority: AdmissionPlugin = {
     }
     const value = chosen?.value ?? 0;
     if (spec.priority !== undefined && spec.priority !== value) {
-      throw forbidden(request.call.target.subject, request.name, `the integer value of priority (${spec.priority}) must not be provided in pod spec; priority admission controller computed ${value} from the given PriorityClass name`);
+      throw forbidden(
+        request.call.target.subject,
+        request.name,
+        `the integer value of priority (${spec.priority}) must not be provided in pod spec; priority admission controller computed ${value} from the given PriorityClass name`,
+      );
     }
     spec.priority = value;
     const policy = chosen?.preemptionPolicy ?? 'PreemptLowerPriority';
     if (spec.preemptionPolicy !== undefined && spec.preemptionPolicy !== policy) {
-      throw forbidden(request.call.target.subject, request.name, `the string value of PreemptionPolicy (${spec.preemptionPolicy}) must not be provided in pod spec; priority admission controller computed ${policy} from the given PriorityClass name`);
+      throw forbidden(
+        request.call.target.subject,
+        request.name,
+        `the string value of PreemptionPolicy (${spec.preemptionPolicy}) must not be provided in pod spec; priority admission controller computed ${policy} from the given PriorityClass name`,
+      );
     }
     spec.preemptionPolicy = policy;
   },

@@ -30,7 +30,12 @@ function check(r: AdmissionRequest, quota: ResourceQuota): void {
   if (r.group === '' && r.resource === 'pods') {
     // A quota on computing means that every pod must say what it takes.
     const missing = Object.keys(hard).filter((n) => /^(requests\.|limits\.)?(cpu|memory)$/.test(n) && wanted[n] === undefined);
-    if (missing.length > 0) throw forbidden(r.call.target.subject, r.object.metadata.name ?? '', `failed quota: ${quota.metadata.name}: must specify ${missing.sort().join(',')}`);
+    if (missing.length > 0)
+      throw forbidden(
+        r.call.target.subject,
+        r.object.metadata.name ?? '',
+        `failed quota: ${quota.metadata.name}: must specify ${missing.sort().join(',')}`,
+      );
   }
   if (names.length === 0) return;
   const used: Usage = {};
@@ -40,7 +45,8 @@ function check(r: AdmissionRequest, quota: ResourceQuota): void {
     for (const name of names) used[name] = addQuantities(used[name] ?? '0', one[name] ?? '0');
   }
   for (const name of names) {
-    if (compareQuantities(addQuantities(used[name] ?? '0', wanted[name]!), hard[name]!) > 0) exceeded.push({ name, used: canonicalQuantity(used[name] ?? '0') });
+    if (compareQuantities(addQuantities(used[name] ?? '0', wanted[name]!), hard[name]!) > 0)
+      exceeded.push({ name, used: canonicalQuantity(used[name] ?? '0') });
   }
   if (exceeded.length === 0) return;
   const shown = (values: Usage) =>
@@ -107,7 +113,8 @@ function podUsage(pod: Pod, usage: Usage): void {
   for (const kind of ['requests', 'limits'] as const) {
     const total: Usage = {};
     for (const container of pod.spec?.containers ?? []) {
-      for (const [name, value] of Object.entries((container.resources?.[kind] ?? {}) as Usage)) total[name] = total[name] === undefined ? value : addQuantities(total[name], value);
+      for (const [name, value] of Object.entries((container.resources?.[kind] ?? {}) as Usage))
+        total[name] = total[name] === undefined ? value : addQuantities(total[name], value);
     }
     for (const container of pod.spec?.initContainers ?? []) {
       for (const [name, value] of Object.entries((container.resources?.[kind] ?? {}) as Usage)) {

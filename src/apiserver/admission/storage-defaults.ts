@@ -9,7 +9,12 @@ export const defaultStorageClass: AdmissionPlugin = {
   admit({ api, group, resource, subresource, operation, object }) {
     if (group !== '' || resource !== 'persistentvolumeclaims' || subresource || operation !== 'CREATE') return;
     const claim = object as PersistentVolumeClaim;
-    if (!claim.spec || claim.spec.storageClassName !== undefined || claim.metadata.annotations?.['volume.beta.kubernetes.io/storage-class'] !== undefined) return;
+    if (
+      !claim.spec ||
+      claim.spec.storageClassName !== undefined ||
+      claim.metadata.annotations?.['volume.beta.kubernetes.io/storage-class'] !== undefined
+    )
+      return;
     const classes = api.registry
       .cache('storage.k8s.io', 'v1', 'storageclasses')
       .list()

@@ -77,6 +77,8 @@ function list(request: HttpRequest, name: string): string[] {
   const value = request.headers[name];
   if (value === undefined) return [];
   // HTTP/1.1 in Node joins repeated fields with a comma.
-  return (Array.isArray(value) ? value : [value]).flatMap((v) => v.split(',')).map((v) => v.trim()).filter((v) => v);
+  return (Array.isArray(value) ? value : [value])
+    .flatMap((v) => v.split(','))
+    .map((v) => v.trim())
+    .filter((v) => v);
 }
-

@@ -55,7 +55,16 @@ export class ServiceAccountTokens {
   #clock: Clock;
   #verified = new Map<string, { user: UserInfo; audiences: string[]; until: number }>();
 
-  private constructor(o: { issuer: string; audiences: string[]; jwks: JSONWebKeySet; key: webcrypto.CryptoKey; keyId: string; algorithm: string; registry: Registry; clock: Clock }) {
+  private constructor(o: {
+    issuer: string;
+    audiences: string[];
+    jwks: JSONWebKeySet;
+    key: webcrypto.CryptoKey;
+    keyId: string;
+    algorithm: string;
+    registry: Registry;
+    clock: Clock;
+  }) {
     this.issuer = o.issuer;
     this.audiences = o.audiences;
     this.jwks = o.jwks;
@@ -67,7 +76,11 @@ export class ServiceAccountTokens {
   }
 
   /** Keys are PEM: PKCS #8 for the private key, SPKI for the public ones; RSA or EC P-256. The private key's own public half is always accepted. */
-  static async create(o: { issuer: string; privateKey: string; publicKeys: string[]; audiences?: string[] }, registry: Registry, clock: Clock): Promise<ServiceAccountTokens> {
+  static async create(
+    o: { issuer: string; privateKey: string; publicKeys: string[]; audiences?: string[] },
+    registry: Registry,
+    clock: Clock,
+  ): Promise<ServiceAccountTokens> {
     const own = createPublicKey(o.privateKey);
     const keys: JWK[] = [];
     for (const key of [own, ...o.publicKeys.map((pem) => createPublicKey(pem))]) {
@@ -125,7 +138,8 @@ export class ServiceAccountTokens {
     const result = await jwtVerify(token, keys, { currentDate: new Date(now) });
     const granted = intersection(result.payload.aud, audiences);
     const legacy = result.payload.iss === legacyIssuer;
-    if (!legacy && granted.length === 0) throw new Error(`token audiences ${JSON.stringify(result.payload.aud)} is invalid for the target audiences ${JSON.stringify(audiences)}`);
+    if (!legacy && granted.length === 0)
+      throw new Error(`token audiences ${JSON.stringify(result.payload.aud)} is invalid for the target audiences ${JSON.stringify(audiences)}`);
     const user = await this.#userOf(result.payload as PrivateClaims);
     const answer = { user, audiences: legacy ? audiences : granted, until: Math.min(now + cacheMs, (result.payload.exp ?? Infinity) * 1000) };
     if (this.#verified.size >= cacheLimit) this.#verified.clear();
@@ -153,7 +167,12 @@ export class ServiceAccountTokens {
     if (bound?.secret) await this.#mustExist('secrets', namespace, bound.secret.name, bound.secret.uid);
     const secret = claims['kubernetes.io/serviceaccount/secret.name'];
     if (secret) await this.#mustExist('secrets', namespace, secret);
-    return { name: serviceAccountName(namespace, name), uid, groups: ['system:serviceaccounts', `system:serviceaccounts:${namespace}`, 'system:authenticated'], extra };
+    return {
+      name: serviceAccountName(namespace, name),
+      uid,
+      groups: ['system:serviceaccounts', `system:serviceaccounts:${namespace}`, 'system:authenticated'],
+      extra,
+    };
   }
 
   async #mustExist(resource: string, namespace: string, name: string, uid?: string): Promise<KubeObject> {

@@ -47,7 +47,11 @@ export class Authorizer {
   }
 
   /** StatusError 403 where the call is not allowed. */
-  require(_api: Api, call: Pick<Call, 'user' | 'verb' | 'target' | 'subresource' | 'namespace' | 'name'>, selectors: { fieldSelector?: string; labelSelector?: string } = {}): void {
+  require(
+    _api: Api,
+    call: Pick<Call, 'user' | 'verb' | 'target' | 'subresource' | 'namespace' | 'name'>,
+    selectors: { fieldSelector?: string; labelSelector?: string } = {},
+  ): void {
     const { served } = call.target;
     this.check({
       user: call.user,

@@ -72,7 +72,12 @@ const rules: Record<string, string[]> = {
     'create discovery.k8s.io endpointslices/restricted',
   ],
   'ephemeral-volume-controller': [`${all} core pods`, 'update core pods/finalizers', 'create,get,list,watch core persistentvolumeclaims'],
-  'expand-controller': ['get,list,patch,update,watch core persistentvolumes', 'patch,update core persistentvolumeclaims/status', `${all} core persistentvolumeclaims`, `${all} storage.k8s.io storageclasses`],
+  'expand-controller': [
+    'get,list,patch,update,watch core persistentvolumes',
+    'patch,update core persistentvolumeclaims/status',
+    `${all} core persistentvolumeclaims`,
+    `${all} storage.k8s.io storageclasses`,
+  ],
   'generic-garbage-collector': ['delete,get,list,patch,update,watch * *'],
   'horizontal-pod-autoscaler': [
     `${all} autoscaling horizontalpodautoscalers`,
@@ -88,7 +93,11 @@ const rules: Record<string, string[]> = {
     'create,delete,list,patch,watch core pods',
   ],
   'legacy-service-account-token-cleaner': ['get core configmaps kube-apiserver-legacy-service-account-token-tracking', 'delete,patch core secrets'],
-  'namespace-controller': ['delete,get,list,watch core namespaces', 'update core namespaces/finalize,namespaces/status', 'delete,deletecollection,get,list * *'],
+  'namespace-controller': [
+    'delete,get,list,watch core namespaces',
+    'update core namespaces/finalize,namespaces/status',
+    'delete,deletecollection,get,list * *',
+  ],
   'node-controller': [
     'delete,get,list,patch,update,watch core nodes',
     'patch,update core nodes/status',
@@ -132,7 +141,11 @@ const rules: Record<string, string[]> = {
   'root-ca-cert-publisher': ['create,update core configmaps'],
   'route-controller': ['list,watch core nodes', 'patch core nodes/status'],
   'service-account-controller': ['create core serviceaccounts'],
-  'service-cidrs-controller': ['get,list,patch,update,watch networking.k8s.io servicecidrs', 'patch,update networking.k8s.io servicecidrs/finalizers,servicecidrs/status', `${all} networking.k8s.io ipaddresses`],
+  'service-cidrs-controller': [
+    'get,list,patch,update,watch networking.k8s.io servicecidrs',
+    'patch,update networking.k8s.io servicecidrs/finalizers,servicecidrs/status',
+    `${all} networking.k8s.io ipaddresses`,
+  ],
   'service-controller': [`${all} core services`, 'patch,update core services/status', 'list,watch core nodes'],
   'statefulset-controller': [
     'list,watch core pods',
@@ -148,7 +161,10 @@ const rules: Record<string, string[]> = {
     `${all} admissionregistration.k8s.io validatingadmissionpolicies`,
     'get,patch,update admissionregistration.k8s.io validatingadmissionpolicies/status',
   ],
-  'volumeattributesclass-protection-controller': ['list,watch core persistentvolumeclaims,persistentvolumes', 'get,list,update,watch storage.k8s.io volumeattributesclasses'],
+  'volumeattributesclass-protection-controller': [
+    'list,watch core persistentvolumeclaims,persistentvolumes',
+    'get,list,update,watch storage.k8s.io volumeattributesclasses',
+  ],
   'certificate-controller': [
     'delete,get,list,watch certificates.k8s.io certificatesigningrequests',
     'update certificates.k8s.io certificatesigningrequests/approval,certificatesigningrequests/status',

@@ -28,12 +28,20 @@ const editRules: Rules = [
   rule('impersonate', 'core', 'serviceaccounts'),
   rule(write, 'core', 'pods pods/attach pods/exec pods/portforward pods/proxy'),
   rule('create', 'core', 'pods/eviction'),
-  rule(write, 'core', 'configmaps events persistentvolumeclaims replicationcontrollers replicationcontrollers/scale secrets serviceaccounts services services/proxy'),
+  rule(
+    write,
+    'core',
+    'configmaps events persistentvolumeclaims replicationcontrollers replicationcontrollers/scale secrets serviceaccounts services services/proxy',
+  ),
   rule('create', 'core', 'serviceaccounts/token'),
   rule(write, 'apps', workloads),
   rule(write, 'autoscaling', 'horizontalpodautoscalers'),
   rule(write, 'batch', 'cronjobs jobs'),
-  rule(write, 'extensions', 'daemonsets deployments deployments/rollback deployments/scale ingresses networkpolicies replicasets replicasets/scale replicationcontrollers/scale'),
+  rule(
+    write,
+    'extensions',
+    'daemonsets deployments deployments/rollback deployments/scale ingresses networkpolicies replicasets replicasets/scale replicationcontrollers/scale',
+  ),
   rule(write, 'policy', 'poddisruptionbudgets'),
   rule(write, 'networking.k8s.io', 'ingresses networkpolicies'),
   rule(`${write} get list watch`, 'coordination.k8s.io', 'leases'),
@@ -45,7 +53,11 @@ const viewRules: Rules = [
     'core',
     'configmaps endpoints persistentvolumeclaims persistentvolumeclaims/status pods replicationcontrollers replicationcontrollers/scale serviceaccounts services services/status',
   ),
-  rule(read, 'core', 'bindings events limitranges namespaces/status pods/log pods/status replicationcontrollers/status resourcequotas resourcequotas/status'),
+  rule(
+    read,
+    'core',
+    'bindings events limitranges namespaces/status pods/log pods/status replicationcontrollers/status resourcequotas resourcequotas/status',
+  ),
   rule(read, 'core', 'namespaces'),
   rule(read, 'discovery.k8s.io', 'endpointslices'),
   rule(
@@ -141,14 +153,20 @@ interface RoleSpec {
 
 const roles: RoleSpec[] = [
   { name: 'cluster-admin', rules: [rule('*', '*', '*'), urls('*', '*')] },
-  { name: 'system:discovery', rules: [urls('get', '/api', '/api/*', '/apis', '/apis/*', '/healthz', '/livez', '/openapi', '/openapi/*', '/readyz', '/version', '/version/')] },
+  {
+    name: 'system:discovery',
+    rules: [urls('get', '/api', '/api/*', '/apis', '/apis/*', '/healthz', '/livez', '/openapi', '/openapi/*', '/readyz', '/version', '/version/')],
+  },
   {
     name: 'system:monitoring',
     rules: [urls('get', '/healthz', '/healthz/*', '/livez', '/livez/*', '/metrics', '/metrics/slis', '/readyz', '/readyz/*')],
   },
   {
     name: 'system:basic-user',
-    rules: [rule('create', 'authorization.k8s.io', 'selfsubjectaccessreviews selfsubjectrulesreviews'), rule('create', 'authentication.k8s.io', 'selfsubjectreviews')],
+    rules: [
+      rule('create', 'authorization.k8s.io', 'selfsubjectaccessreviews selfsubjectrulesreviews'),
+      rule('create', 'authentication.k8s.io', 'selfsubjectreviews'),
+    ],
   },
   { name: 'system:public-info-viewer', rules: [urls('get', '/healthz', '/livez', '/readyz', '/version', '/version/')] },
   { name: 'admin', aggregate: ['admin'] },
@@ -162,23 +180,80 @@ const roles: RoleSpec[] = [
   { name: 'system:node-problem-detector', rules: [rule('get', 'core', 'nodes'), rule('patch', 'core', 'nodes/status'), events] },
   {
     name: 'system:kubelet-api-admin',
-    rules: [rule(read, 'core', 'nodes'), rule('proxy', 'core', 'nodes'), rule('*', 'core', 'nodes/log nodes/metrics nodes/proxy nodes/stats nodes/configz nodes/healthz nodes/pods')],
+    rules: [
+      rule(read, 'core', 'nodes'),
+      rule('proxy', 'core', 'nodes'),
+      rule('*', 'core', 'nodes/log nodes/metrics nodes/proxy nodes/stats nodes/configz nodes/healthz nodes/pods'),
+    ],
   },
   { name: 'system:node-bootstrapper', rules: [rule('create get list watch', 'certificates.k8s.io', 'certificatesigningrequests')] },
   { name: 'system:auth-delegator', rules: reviews },
   { name: 'system:kube-aggregator', rules: [rule(read, 'core', 'endpoints services'), rule(read, 'discovery.k8s.io', 'endpointslices')] },
   { name: 'system:kube-controller-manager', rules: controllerManagerRules },
-  { name: 'system:kube-dns', rules: [rule('list watch', 'core', 'endpoints services'), rule('list watch', 'discovery.k8s.io', 'endpointslices'), rule('list watch', 'core', 'namespaces pods')] },
-  { name: 'system:persistent-volume-provisioner', rules: [rule('create delete get list watch', 'core', 'persistentvolumes'), rule('get list update watch', 'core', 'persistentvolumeclaims'), rule(read, 'storage.k8s.io', 'storageclasses'), rule('watch', 'core', 'events'), events] },
-  { name: 'system:certificates.k8s.io:certificatesigningrequests:nodeclient', rules: [rule('create', 'certificates.k8s.io', 'certificatesigningrequests/nodeclient')] },
-  { name: 'system:certificates.k8s.io:certificatesigningrequests:selfnodeclient', rules: [rule('create', 'certificates.k8s.io', 'certificatesigningrequests/selfnodeclient')] },
-  { name: 'system:volume-scheduler', rules: [rule('get list patch update watch', 'core', 'persistentvolumes'), rule(read, 'storage.k8s.io', 'storageclasses'), rule('get list patch update watch', 'core', 'persistentvolumeclaims')] },
-  { name: 'system:certificates.k8s.io:legacy-unknown-approver', rules: [rule('approve', 'certificates.k8s.io', 'signers', ['kubernetes.io/legacy-unknown'])] },
-  { name: 'system:certificates.k8s.io:kubelet-serving-approver', rules: [rule('approve', 'certificates.k8s.io', 'signers', ['kubernetes.io/kubelet-serving'])] },
-  { name: 'system:certificates.k8s.io:kube-apiserver-client-approver', rules: [rule('approve', 'certificates.k8s.io', 'signers', ['kubernetes.io/kube-apiserver-client'])] },
-  { name: 'system:certificates.k8s.io:kube-apiserver-client-kubelet-approver', rules: [rule('approve', 'certificates.k8s.io', 'signers', ['kubernetes.io/kube-apiserver-client-kubelet'])] },
-  { name: 'system:service-account-issuer-discovery', rules: [urls('get', '/.well-known/openid-configuration', '/.well-known/openid-configuration/', '/openid/v1/jwks', '/openid/v1/jwks/')] },
-  { name: 'system:node-proxier', rules: [rule('list watch', 'core', 'endpoints services'), rule(read, 'core', 'nodes'), events, rule('list watch', 'discovery.k8s.io', 'endpointslices'), rule('list watch', 'networking.k8s.io', 'servicecidrs')] },
+  {
+    name: 'system:kube-dns',
+    rules: [
+      rule('list watch', 'core', 'endpoints services'),
+      rule('list watch', 'discovery.k8s.io', 'endpointslices'),
+      rule('list watch', 'core', 'namespaces pods'),
+    ],
+  },
+  {
+    name: 'system:persistent-volume-provisioner',
+    rules: [
+      rule('create delete get list watch', 'core', 'persistentvolumes'),
+      rule('get list update watch', 'core', 'persistentvolumeclaims'),
+      rule(read, 'storage.k8s.io', 'storageclasses'),
+      rule('watch', 'core', 'events'),
+      events,
+    ],
+  },
+  {
+    name: 'system:certificates.k8s.io:certificatesigningrequests:nodeclient',
+    rules: [rule('create', 'certificates.k8s.io', 'certificatesigningrequests/nodeclient')],
+  },
+  {
+    name: 'system:certificates.k8s.io:certificatesigningrequests:selfnodeclient',
+    rules: [rule('create', 'certificates.k8s.io', 'certificatesigningrequests/selfnodeclient')],
+  },
+  {
+    name: 'system:volume-scheduler',
+    rules: [
+      rule('get list patch update watch', 'core', 'persistentvolumes'),
+      rule(read, 'storage.k8s.io', 'storageclasses'),
+      rule('get list patch update watch', 'core', 'persistentvolumeclaims'),
+    ],
+  },
+  {
+    name: 'system:certificates.k8s.io:legacy-unknown-approver',
+    rules: [rule('approve', 'certificates.k8s.io', 'signers', ['kubernetes.io/legacy-unknown'])],
+  },
+  {
+    name: 'system:certificates.k8s.io:kubelet-serving-approver',
+    rules: [rule('approve', 'certificates.k8s.io', 'signers', ['kubernetes.io/kubelet-serving'])],
+  },
+  {
+    name: 'system:certificates.k8s.io:kube-apiserver-client-approver',
+    rules: [rule('approve', 'certificates.k8s.io', 'signers', ['kubernetes.io/kube-apiserver-client'])],
+  },
+  {
+    name: 'system:certificates.k8s.io:kube-apiserver-client-kubelet-approver',
+    rules: [rule('approve', 'certificates.k8s.io', 'signers', ['kubernetes.io/kube-apiserver-client-kubelet'])],
+  },
+  {
+    name: 'system:service-account-issuer-discovery',
+    rules: [urls('get', '/.well-known/openid-configuration', '/.well-known/openid-configuration/', '/openid/v1/jwks', '/openid/v1/jwks/')],
+  },
+  {
+    name: 'system:node-proxier',
+    rules: [
+      rule('list watch', 'core', 'endpoints services'),
+      rule(read, 'core', 'nodes'),
+      events,
+      rule('list watch', 'discovery.k8s.io', 'endpointslices'),
+      rule('list watch', 'networking.k8s.io', 'servicecidrs'),
+    ],
+  },
   { name: 'system:kube-scheduler', rules: schedulerRules },
 ];
 
@@ -187,14 +262,17 @@ const autoupdate = { 'rbac.authorization.kubernetes.io/autoupdate': 'true' };
 const group = 'rbac.authorization.k8s.io';
 const apiVersion = `${group}/v1`;
 
-export const defaultClusterRoles: ClusterRole[] = [...roles, ...controllerRoles().map((r) => ({ name: `system:controller:${r.name}`, rules: r.rules }) as RoleSpec)].map(
-  ({ name, rules, labels, aggregate }) => ({
-    apiVersion,
-    kind: 'ClusterRole',
-    metadata: { name, labels: { ...bootstrapLabel, ...labels }, annotations: autoupdate },
-    ...(aggregate ? { aggregationRule: { clusterRoleSelectors: aggregate.map((to) => ({ matchLabels: label(to) })) }, rules: [] } : { rules: rules ?? [] }),
-  }),
-) as unknown as ClusterRole[];
+export const defaultClusterRoles: ClusterRole[] = [
+  ...roles,
+  ...controllerRoles().map((r) => ({ name: `system:controller:${r.name}`, rules: r.rules }) as RoleSpec),
+].map(({ name, rules, labels, aggregate }) => ({
+  apiVersion,
+  kind: 'ClusterRole',
+  metadata: { name, labels: { ...bootstrapLabel, ...labels }, annotations: autoupdate },
+  ...(aggregate
+    ? { aggregationRule: { clusterRoleSelectors: aggregate.map((to) => ({ matchLabels: label(to) })) }, rules: [] }
+    : { rules: rules ?? [] }),
+})) as unknown as ClusterRole[];
 
 type SubjectSpec = { kind: 'Group' | 'User' | 'ServiceAccount'; name: string; namespace?: string };
 const subjects = (...list: SubjectSpec[]) => list.map((s) => (s.kind === 'ServiceAccount' ? s : { apiGroup: group, ...s }));
@@ -245,16 +323,44 @@ export const defaultRoles = [
   roleIn('kube-system', 'extension-apiserver-authentication-reader', [rule(read, 'core', 'configmaps', ['extension-apiserver-authentication'])]),
   roleIn('kube-system', 'system:controller:bootstrap-signer', [rule(read, 'core', 'secrets')]),
   roleIn('kube-system', 'system:controller:token-cleaner', [rule('delete get list watch', 'core', 'secrets'), events]),
-  roleIn('kube-system', 'system::leader-locking-kube-controller-manager', [rule('watch', 'core', 'configmaps'), rule('get update', 'core', 'configmaps', ['kube-controller-manager'])]),
-  roleIn('kube-system', 'system::leader-locking-kube-scheduler', [rule('watch', 'core', 'configmaps'), rule('get update', 'core', 'configmaps', ['kube-scheduler'])]),
-  roleIn('kube-public', 'system:controller:bootstrap-signer', [rule(read, 'core', 'configmaps'), rule('update', 'core', 'configmaps', ['cluster-info']), events]),
+  roleIn('kube-system', 'system::leader-locking-kube-controller-manager', [
+    rule('watch', 'core', 'configmaps'),
+    rule('get update', 'core', 'configmaps', ['kube-controller-manager']),
+  ]),
+  roleIn('kube-system', 'system::leader-locking-kube-scheduler', [
+    rule('watch', 'core', 'configmaps'),
+    rule('get update', 'core', 'configmaps', ['kube-scheduler']),
+  ]),
+  roleIn('kube-public', 'system:controller:bootstrap-signer', [
+    rule(read, 'core', 'configmaps'),
+    rule('update', 'core', 'configmaps', ['cluster-info']),
+    events,
+  ]),
 ];
 
 export const defaultRoleBindings = [
-  bindingIn('kube-system', 'system::extension-apiserver-authentication-reader', 'extension-apiserver-authentication-reader', userOf('system:kube-controller-manager'), userOf('system:kube-scheduler')),
+  bindingIn(
+    'kube-system',
+    'system::extension-apiserver-authentication-reader',
+    'extension-apiserver-authentication-reader',
+    userOf('system:kube-controller-manager'),
+    userOf('system:kube-scheduler'),
+  ),
   bindingIn('kube-system', 'system:controller:bootstrap-signer', 'system:controller:bootstrap-signer', accountOf('bootstrap-signer')),
   bindingIn('kube-system', 'system:controller:token-cleaner', 'system:controller:token-cleaner', accountOf('token-cleaner')),
-  bindingIn('kube-system', 'system::leader-locking-kube-controller-manager', 'system::leader-locking-kube-controller-manager', userOf('system:kube-controller-manager'), accountOf('kube-controller-manager')),
-  bindingIn('kube-system', 'system::leader-locking-kube-scheduler', 'system::leader-locking-kube-scheduler', userOf('system:kube-scheduler'), accountOf('kube-scheduler')),
+  bindingIn(
+    'kube-system',
+    'system::leader-locking-kube-controller-manager',
+    'system::leader-locking-kube-controller-manager',
+    userOf('system:kube-controller-manager'),
+    accountOf('kube-controller-manager'),
+  ),
+  bindingIn(
+    'kube-system',
+    'system::leader-locking-kube-scheduler',
+    'system::leader-locking-kube-scheduler',
+    userOf('system:kube-scheduler'),
+    accountOf('kube-scheduler'),
+  ),
   bindingIn('kube-public', 'system:controller:bootstrap-signer', 'system:controller:bootstrap-signer', accountOf('bootstrap-signer')),
 ];

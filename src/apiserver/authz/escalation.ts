@@ -81,7 +81,8 @@ function singles(rule: PolicyRule): PolicyRule[] {
 function covers(rule: PolicyRule, single: PolicyRule): boolean {
   const user = { name: '', groups: [] };
   const verb = single.verbs[0]!;
-  if (single.nonResourceURLs) return ruleAllows(rule, { user, verb, path: single.nonResourceURLs[0]!, group: '', resource: '', subresource: '', namespace: '', name: '' });
+  if (single.nonResourceURLs)
+    return ruleAllows(rule, { user, verb, path: single.nonResourceURLs[0]!, group: '', resource: '', subresource: '', namespace: '', name: '' });
   const [resource = '', subresource = ''] = single.resources![0]!.split('/');
   const wild = single.resources![0] === '*';
   if (wild && !rule.resources?.includes('*')) return false;

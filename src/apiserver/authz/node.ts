@@ -67,12 +67,18 @@ export class NodeAuthorizer {
       case '/configmaps':
         return this.#readOne(a, () => this.#refers(node, a), no, unrelated);
       case '/persistentvolumeclaims':
-        if (a.subresource === 'status' && (a.verb === 'get' || a.verb === 'update' || a.verb === 'patch')) return this.#refers(node, a) ? yes : unrelated();
+        if (a.subresource === 'status' && (a.verb === 'get' || a.verb === 'update' || a.verb === 'patch'))
+          return this.#refers(node, a) ? yes : unrelated();
         return this.#readOne(a, () => this.#refers(node, a), no, unrelated);
       case '/persistentvolumes':
         return this.#readOne(a, () => this.#usesVolume(node, a.name), no, unrelated);
       case 'storage.k8s.io/volumeattachments':
-        return this.#readOne(a, () => (this.#attachments.get(a.name)?.object as unknown as VolumeAttachment | undefined)?.spec?.nodeName === node, no, unrelated);
+        return this.#readOne(
+          a,
+          () => (this.#attachments.get(a.name)?.object as unknown as VolumeAttachment | undefined)?.spec?.nodeName === node,
+          no,
+          unrelated,
+        );
       case '/serviceaccounts': {
         if (a.subresource !== 'token' || a.verb !== 'create') return no('can only create tokens for individual service accounts');
         for (const pod of this.#podsOf(node, a.namespace)) if (pod.spec?.serviceAccountName === a.name) return yes;
@@ -86,7 +92,8 @@ export class NodeAuthorizer {
         if (a.verb !== 'create' && a.name !== node) return no('can only access CSINode with the same name as the requesting node');
         return this.#byRules(a);
       case '/nodes':
-        if ((a.verb === 'list' || a.verb === 'watch' || a.verb === 'get') && a.name !== node) return no(`node '${node}' cannot read '${a.name}', only its own Node object`);
+        if ((a.verb === 'list' || a.verb === 'watch' || a.verb === 'get') && a.name !== node)
+          return no(`node '${node}' cannot read '${a.name}', only its own Node object`);
         return this.#byRules(a);
       case '/pods':
         return this.#pod(node, a, no);
@@ -109,11 +116,15 @@ export class NodeAuthorizer {
 
   #pod(node: string, a: Attributes, no: (reason: string) => Decision): Decision | undefined {
     if (a.verb === 'list' || a.verb === 'watch') {
-      const own = (a.fieldSelector ? parseFieldSelector(a.fieldSelector) : []).some((r) => r.field === 'spec.nodeName' && r.op === '=' && r.value === node);
+      const own = (a.fieldSelector ? parseFieldSelector(a.fieldSelector) : []).some(
+        (r) => r.field === 'spec.nodeName' && r.op === '=' && r.value === node,
+      );
       return own ? this.#byRules(a) : no(`can only list/watch pods with spec.nodeName field selector`);
     }
     if (a.verb === 'get') {
-      return this.#byNode.get(node)?.has(`${a.namespace}/${a.name}`) ? this.#byRules(a) : no(`no relationship found between node '${node}' and this object`);
+      return this.#byNode.get(node)?.has(`${a.namespace}/${a.name}`)
+        ? this.#byRules(a)
+        : no(`no relationship found between node '${node}' and this object`);
     }
     return this.#byRules(a);
   }
@@ -124,7 +135,8 @@ export class NodeAuthorizer {
     }
     // Secrets of volumes that the node's pods claim.
     if (a.resource === 'secrets') {
-      for (const pod of this.#podsOf(node)) for (const volume of this.#volumesOf(pod)) if (volumeRefersToSecret(volume, a.namespace, a.name)) return true;
+      for (const pod of this.#podsOf(node))
+        for (const volume of this.#volumesOf(pod)) if (volumeRefersToSecret(volume, a.namespace, a.name)) return true;
     }
     return false;
   }
@@ -152,7 +164,9 @@ export function podRefersTo(pod: Pod, resource: string, name: string): boolean {
   const { spec } = pod;
   if (!spec) return false;
   if (resource === 'persistentvolumeclaims') {
-    return (spec.volumes ?? []).some((v) => v.persistentVolumeClaim?.claimName === name || (v.ephemeral !== undefined && `${pod.metadata.name}-${v.name}` === name));
+    return (spec.volumes ?? []).some(
+      (v) => v.persistentVolumeClaim?.claimName === name || (v.ephemeral !== undefined && `${pod.metadata.name}-${v.name}` === name),
+    );
   }
   const secret = resource === 'secrets';
   if (secret && (spec.imagePullSecrets ?? []).some((s) => s.name === name)) return true;

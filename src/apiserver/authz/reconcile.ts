@@ -14,7 +14,9 @@ type WithRules = KubeObject & { rules?: PolicyRule[]; subjects?: unknown[]; aggr
 
 /** Creates the default roles and bindings, and gives existing ones what they lack, unless they say autoupdate=false. */
 export async function reconcileDefaultRoles(client: Client): Promise<void> {
-  const clusterRoles = defaultClusterRoles.map((role) => (role.aggregationRule ? { ...role, rules: aggregate(role, defaultClusterRoles) } : role)) as ClusterRole[];
+  const clusterRoles = defaultClusterRoles.map((role) =>
+    role.aggregationRule ? { ...role, rules: aggregate(role, defaultClusterRoles) } : role,
+  ) as ClusterRole[];
   await Promise.all([
     ...clusterRoles.map((o) => ensure(client, type('clusterroles', 'ClusterRole', false), o as unknown as WithRules)),
     ...defaultClusterRoleBindings.map((o) => ensure(client, type('clusterrolebindings', 'ClusterRoleBinding', false), o as unknown as WithRules)),
@@ -42,7 +44,11 @@ async function ensure(client: Client, resource: ResourceType, wanted: WithRules)
   if (!rules.length && !subjects.length && !labels && equalJson(found.aggregationRule, wanted.aggregationRule)) return;
   const next = {
     ...found,
-    metadata: { ...found.metadata, labels: { ...found.metadata.labels, ...wanted.metadata.labels }, annotations: { ...found.metadata.annotations, ...wanted.metadata.annotations } },
+    metadata: {
+      ...found.metadata,
+      labels: { ...found.metadata.labels, ...wanted.metadata.labels },
+      annotations: { ...found.metadata.annotations, ...wanted.metadata.annotations },
+    },
     ...(wanted.rules ? { rules: [...(found.rules ?? []), ...rules] } : {}),
     ...(wanted.subjects ? { subjects: [...(found.subjects ?? []), ...subjects] } : {}),
     ...(wanted.aggregationRule ? { aggregationRule: wanted.aggregationRule } : {}),

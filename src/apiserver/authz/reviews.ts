@@ -42,7 +42,9 @@ async function tokenReview(api: Api, call: Call, body: ParsedBody): Promise<obje
   if (!token) throw badRequest('token is required for TokenReview in authentication');
   const audiences = review.spec?.audiences?.length ? review.spec.audiences : undefined;
   const found = await userOfToken(api, token, audiences);
-  const status = found ? { authenticated: true, user: shownUser(found.user), audiences: found.audiences } : { user: {}, error: 'invalid bearer token' };
+  const status = found
+    ? { authenticated: true, user: shownUser(found.user), audiences: found.audiences }
+    : { user: {}, error: 'invalid bearer token' };
   return { ...review, status };
 }
 
@@ -52,7 +54,15 @@ interface Review extends KubeObject {
     groups?: string[];
     uid?: string;
     extra?: Record<string, string[]>;
-    resourceAttributes?: { namespace?: string; verb?: string; group?: string; version?: string; resource?: string; subresource?: string; name?: string };
+    resourceAttributes?: {
+      namespace?: string;
+      verb?: string;
+      group?: string;
+      version?: string;
+      resource?: string;
+      subresource?: string;
+      name?: string;
+    };
     nonResourceAttributes?: { path?: string; verb?: string };
   };
 }
@@ -61,11 +71,18 @@ function subjectReview(api: Api, call: Call, body: ParsedBody, namespace?: strin
   const review = checkBody<Review>(call, body, call.target.served);
   const { spec } = review;
   if (!spec?.user && !spec?.groups?.length) {
-    throw invalid(call.target.served, '', [{ type: 'FieldValueInvalid', field: 'spec.user', value: '', detail: 'at least one of user or group must be specified' }]);
+    throw invalid(call.target.served, '', [
+      { type: 'FieldValueInvalid', field: 'spec.user', value: '', detail: 'at least one of user or group must be specified' },
+    ]);
   }
   if (namespace !== undefined && spec.resourceAttributes?.namespace !== namespace) {
     throw invalid(call.target.served, '', [
-      { type: 'FieldValueInvalid', field: 'spec.resourceAttributes.namespace', value: spec.resourceAttributes?.namespace ?? '', detail: 'must match metadata.namespace' },
+      {
+        type: 'FieldValueInvalid',
+        field: 'spec.resourceAttributes.namespace',
+        value: spec.resourceAttributes?.namespace ?? '',
+        detail: 'must match metadata.namespace',
+      },
     ]);
   }
   const user: UserInfo = { name: spec.user ?? '', groups: spec.groups ?? [], ...(spec.extra ? { extra: spec.extra } : {}) };
@@ -80,7 +97,9 @@ function decide(api: Api, call: Call, review: Review, user: UserInfo): object {
         type: 'FieldValueInvalid',
         field: 'spec.resourceAttributes',
         value: r ?? null,
-        detail: r ? 'cannot be specified in combination with nonResourceAttributes' : 'exactly one of nonResourceAttributes or resourceAttributes must be specified',
+        detail: r
+          ? 'cannot be specified in combination with nonResourceAttributes'
+          : 'exactly one of nonResourceAttributes or resourceAttributes must be specified',
       },
     ]);
   }

@@ -46,7 +46,13 @@ export async function serveDiscovery(api: Api, request: HttpRequest, response: H
   if (parts.length === 1) return root(api, docs, request, response, false);
   if (parts[1] === '' || !docs.groups.has(parts[1]!)) return false;
   if (parts.length === 2) {
-    await sendValue(request, response, 200, { kind: 'APIGroup', apiVersion: 'v1', ...groupOf(parts[1]!, docs.groups.get(parts[1]!)!) }, format(request));
+    await sendValue(
+      request,
+      response,
+      200,
+      { kind: 'APIGroup', apiVersion: 'v1', ...groupOf(parts[1]!, docs.groups.get(parts[1]!)!) },
+      format(request),
+    );
     return true;
   }
   if (parts.length === 3) return resources(docs, request, response, parts[1]!, parts[2]!);
@@ -63,7 +69,9 @@ async function root(api: Api, docs: Documents, request: HttpRequest, response: H
     if (!document) {
       const names = legacy ? [''] : [...docs.groups.keys()].filter((g) => g !== '');
       const items = names.map((name) => aggregatedGroup(name, docs.groups.get(name)!));
-      const bytes = Buffer.from(JSON.stringify({ kind: 'APIGroupDiscoveryList', apiVersion: `apidiscovery.k8s.io/${wanted.as.version}`, metadata: {}, items }));
+      const bytes = Buffer.from(
+        JSON.stringify({ kind: 'APIGroupDiscoveryList', apiVersion: `apidiscovery.k8s.io/${wanted.as.version}`, metadata: {}, items }),
+      );
       document = { bytes, etag: `"${createHash('sha512').update(bytes).digest('hex').toUpperCase()}"` };
       docs.aggregated.set(id, document);
     }
@@ -108,7 +116,14 @@ async function resources(docs: Documents, request: HttpRequest, response: HttpRe
       ...(r.verbs.includes('list') ? { storageVersionHash: hash } : {}),
     });
     for (const sub of r.subresources) {
-      resourceList.push({ name: `${r.resource}/${sub.name}`, singularName: '', namespaced: r.namespaced, ...withoutEmpty(sub, r), kind: sub.kind, verbs: sub.verbs });
+      resourceList.push({
+        name: `${r.resource}/${sub.name}`,
+        singularName: '',
+        namespaced: r.namespaced,
+        ...withoutEmpty(sub, r),
+        kind: sub.kind,
+        verbs: sub.verbs,
+      });
     }
   }
   const groupVersion = group ? `${group}/${version}` : version;

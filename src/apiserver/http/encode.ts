@@ -22,12 +22,31 @@ const isPretty = (request: HttpRequest): boolean => {
 };
 
 /** Any value as the body of an answer. */
-export function sendValue(request: HttpRequest, response: HttpResponse, status: number, value: unknown, format: 'json' | 'yaml' = 'json', more: Record<string, string> = {}): Promise<void> | undefined {
-  const text = format === 'yaml' ? stringify(value, { version: '1.1', lineWidth: 0 }) : isPretty(request) ? `${JSON.stringify(value, undefined, 2)}\n` : JSON.stringify(value);
+export function sendValue(
+  request: HttpRequest,
+  response: HttpResponse,
+  status: number,
+  value: unknown,
+  format: 'json' | 'yaml' = 'json',
+  more: Record<string, string> = {},
+): Promise<void> | undefined {
+  const text =
+    format === 'yaml'
+      ? stringify(value, { version: '1.1', lineWidth: 0 })
+      : isPretty(request)
+        ? `${JSON.stringify(value, undefined, 2)}\n`
+        : JSON.stringify(value);
   return sendBytes(request, response, status, Buffer.from(text), contentTypes[format], more);
 }
 
-export function sendBytes(request: HttpRequest, response: HttpResponse, status: number, body: Buffer, contentType: string, more: Record<string, string> = {}): Promise<void> | undefined {
+export function sendBytes(
+  request: HttpRequest,
+  response: HttpResponse,
+  status: number,
+  body: Buffer,
+  contentType: string,
+  more: Record<string, string> = {},
+): Promise<void> | undefined {
   const headers = { 'content-type': contentType, 'cache-control': 'no-cache, private', ...more };
   if (body.length < gzipFrom || !/\bgzip\b/.test(header(request, 'accept-encoding'))) {
     response.send(status, headers, body);
@@ -54,7 +73,14 @@ const tableOptions = (request: HttpRequest): TableOptions => {
 };
 
 /** One object (in the request's version) as asked for. */
-export function sendEntry(request: HttpRequest, response: HttpResponse, status: number, target: Registered, entry: Entry, wanted: Negotiated): Promise<void> | undefined {
+export function sendEntry(
+  request: HttpRequest,
+  response: HttpResponse,
+  status: number,
+  target: Registered,
+  entry: Entry,
+  wanted: Negotiated,
+): Promise<void> | undefined {
   if (wanted.as?.kind === 'Table') {
     const metadata = { resourceVersion: String(entry.revision) };
     return sendValue(request, response, status, makeTable(target.served, [entry.object], { ...tableOptions(request), metadata }), wanted.format);
@@ -81,7 +107,13 @@ export function listMetadata(result: ListResult) {
   };
 }
 
-export function sendList(request: HttpRequest, response: HttpResponse, target: Registered, result: ListResult, wanted: Negotiated): Promise<void> | undefined {
+export function sendList(
+  request: HttpRequest,
+  response: HttpResponse,
+  target: Registered,
+  result: ListResult,
+  wanted: Negotiated,
+): Promise<void> | undefined {
   const metadata = listMetadata(result);
   if (wanted.as?.kind === 'Table') {
     const objects = result.entries.map((e) => e.object);
@@ -92,7 +124,8 @@ export function sendList(request: HttpRequest, response: HttpResponse, target: R
     return sendValue(request, response, 200, { kind: 'PartialObjectMetadataList', apiVersion: 'meta.k8s.io/v1', metadata, items }, wanted.format);
   }
   const head = { kind: `${target.served.kind}List`, apiVersion: apiVersionOf(target.served), metadata };
-  if (wanted.format === 'json' && !isPretty(request)) return sendBytes(request, response, 200, joinList(JSON.stringify(head), result.entries), contentTypes.json);
+  if (wanted.format === 'json' && !isPretty(request))
+    return sendBytes(request, response, 200, joinList(JSON.stringify(head), result.entries), contentTypes.json);
   return sendValue(request, response, 200, { ...head, items: result.entries.map((e) => e.object) }, wanted.format);
 }
 

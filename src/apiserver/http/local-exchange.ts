@@ -43,7 +43,8 @@ export class LocalExchange {
     };
     const begin = (status: number, headers: Record<string, string | string[]>) => {
       this.#status = status;
-      for (const set of [this.response.headers, headers]) for (const [k, v] of Object.entries(set)) this.#headers[k.toLowerCase()] = Array.isArray(v) ? v.join(', ') : v;
+      for (const set of [this.response.headers, headers])
+        for (const [k, v] of Object.entries(set)) this.#headers[k.toLowerCase()] = Array.isArray(v) ? v.join(', ') : v;
       this.#answer();
     };
     const exchange = this;

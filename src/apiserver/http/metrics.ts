@@ -30,7 +30,8 @@ export class Metrics {
       labelNames: ['resource'],
       registers: [this.registry],
       collect() {
-        for (const cache of hub.caches) this.set({ resource: cache.resource.resource + (cache.resource.group && `.${cache.resource.group}`) }, cache.size);
+        for (const cache of hub.caches)
+          this.set({ resource: cache.resource.resource + (cache.resource.group && `.${cache.resource.group}`) }, cache.size);
       },
     });
     new Gauge({
@@ -44,8 +45,19 @@ export class Metrics {
     });
   }
 
-  observe(r: { verb: string; group: string; version: string; resource: string; subresource: string; scope: string }, code: number, seconds: number | undefined): void {
-    const labels = { verb: r.verb.toUpperCase(), group: r.group, version: r.version, resource: r.resource, subresource: r.subresource, scope: r.scope };
+  observe(
+    r: { verb: string; group: string; version: string; resource: string; subresource: string; scope: string },
+    code: number,
+    seconds: number | undefined,
+  ): void {
+    const labels = {
+      verb: r.verb.toUpperCase(),
+      group: r.group,
+      version: r.version,
+      resource: r.resource,
+      subresource: r.subresource,
+      scope: r.scope,
+    };
     this.#requests.inc({ ...labels, code: String(code) });
     if (seconds !== undefined) this.#durations.observe(labels, seconds);
   }

@@ -61,9 +61,9 @@ export function negotiate(accept: string, kinds: readonly string[] = [], offered
 }
 
 /** The format of a request's body. */
-export function bodyFormat(contentType: string): 'application/json' | 'application/yaml' {
+export function bodyFormat(contentType: string): 'application/json' | 'application/yaml' | 'application/vnd.kubernetes.protobuf' {
   const type = contentType.split(';')[0]!.trim().toLowerCase();
   if (type === '' || type === 'application/json' || type === '*/*') return 'application/json';
-  if (type === 'application/yaml') return 'application/yaml';
+  if (type === 'application/yaml' || type === 'application/vnd.kubernetes.protobuf') return type;
   throw unsupportedMediaType(`the body of the request was in an unknown format - accepted media types include: ${acceptable.join(', ')}`);
 }

@@ -53,7 +53,10 @@ export function callOf(request: HttpRequest, info: RequestInfo, target: Register
   let dryRun = false;
   let fieldValidation: Call['fieldValidation'] = 'Warn';
   if (writes) {
-    const about = { group: 'meta.k8s.io', kind: info.verb === 'create' ? 'CreateOptions' : info.verb === 'update' ? 'UpdateOptions' : 'PatchOptions' };
+    const about = {
+      group: 'meta.k8s.io',
+      kind: info.verb === 'create' ? 'CreateOptions' : info.verb === 'update' ? 'UpdateOptions' : 'PatchOptions',
+    };
     const wanted = query.getAll('dryRun').filter((v) => v !== '');
     for (const value of wanted) {
       if (value !== 'All') throw invalid(about, '', [{ type: 'FieldValueNotSupported', field: 'dryRun', value, detail: 'supported values: "All"' }]);
@@ -62,7 +65,9 @@ export function callOf(request: HttpRequest, info: RequestInfo, target: Register
     const validation = query.get('fieldValidation');
     if (validation) {
       if (validation !== 'Ignore' && validation !== 'Warn' && validation !== 'Strict') {
-        throw invalid(about, '', [{ type: 'FieldValueNotSupported', field: 'fieldValidation', value: validation, detail: 'supported values: "Ignore", "Strict", "Warn"' }]);
+        throw invalid(about, '', [
+          { type: 'FieldValueNotSupported', field: 'fieldValidation', value: validation, detail: 'supported values: "Ignore", "Strict", "Warn"' },
+        ]);
       }
       fieldValidation = validation;
     }

@@ -86,7 +86,12 @@ function withProtocolToken(headers: IncomingMessage['headers']): Record<string, 
 
 async function join(api: Api, request: HttpRequest, message: IncomingMessage, socket: Duplex, head: Buffer, to: Destination): Promise<void> {
   const backend = await openConnection(api, to, request.signal);
-  const lines = [`${request.method} ${to.path} HTTP/1.1`, `Host: ${to.host}:${to.port}`, 'Connection: Upgrade', `Upgrade: ${message.headers.upgrade}`];
+  const lines = [
+    `${request.method} ${to.path} HTTP/1.1`,
+    `Host: ${to.host}:${to.port}`,
+    'Connection: Upgrade',
+    `Upgrade: ${message.headers.upgrade}`,
+  ];
   for (const [name, value] of Object.entries(passedHeaders(request))) {
     for (const one of Array.isArray(value) ? value : [value]) lines.push(`${name}: ${one}`);
   }

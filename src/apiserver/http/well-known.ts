@@ -19,10 +19,14 @@ export async function serveWellKnown(api: Api, request: HttpRequest, response: H
       response.send(200, { 'content-type': api.metrics.registry.contentType }, Buffer.from(await api.metrics.registry.metrics()));
       return true;
     case '/.well-known/openid-configuration':
-      await sendBytes(request, response, 200, Buffer.from(JSON.stringify(openidConfiguration(api))), 'application/json', { 'cache-control': 'public, max-age=3600' });
+      await sendBytes(request, response, 200, Buffer.from(JSON.stringify(openidConfiguration(api))), 'application/json', {
+        'cache-control': 'public, max-age=3600',
+      });
       return true;
     case '/openid/v1/jwks':
-      await sendBytes(request, response, 200, Buffer.from(JSON.stringify(api.tokens.jwks)), 'application/jwk-set+json', { 'cache-control': 'public, max-age=3600' });
+      await sendBytes(request, response, 200, Buffer.from(JSON.stringify(api.tokens.jwks)), 'application/jwk-set+json', {
+        'cache-control': 'public, max-age=3600',
+      });
       return true;
     case '/openapi/v2':
       await openapi2(request, response);
@@ -30,7 +34,9 @@ export async function serveWellKnown(api: Api, request: HttpRequest, response: H
     case '/openapi/v3':
     case '/openapi/v3/':
       await sendValue(request, response, 200, {
-        paths: Object.fromEntries(Object.entries(openapiV3Paths()).map(([gv, hash]) => [gv, { serverRelativeURL: `/openapi/v3/${gv}?hash=${hash}` }])),
+        paths: Object.fromEntries(
+          Object.entries(openapiV3Paths()).map(([gv, hash]) => [gv, { serverRelativeURL: `/openapi/v3/${gv}?hash=${hash}` }]),
+        ),
       });
       return true;
   }
@@ -110,7 +116,12 @@ function checks(api: Api, kind: string): Check[] {
   ];
   if (kind === 'livez') return list;
   list.push({ name: 'informer-sync', failing: () => (api.hub.revision === 0 ? 'caches are not filled' : undefined) });
-  for (const name of ['poststarthook/rbac/bootstrap-roles', 'poststarthook/start-system-namespaces-controller', 'poststarthook/scheduling/bootstrap-system-priority-classes', 'poststarthook/start-kubernetes-service-ip-repair-controllers']) {
+  for (const name of [
+    'poststarthook/rbac/bootstrap-roles',
+    'poststarthook/start-system-namespaces-controller',
+    'poststarthook/scheduling/bootstrap-system-priority-classes',
+    'poststarthook/start-kubernetes-service-ip-repair-controllers',
+  ]) {
     list.push({ name, failing: () => api.notReady.get(name) });
   }
   if (kind === 'readyz') list.push({ name: 'shutdown', failing: () => (api.stopping.aborted ? 'process is shutting down' : undefined) });
@@ -145,7 +156,20 @@ async function serveHealth(api: Api, request: HttpRequest, response: HttpRespons
 }
 
 function rootPaths(api: Api): string[] {
-  const paths = new Set(['/.well-known/openid-configuration', '/api', '/api/v1', '/apis', '/healthz', '/livez', '/metrics', '/openapi/v2', '/openapi/v3', '/openid/v1/jwks', '/readyz', '/version']);
+  const paths = new Set([
+    '/.well-known/openid-configuration',
+    '/api',
+    '/api/v1',
+    '/apis',
+    '/healthz',
+    '/livez',
+    '/metrics',
+    '/openapi/v2',
+    '/openapi/v3',
+    '/openid/v1/jwks',
+    '/readyz',
+    '/version',
+  ]);
   for (const { served } of api.registry.all()) {
     if (!served.group) continue;
     paths.add(`/apis/${served.group}`);

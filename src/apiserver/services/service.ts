@@ -64,7 +64,8 @@ function patchFromOld(spec: ServiceSpec, old: ServiceSpec): void {
   } else if (!hasNodePorts(spec) && hasNodePorts(old)) {
     // Ports that came back unchanged with a type that has none are dropped, not refused.
     const known = new Set((old.ports ?? []).map((p) => `${portKey(p)} ${p.nodePort}`));
-    for (const port of spec.ports ?? []) if (port.nodePort && spec.type !== 'LoadBalancer' && known.has(`${portKey(port)} ${port.nodePort}`)) delete port.nodePort;
+    for (const port of spec.ports ?? [])
+      if (port.nodePort && spec.type !== 'LoadBalancer' && known.has(`${portKey(port)} ${port.nodePort}`)) delete port.nodePort;
   }
   if (needsHealthCheckPort(spec) && needsHealthCheckPort(old) && !spec.healthCheckNodePort && old.healthCheckNodePort) {
     spec.healthCheckNodePort = old.healthCheckNodePort;
@@ -113,7 +114,10 @@ function allocateAddress(allocators: ServiceAllocators, service: Service, old: S
   const address = parseIpv4(spec.clusterIP);
   // Anything that is no address is validation's to refuse.
   if (address === undefined) return;
-  if (!allocators.contains(address)) throw refuse(`failed to allocate IP ${spec.clusterIP}: the provided IP (${spec.clusterIP}) is not in the valid range. The range of valid IPs is ${allocators.cidr}`);
+  if (!allocators.contains(address))
+    throw refuse(
+      `failed to allocate IP ${spec.clusterIP}: the provided IP (${spec.clusterIP}) is not in the valid range. The range of valid IPs is ${allocators.cidr}`,
+    );
   if (allocators.addressInUse(address)) throw refuse(`failed to allocate IP ${spec.clusterIP}: provided IP is already allocated`);
   hold.address(address);
 }
@@ -129,7 +133,12 @@ function allocatePorts(allocators: ServiceAllocators, service: Service, old: Ser
     const field = `spec.ports[${i}].nodePort`;
     const [from, to] = allocators.ports;
     if (port.nodePort < from || port.nodePort > to) {
-      throw refusal(service, { type: 'FieldValueInvalid', field, value: port.nodePort, detail: `provided port is not in the valid range. The range of valid ports is ${from}-${to}` });
+      throw refusal(service, {
+        type: 'FieldValueInvalid',
+        field,
+        value: port.nodePort,
+        detail: `provided port is not in the valid range. The range of valid ports is ${from}-${to}`,
+      });
     }
     if (allocators.portInUse(protocol, port.nodePort)) throw portTaken(service, field, port.nodePort);
     hold.port(protocol, port.nodePort);
@@ -154,6 +163,7 @@ function allocatePorts(allocators: ServiceAllocators, service: Service, old: Ser
   }
 }
 
-const refusal = (service: Service, error: FieldError) => invalid({ group: '', kind: 'Service' }, (service as unknown as KubeObject).metadata.name ?? '', [error]);
+const refusal = (service: Service, error: FieldError) =>
+  invalid({ group: '', kind: 'Service' }, (service as unknown as KubeObject).metadata.name ?? '', [error]);
 const portTaken = (service: Service, field: string, port: number) =>
   refusal(service, { type: 'FieldValueInvalid', field, value: port, detail: 'provided port is already allocated' });

@@ -113,9 +113,7 @@ export class ResourceCache {
     } else {
       const { value, modRevision } = change.item;
       const known = this.known.get(value);
-      const entry = known
-        ? Entry.fromObject(this.resource, key, modRevision, value, known)
-        : Entry.fromStore(this.resource, key, modRevision, value);
+      const entry = known ? Entry.fromObject(this.resource, key, modRevision, value, known) : Entry.fromStore(this.resource, key, modRevision, value);
       this.entries.set(key, entry);
       if (!previous) this.#sorted.splice(lowerBound(this.#sorted, key), 0, key);
       event = { revision, entry, previous, deleted: false, encoded: new Map() };

@@ -9,7 +9,10 @@ import type { CacheHub } from './hub.ts';
 import { equalJson } from './json.ts';
 
 /** What a transaction makes of the current object. */
-export type Outcome = { put: KubeObject; dryRun?: boolean; ttlSeconds?: number } | { remove: true; dryRun?: boolean; last?: KubeObject } | { keep: true };
+export type Outcome =
+  | { put: KubeObject; dryRun?: boolean; ttlSeconds?: number }
+  | { remove: true; dryRun?: boolean; last?: KubeObject }
+  | { keep: true };
 
 export interface Written {
   /** After the write; for a removal the last state. */

@@ -16,11 +16,14 @@ interface Binding extends KubeObject {
 export async function bind(api: Api, call: Call, body: ParsedBody): Promise<void> {
   const binding = checkBody<Binding>(call, body, bindingType);
   const name = call.name || binding.metadata?.name || '';
-  if (binding.metadata?.name && call.name && binding.metadata.name !== call.name) throw badRequest('name in URL does not match name in Binding object');
+  if (binding.metadata?.name && call.name && binding.metadata.name !== call.name)
+    throw badRequest('name in URL does not match name in Binding object');
   const node = binding.target?.name ?? '';
   const kind = binding.target?.kind;
   if (kind && kind !== 'Node') {
-    throw invalid(bindingType, name, [{ type: 'FieldValueNotSupported', field: 'target.kind', value: kind, detail: 'supported values: "Node", "<empty>"' }]);
+    throw invalid(bindingType, name, [
+      { type: 'FieldValueNotSupported', field: 'target.kind', value: kind, detail: 'supported values: "Node", "<empty>"' },
+    ]);
   }
   if (!node) throw invalid(bindingType, name, [{ type: 'FieldValueRequired', field: 'target.name', detail: '' }]);
 

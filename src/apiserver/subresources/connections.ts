@@ -38,7 +38,9 @@ export async function openConnection(api: Api, to: Destination, signal?: AbortSi
       socket,
       ALPNProtocols: ['http/1.1'],
       ...(kubelet ? { cert: kubelet.cert, key: kubelet.key } : {}),
-      ...(kubelet?.ca ? { ca: kubelet.ca, checkServerIdentity: (_name: string, certificate: any) => checkServerIdentity(to.host, certificate) } : { rejectUnauthorized: false }),
+      ...(kubelet?.ca
+        ? { ca: kubelet.ca, checkServerIdentity: (_name: string, certificate: any) => checkServerIdentity(to.host, certificate) }
+        : { rejectUnauthorized: false }),
     });
     const fail = (error: Error) => {
       secure.destroy();
@@ -73,8 +75,7 @@ function connected(socket: Duplex, signal: AbortSignal): Promise<void> {
   });
 }
 
-const unreachable = (where: string, error: Error) =>
-  new StatusError(502, 'BadGateway', `error dialing backend: dial tcp ${where}: ${error.message}`);
+const unreachable = (where: string, error: Error) => new StatusError(502, 'BadGateway', `error dialing backend: dial tcp ${where}: ${error.message}`);
 
 export async function kubeletOf(api: Api, nodeName: string, path: string, port?: number): Promise<Destination> {
   const entry = await api.registry.storage('', 'v1', 'nodes').read(nodeName);

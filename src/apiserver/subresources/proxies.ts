@@ -6,7 +6,10 @@ import type { HttpRequest, HttpResponse } from '../http/exchange.ts';
 import { type Destination, logDestination, openConnection, proxyDestination } from './connections.ts';
 
 /** Subresources that are answered by a kubelet, a pod or a service. Those that upgrade the connection are in upgrade.ts. */
-export const proxies: Record<string, ((api: Api, request: HttpRequest, response: HttpResponse, call: Call, rest: string) => Promise<void>) | undefined> = {
+export const proxies: Record<
+  string,
+  ((api: Api, request: HttpRequest, response: HttpResponse, call: Call, rest: string) => Promise<void>) | undefined
+> = {
   'pods/log': async (api, request, response, call) => {
     const to = await logDestination(api, call, request.query);
     if (!to) {
@@ -34,7 +37,19 @@ async function forwardAll(api: Api, request: HttpRequest, response: HttpResponse
 }
 
 /** Belongs to one connection, or to this server: never passed on. */
-const notPassed = new Set(['connection', 'keep-alive', 'transfer-encoding', 'upgrade', 'te', 'trailer', 'proxy-authorization', 'proxy-connection', 'host', 'authorization', 'http2-settings']);
+const notPassed = new Set([
+  'connection',
+  'keep-alive',
+  'transfer-encoding',
+  'upgrade',
+  'te',
+  'trailer',
+  'proxy-authorization',
+  'proxy-connection',
+  'host',
+  'authorization',
+  'http2-settings',
+]);
 
 export function passedHeaders(request: Pick<HttpRequest, 'headers'>): Record<string, string | string[]> {
   const headers: Record<string, string | string[]> = {};
@@ -45,7 +60,13 @@ export function passedHeaders(request: Pick<HttpRequest, 'headers'>): Record<str
   return headers;
 }
 
-async function forward(api: Api, request: HttpRequest, response: HttpResponse, to: Destination, how: { method: string; body: boolean }): Promise<void> {
+async function forward(
+  api: Api,
+  request: HttpRequest,
+  response: HttpResponse,
+  to: Destination,
+  how: { method: string; body: boolean },
+): Promise<void> {
   const connection = await openConnection(api, to, request.signal);
   const headers = passedHeaders(request);
   if (!how.body) delete headers['content-length'];

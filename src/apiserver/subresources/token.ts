@@ -5,7 +5,12 @@ import { type Api, type Call, keyFor } from '../api.ts';
 import type { BoundObject } from '../authn/serviceaccount.ts';
 import { checkBody, type ParsedBody } from '../verbs/prepare.ts';
 
-export const tokenRequestType = { group: 'authentication.k8s.io', version: 'v1', kind: 'TokenRequest', definition: 'io.k8s.api.authentication.v1.TokenRequest' };
+export const tokenRequestType = {
+  group: 'authentication.k8s.io',
+  version: 'v1',
+  kind: 'TokenRequest',
+  definition: 'io.k8s.api.authentication.v1.TokenRequest',
+};
 
 const shortestSeconds = 600;
 const longestSeconds = 2 ** 32;
@@ -17,14 +22,28 @@ export async function createToken(api: Api, call: Call, body: ParsedBody): Promi
   if (!entry) throw notFound(call.target.subject, call.name);
   const { metadata } = entry.object;
   const about = request.metadata;
-  if (about?.name && about.name !== call.name) throw badRequest(`the name of the object (${about.name}) does not match the name on the URL (${call.name})`);
-  if (about?.namespace && about.namespace !== call.namespace) throw badRequest('the namespace of the provided object does not match the namespace sent on the request');
+  if (about?.name && about.name !== call.name)
+    throw badRequest(`the name of the object (${about.name}) does not match the name on the URL (${call.name})`);
+  if (about?.namespace && about.namespace !== call.namespace)
+    throw badRequest('the namespace of the provided object does not match the namespace sent on the request');
   const spec = request.spec ?? ({} as TokenRequest['spec']);
   const audiences = spec.audiences?.length ? spec.audiences : api.tokens.audiences;
   const seconds = spec.expirationSeconds ?? 3600;
   const errors: FieldError[] = [];
-  if (seconds < shortestSeconds) errors.push({ type: 'FieldValueInvalid', field: 'spec.expirationSeconds', value: seconds, detail: 'may not specify a duration less than 10 minutes' });
-  if (seconds > longestSeconds) errors.push({ type: 'FieldValueInvalid', field: 'spec.expirationSeconds', value: seconds, detail: 'may not specify a duration larger than 2^32 seconds' });
+  if (seconds < shortestSeconds)
+    errors.push({
+      type: 'FieldValueInvalid',
+      field: 'spec.expirationSeconds',
+      value: seconds,
+      detail: 'may not specify a duration less than 10 minutes',
+    });
+  if (seconds > longestSeconds)
+    errors.push({
+      type: 'FieldValueInvalid',
+      field: 'spec.expirationSeconds',
+      value: seconds,
+      detail: 'may not specify a duration larger than 2^32 seconds',
+    });
   if (errors.length > 0) throw invalid(tokenRequestType, call.name, errors);
   const bound = spec.boundObjectRef ? await boundObject(api, call, spec.boundObjectRef) : undefined;
   const { token, expires } = await api.tokens.issue({
@@ -53,7 +72,9 @@ async function boundObject(
   const kinds = { Pod: 'pods', Secret: 'secrets', Node: 'nodes' } as const;
   const kind = ref.kind as keyof typeof kinds;
   if (!(kind in kinds)) {
-    throw badRequest(`cannot bind token for serviceaccount "${call.name}" to object: kind ${JSON.stringify(ref.kind ?? '')} is not supported; use Pod, Secret or Node`);
+    throw badRequest(
+      `cannot bind token for serviceaccount "${call.name}" to object: kind ${JSON.stringify(ref.kind ?? '')} is not supported; use Pod, Secret or Node`,
+    );
   }
   const name = ref.name ?? '';
   const resource = kinds[kind];
@@ -61,13 +82,18 @@ async function boundObject(
   if (!entry) throw notFound({ group: '', resource }, name);
   const uid = entry.object.metadata.uid ?? '';
   if (ref.uid && ref.uid !== uid) {
-    throw conflict({ group: '', resource }, name, `the UID in the bound object reference (${ref.uid}) does not match the UID in record. The object might have been deleted and then recreated`);
+    throw conflict(
+      { group: '', resource },
+      name,
+      `the UID in the bound object reference (${ref.uid}) does not match the UID in record. The object might have been deleted and then recreated`,
+    );
   }
   const object: BoundObject = { kind, name, uid };
   if (kind !== 'Pod') return { object };
   const pod = entry.object as unknown as Pod;
   const account = pod.spec?.serviceAccountName ?? '';
-  if (account !== call.name) throw badRequest(`cannot bind token for serviceaccount "${call.name}" to pod running with different serviceaccount name.`);
+  if (account !== call.name)
+    throw badRequest(`cannot bind token for serviceaccount "${call.name}" to pod running with different serviceaccount name.`);
   const nodeName = pod.spec?.nodeName;
   if (!nodeName) return { object };
   const node = api.registry.cache('', 'v1', 'nodes').get(nodeName);

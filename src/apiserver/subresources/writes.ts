@@ -36,7 +36,9 @@ export const subresourceWrites: Record<string, SubresourceWrite | undefined> = {
   },
   'certificatesigningrequests/approval': {
     prepare(object, old, api) {
-      const conditions = object.status?.conditions as { type: string; status?: string; lastUpdateTime?: string; lastTransitionTime?: string }[] | undefined;
+      const conditions = object.status?.conditions as
+        | { type: string; status?: string; lastUpdateTime?: string; lastTransitionTime?: string }[]
+        | undefined;
       become(object, old);
       for (const condition of conditions ?? []) {
         condition.lastUpdateTime ??= timestamp(api);
@@ -49,7 +51,12 @@ export const subresourceWrites: Record<string, SubresourceWrite | undefined> = {
       const errors: FieldError[] = [];
       const of = (csr: any, type: string) => (csr.status?.conditions ?? []).some((c: { type: string }) => c.type === type);
       if (of(object, 'Approved') && of(object, 'Denied')) {
-        errors.push({ type: 'FieldValueInvalid', field: 'status.conditions', value: 'Denied', detail: 'Approved and Denied conditions are mutually exclusive' });
+        errors.push({
+          type: 'FieldValueInvalid',
+          field: 'status.conditions',
+          value: 'Denied',
+          detail: 'Approved and Denied conditions are mutually exclusive',
+        });
       }
       for (const type of ['Approved', 'Denied']) {
         if (of(old, type) && !of(object, type)) {
@@ -71,7 +78,11 @@ export const subresourceWrites: Record<string, SubresourceWrite | undefined> = {
       const errors: FieldError[] = [];
       for (const container of (old.spec.ephemeralContainers ?? []) as Containers[]) {
         if (JSON.stringify(now.get(container.name)) !== JSON.stringify(container)) {
-          errors.push({ type: 'FieldValueForbidden', field: 'spec.ephemeralContainers', detail: `existing ephemeral containers "${container.name}" may not be changed` });
+          errors.push({
+            type: 'FieldValueForbidden',
+            field: 'spec.ephemeralContainers',
+            detail: `existing ephemeral containers "${container.name}" may not be changed`,
+          });
         }
       }
       const taken = new Set([...(object.spec.containers ?? []), ...(object.spec.initContainers ?? [])].map((c: Containers) => c.name));

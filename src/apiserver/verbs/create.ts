@@ -61,7 +61,11 @@ async function createNamed(api: Api, call: Call, object: KubeObject): Promise<En
   strategy.prepareForCreate?.(object, requestContext(api, named, 'create'));
   const allocation = await kindHooks[served.registryPath]?.beforeCreate?.(api, named, object);
   try {
-    failWhere(served, metadata.name || '', [...validateObjectMeta(metadata, served), ...validateSchema(served.definition, object), ...(strategy.validate?.(object) ?? [])]);
+    failWhere(served, metadata.name || '', [
+      ...validateObjectMeta(metadata, served),
+      ...validateSchema(served.definition, object),
+      ...(strategy.validate?.(object) ?? []),
+    ]);
     for (const warning of strategy.warnings?.(object) ?? []) call.warnings.push(warning);
     await admission.validate();
     const entry = await storage!.create(keyFor(metadata.namespace ?? '', metadata.name!), convertTo(object, served, storage!.cache.resource), {

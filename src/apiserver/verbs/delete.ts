@@ -15,7 +15,15 @@ export type Deletion =
 const foreground = 'foregroundDeletion';
 const orphan = 'orphan';
 /** Deleting these answers with the object. */
-const answersObject = new Set(['pods', 'podtemplates', 'persistentvolumes', 'persistentvolumeclaims', 'resourcequotas', 'serviceaccounts', 'services/specs']);
+const answersObject = new Set([
+  'pods',
+  'podtemplates',
+  'persistentvolumes',
+  'persistentvolumeclaims',
+  'resourcequotas',
+  'serviceaccounts',
+  'services/specs',
+]);
 /** Kinds whose dependents stay by default, from the time before garbage collection. */
 const orphansByDefault = new Set(['controllers', 'jobs']);
 
@@ -24,10 +32,19 @@ export function checkDeleteOptions(options: Partial<DeleteOptions>): void {
   const { propagationPolicy: policy, orphanDependents, gracePeriodSeconds } = options;
   const about = { group: 'meta.k8s.io', kind: 'DeleteOptions' };
   if (policy !== undefined && orphanDependents !== undefined) {
-    throw invalid(about, '', [{ type: 'FieldValueInvalid', field: 'propagationPolicy', value: policy, detail: 'orphanDependents and deletionPropagation cannot be both set' }]);
+    throw invalid(about, '', [
+      { type: 'FieldValueInvalid', field: 'propagationPolicy', value: policy, detail: 'orphanDependents and deletionPropagation cannot be both set' },
+    ]);
   }
   if (policy !== undefined && !['Foreground', 'Background', 'Orphan'].includes(policy)) {
-    throw invalid(about, '', [{ type: 'FieldValueNotSupported', field: 'propagationPolicy', value: policy, detail: 'supported values: "Foreground", "Background", "Orphan", "nil"' }]);
+    throw invalid(about, '', [
+      {
+        type: 'FieldValueNotSupported',
+        field: 'propagationPolicy',
+        value: policy,
+        detail: 'supported values: "Foreground", "Background", "Orphan", "nil"',
+      },
+    ]);
   }
   if (gracePeriodSeconds !== undefined && gracePeriodSeconds < 0 && gracePeriodSeconds !== -1) options.gracePeriodSeconds = 1;
 }
@@ -71,7 +88,11 @@ function checkPreconditions(call: Call, options: Partial<DeleteOptions>, current
   if (!preconditions) return;
   const { uid } = current.object.metadata;
   if (preconditions.uid !== undefined && preconditions.uid !== uid) {
-    throw conflict(call.target.subject, call.name, `the UID in the precondition (${preconditions.uid}) does not match the UID in record (${uid}). The object might have been deleted and then recreated`);
+    throw conflict(
+      call.target.subject,
+      call.name,
+      `the UID in the precondition (${preconditions.uid}) does not match the UID in record (${uid}). The object might have been deleted and then recreated`,
+    );
   }
   if (preconditions.resourceVersion !== undefined && preconditions.resourceVersion !== String(current.revision)) {
     throw conflict(
@@ -107,7 +128,9 @@ function deletionOf(api: Api, path: string, before: KubeObject, options: Partial
   }
   if (!metadata.deletionTimestamp || (metadata.deletionGracePeriodSeconds ?? 0) > grace) {
     metadata.deletionTimestamp = metadata.deletionTimestamp
-      ? new Date(Date.parse(metadata.deletionTimestamp) - ((metadata.deletionGracePeriodSeconds ?? 0) - grace) * 1000).toISOString().replace('.000Z', 'Z')
+      ? new Date(Date.parse(metadata.deletionTimestamp) - ((metadata.deletionGracePeriodSeconds ?? 0) - grace) * 1000)
+          .toISOString()
+          .replace('.000Z', 'Z')
       : timestamp(api, grace);
     metadata.deletionGracePeriodSeconds = grace;
     if (metadata.generation) metadata.generation++;

@@ -54,7 +54,12 @@ function checkFields(call: Call, fields: { field: string }[]): void {
 export function parseResourceVersion(text: string): number {
   if (!/^\d+$/.test(text)) {
     throw invalid({ group: 'meta.k8s.io', kind: 'ListOptions' }, '', [
-      { type: 'FieldValueInvalid', field: 'resourceVersion', value: text, detail: `strconv.ParseUint: parsing ${JSON.stringify(text)}: invalid syntax` },
+      {
+        type: 'FieldValueInvalid',
+        field: 'resourceVersion',
+        value: text,
+        detail: `strconv.ParseUint: parsing ${JSON.stringify(text)}: invalid syntax`,
+      },
     ]);
   }
   return Number(text);
@@ -118,7 +123,9 @@ function checkMatch(p: ListParameters): void {
   if (!p.resourceVersion) refuse('resourceVersionMatch is forbidden unless resourceVersion is provided');
   if (p.continue) refuse('resourceVersionMatch is forbidden when continue is provided');
   if (match !== 'Exact' && match !== 'NotOlderThan') {
-    throw invalid(about, '', [{ type: 'FieldValueNotSupported', field: 'resourceVersionMatch', value: match, detail: 'supported values: "Exact", "NotOlderThan", ""' }]);
+    throw invalid(about, '', [
+      { type: 'FieldValueNotSupported', field: 'resourceVersionMatch', value: match, detail: 'supported values: "Exact", "NotOlderThan", ""' },
+    ]);
   }
   if (match === 'Exact' && p.resourceVersion === '0') refuse('resourceVersionMatch "exact" is forbidden for resourceVersion "0"');
 }
@@ -149,7 +156,15 @@ function fromCache(call: Call, revision: number, filter: Filter, limit: number, 
 }
 
 /** A page of an old revision. */
-async function fromStore(api: Api, call: Call, revision: number, filter: Filter, limit: number, start: string, continued: boolean): Promise<ListResult> {
+async function fromStore(
+  api: Api,
+  call: Call,
+  revision: number,
+  filter: Filter,
+  limit: number,
+  start: string,
+  continued: boolean,
+): Promise<ListResult> {
   const { served, storage } = call.target;
   const { cache } = storage!;
   const prefix = call.namespace ? `${cache.prefix}${call.namespace}/` : cache.prefix;
@@ -159,7 +174,12 @@ async function fromStore(api: Api, call: Call, revision: number, filter: Filter,
   const entries: Entry[] = [];
   try {
     for (;;) {
-      const page = await api.store.range({ start: from, end, revision, ...(limit ? { limit: filter ? Math.max(limit, 500) : limit - entries.length } : {}) });
+      const page = await api.store.range({
+        start: from,
+        end,
+        revision,
+        ...(limit ? { limit: filter ? Math.max(limit, 500) : limit - entries.length } : {}),
+      });
       let count = page.count;
       for (const item of page.items) {
         count--;

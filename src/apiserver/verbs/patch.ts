@@ -38,7 +38,9 @@ export function applyPatch(type: PatchType, definition: string, document: unknow
     case 'strategic':
       return applyStrategicMergePatch(definition, document, patch);
     default:
-      throw unsupportedMediaType('this server does not support server-side apply (application/apply-patch+yaml); use client-side apply or another patch type');
+      throw unsupportedMediaType(
+        'this server does not support server-side apply (application/apply-patch+yaml); use client-side apply or another patch type',
+      );
   }
 }
 
@@ -72,7 +74,8 @@ export async function patch(api: Api, call: Call, type: PatchType, body: unknown
       throw badRequest('the namespace of the provided object does not match the namespace sent on the request');
     }
     // The current version is the base of the patch: only a version that the patch itself names is a precondition.
-    if (patched.metadata.resourceVersion === current?.metadata.resourceVersion) delete (patched.metadata as { resourceVersion?: string }).resourceVersion;
+    if (patched.metadata.resourceVersion === current?.metadata.resourceVersion)
+      delete (patched.metadata as { resourceVersion?: string }).resourceVersion;
     return patched;
   });
 }

@@ -15,7 +15,9 @@ export interface ParsedBody {
 export function checkBody<T>(call: Call, body: ParsedBody, type: { group: string; version: string; kind: string; definition: string }): T {
   const { object } = body;
   if (typeof object !== 'object' || object === null || Array.isArray(object)) {
-    throw badRequest(`couldn't get version/kind; json parse error: json: cannot unmarshal ${jsonType(object)} into Go value of type struct { APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }`);
+    throw badRequest(
+      `couldn't get version/kind; json parse error: json: cannot unmarshal ${jsonType(object)} into Go value of type struct { APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }`,
+    );
   }
   const typed = object as { apiVersion?: unknown; kind?: unknown };
   const expected = apiVersionOf(type);
@@ -23,7 +25,9 @@ export function checkBody<T>(call: Call, body: ParsedBody, type: { group: string
     throw badRequest(`the API version in the data (${typed.apiVersion}) does not match the expected API version (${expected})`);
   }
   if (typed.kind !== undefined && typed.kind !== '' && typed.kind !== type.kind) {
-    throw badRequest(`${typed.kind} in version "${type.version}" cannot be handled as a ${type.kind}: no kind "${typed.kind}" is registered for the expected type`);
+    throw badRequest(
+      `${typed.kind} in version "${type.version}" cannot be handled as a ${type.kind}: no kind "${typed.kind}" is registered for the expected type`,
+    );
   }
   typed.apiVersion = expected;
   typed.kind = type.kind;

@@ -1,4 +1,14 @@
-import { badRequest, conflict, type FieldError, invalid, isAlreadyExists, methodNotSupported, modified, notFound, type StatusError } from '../../api/errors.ts';
+import {
+  badRequest,
+  conflict,
+  type FieldError,
+  invalid,
+  isAlreadyExists,
+  methodNotSupported,
+  modified,
+  notFound,
+  type StatusError,
+} from '../../api/errors.ts';
 import type { KubeObject, ObjectMeta } from '../../api/object.ts';
 import { validateObjectMetaUpdate, validateSchema } from '../../api/validation.ts';
 import { type Api, type Call, keyFor } from '../api.ts';
@@ -126,7 +136,9 @@ async function checkUpdate(api: Api, call: Call, verb: 'update' | 'patch', objec
       ...newFinalizers(metadata, before),
       ...validateSchema(served.definition, object),
       ...(call.subresource === 'status' ? (strategy.validateStatusUpdate?.(object, old) ?? []) : []),
-      ...(call.subresource ? (own?.validate?.(object, old) ?? []) : [...(strategy.validate?.(object) ?? []), ...(strategy.validateUpdate?.(object, old) ?? [])]),
+      ...(call.subresource
+        ? (own?.validate?.(object, old) ?? [])
+        : [...(strategy.validate?.(object) ?? []), ...(strategy.validateUpdate?.(object, old) ?? [])]),
     ];
     failWhere(served, call.name, errors);
     if (!call.subresource) for (const warning of strategy.warnings?.(object, old) ?? []) call.warnings.push(warning);

@@ -88,10 +88,13 @@ export async function watch(api: Api, call: Call, p: WatchParameters, sink: Watc
   bookmarks.unref();
   // Watches without a wish of their own end within half an hour to an hour, not all at once.
   const seconds = p.timeoutSeconds && p.timeoutSeconds > 0 ? p.timeoutSeconds : 1800 + Math.random() * 1800;
-  const deadline = setTimeout(() => {
-    bookmark();
-    end();
-  }, Math.min(seconds * 1000, 2 ** 31 - 1));
+  const deadline = setTimeout(
+    () => {
+      bookmark();
+      end();
+    },
+    Math.min(seconds * 1000, 2 ** 31 - 1),
+  );
   deadline.unref();
   call.signal?.addEventListener('abort', onAbort, { once: true });
   api.stopping.addEventListener('abort', onAbort, { once: true });
