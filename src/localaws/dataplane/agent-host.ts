@@ -26,6 +26,8 @@ export interface VpcAgentOptions {
   onAsk: (ask: Extract<ToDataPlane, { type: 'ask' }>) => Promise<unknown>;
   onHealth: (health: Extract<ToDataPlane, { type: 'health' }>) => void;
   onAwsConnection: (socket: Socket) => void;
+  /** It died (some time ago, if it does so often): time to configure it again. */
+  onEnded: () => void;
   log: Logger;
 }
 
@@ -41,6 +43,7 @@ export class VpcAgent {
   private sent = '';
   private listeners = new Map<string, HostListener>();
   private restarts = 0;
+  private startedAt = 0;
   private stopping = false;
   private queue: Promise<unknown> = Promise.resolve();
   private configured: (() => void) | undefined;
@@ -95,6 +98,7 @@ export class VpcAgent {
       },
     );
     this.child = child;
+    this.startedAt = Date.now();
     this.sent = '';
     this.listeners = new Map();
     let started: () => void = () => {};
@@ -141,16 +145,10 @@ export class VpcAgent {
     this.child = undefined;
     this.configured?.();
     if (this.stopping || !this.config) return;
-    const listeners = [...this.listeners.values()];
-    const pause = Math.min(100 * 2 ** this.restarts++, 10_000);
+    this.restarts = Date.now() - this.startedAt > 60_000 ? 0 : this.restarts + 1;
+    const pause = Math.min(50 * 2 ** this.restarts, 10_000);
     this.options.log.warn({ vpc: this.options.vpcId, code, signal: name, restartInMs: pause }, 'agent ended');
-    setTimeout(() => {
-      if (this.stopping || this.child) return;
-      this.configure(this.config!, listeners).then(
-        () => (this.restarts = 0),
-        (error) => this.options.log.warn({ vpc: this.options.vpcId, err: error.message }, 'agent could not be started again'),
-      );
-    }, pause).unref();
+    setTimeout(() => this.stopping || this.child || this.options.onEnded(), pause).unref();
   }
 
   private receive(child: ChildProcess, message: ToDataPlane, socket: Socket | undefined): void {

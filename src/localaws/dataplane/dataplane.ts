@@ -48,7 +48,13 @@ export interface DataPlane {
   stop(options?: { keepInstances?: boolean }): Promise<void>;
 }
 
-/** Starts making the state of an AWS endpoint real on this host; what an earlier data plane left running is taken over. */
+/**
+ * Starts making the state of an AWS endpoint real on this host; what an earlier data plane left running is taken over.
+ *
+ * Not made real: ways out of a VPC (internet and NAT gateways answer "unreachable"; names outside resolve nevertheless), IPv6,
+ * network ACLs, UDP and TLS listeners, rules of an Application Load Balancer other than its default action (whose HTTP is
+ * forwarded as bytes), memory and CPU limits by instance type, snapshots.
+ */
 export async function startDataPlane(options: DataPlaneOptions): Promise<DataPlane> {
   mkdirSync(options.directory, { recursive: true, mode: 0o700 });
   const controller = new Controller({ ...options, directory: realpathSync(options.directory) });
@@ -66,6 +72,7 @@ class Controller implements DataPlane {
   private instances!: Instances;
   private state!: CloudState;
   private plans = new Map<string, VpcPlan>();
+  private planned: Balancer[] = [];
   private readonly health = new Map<string, Map<string, string>>();
   private stopChanges: () => void = () => {};
   private stopped = false;
@@ -134,6 +141,7 @@ class Controller implements DataPlane {
     const state = await this.options.source.read();
     this.state = state;
     const balancers = await this.balancers.plan(state);
+    this.planned = balancers;
     const plans = planVpcs(state, balancerAddresses(balancers));
     this.plans = new Map(plans.map((plan) => [plan.vpcId, plan]));
     const results = await Promise.allSettled([...plans.map((plan) => this.network(plan.vpcId).apply(plan)), this.removeNetworks(state)]);
@@ -200,7 +208,7 @@ class Controller implements DataPlane {
     const { options, state } = this;
     const plan = this.plans.get(vpcId);
     if (!plan) return;
-    const balancers = (await this.balancers.plan(state)).filter((one) => one.vpcId === vpcId);
+    const balancers = this.planned.filter((one) => one.vpcId === vpcId);
     const runDirectory = join(options.directory, 'run');
     const { region, accountId } = options.source;
     const config = agentConfig({ state, plan, balancers, region, accountId, runDirectory, health: this.health });
@@ -243,6 +251,7 @@ class Controller implements DataPlane {
         onHealth: (health) =>
           this.setHealth(health.targetGroupArn, health.target, health.state as TargetHealthState, health.reason, health.description),
         onAwsConnection: (socket) => (options.awsHandleConnection ? options.awsHandleConnection(socket) : socket.destroy()),
+        onEnded: () => this.work.run(`agent of ${vpcId}`, () => this.configureAgent(vpcId)),
         log: options.log,
       });
       this.agents.set(vpcId, agent);

@@ -129,14 +129,14 @@ test('a load balancer serves on the host and in the VPC, spreads, fails over, an
   onOne.socket.write('still here');
   expect(await echoed).toBe('still here');
   await onOne.ended;
-  expect(cloud.health.get(`${group} ${one.InstanceId}:8080`)).toBe('unused');
+  await until('deregistered', () => cloud.health.get(`${group} ${one.InstanceId}:8080`) === 'unused');
   for (const connection of kept) connection.socket.destroy();
 
   // A target that stops serving: connections go to the other without one failing.
   entry.targets = targets;
   cloud.changed();
   await until('healthy again', () => healthy(one.InstanceId));
-  await host.inside(two.InstanceId, 'kill $(cat /srv/pid)');
+  await host.inside(two.InstanceId, 'kill $(cat /srv/pid); while [ -d /proc/$(cat /srv/pid) ]; do sleep 0.01; done');
   for (let i = 0; i < 6; i++) expect(await exchange(address, 80, '')).toContain(names[0]);
   await until('unhealthy', () => cloud.health.get(`${group} ${two.InstanceId}:8080`) === 'unhealthy');
 

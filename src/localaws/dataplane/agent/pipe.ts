@@ -11,10 +11,16 @@ export function join(a: Socket, b: Socket): void {
   ]) {
     from.setNoDelay(true);
     from.pipe(to);
-    from.on('error', () => to.destroy());
-    from.on('close', () => {
-      // Closed in the middle of what it sent: the other side must not take that for an orderly end.
-      if (!from.readableEnded) to.destroyed || ('resetAndDestroy' in to ? to.resetAndDestroy() : (to as Socket).destroy());
+    from.on('error', () => {});
+    from.on('close', (failed) => {
+      // Broken, or closed in the middle of what it sent: the other side must not take that for an orderly end.
+      if ((failed || !from.readableEnded || !to.readableEnded) && !to.destroyed) reset(to);
     });
   }
+}
+
+/** A Unix socket knows no reset. */
+function reset(socket: Socket): void {
+  if (socket.remoteFamily) socket.resetAndDestroy();
+  else socket.destroy();
 }
