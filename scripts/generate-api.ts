@@ -38,7 +38,26 @@ const definitions: Record<string, Schema> = read('openapi-v2-definitions.json');
 const discovery = read('discovery-aggregated-v2.json');
 
 // ---- names: io.k8s.api.core.v1.Pod is `Pod`; where two definitions share a name, the first in this order has it.
-const groupOrder = ['core', 'meta', 'apps', 'batch', 'autoscaling', 'rbac', 'storage', 'networking', 'discovery', 'authentication', 'authorization', 'policy', 'certificates', 'coordination', 'admissionregistration', 'apiextensions', 'resource', 'scheduling'];
+const groupOrder = [
+  'core',
+  'meta',
+  'apps',
+  'batch',
+  'autoscaling',
+  'rbac',
+  'storage',
+  'networking',
+  'discovery',
+  'authentication',
+  'authorization',
+  'policy',
+  'certificates',
+  'coordination',
+  'admissionregistration',
+  'apiextensions',
+  'resource',
+  'scheduling',
+];
 const versionOf = (d: string) => d.split('.').at(-2) ?? '';
 const groupOf = (d: string) => d.split('.').at(-3) ?? '';
 const rank = (d: string): number => {
@@ -105,9 +124,20 @@ writeFileSync(join(target, 'types.ts'), `${lines.join('\n')}\n`);
 function coreResources() {
   const paths: Record<string, Record<string, { action?: string; gvk?: Gvk } | null>> = read('openapi-v2-paths.json');
   const short: Record<string, string[]> = {
-    componentstatuses: ['cs'], configmaps: ['cm'], endpoints: ['ep'], events: ['ev'], limitranges: ['limits'], namespaces: ['ns'], nodes: ['no'],
-    persistentvolumeclaims: ['pvc'], persistentvolumes: ['pv'], pods: ['po'], replicationcontrollers: ['rc'], resourcequotas: ['quota'],
-    serviceaccounts: ['sa'], services: ['svc'],
+    componentstatuses: ['cs'],
+    configmaps: ['cm'],
+    endpoints: ['ep'],
+    events: ['ev'],
+    limitranges: ['limits'],
+    namespaces: ['ns'],
+    nodes: ['no'],
+    persistentvolumeclaims: ['pvc'],
+    persistentvolumes: ['pv'],
+    pods: ['po'],
+    replicationcontrollers: ['rc'],
+    resourcequotas: ['quota'],
+    serviceaccounts: ['sa'],
+    services: ['svc'],
   };
   const all = new Set(['pods', 'replicationcontrollers', 'services']);
   const singular = (resource: string, kind: string) => (resource === 'endpoints' ? 'endpoints' : kind.toLowerCase());
@@ -116,7 +146,14 @@ function coreResources() {
   const entry = (resource: string) => {
     let e = found.get(resource);
     if (!e) {
-      e = { resource, scope: 'Cluster', verbs: new Set<string>(), shortNames: short[resource], categories: all.has(resource) ? ['all'] : [], subresources: new Map<string, any>() };
+      e = {
+        resource,
+        scope: 'Cluster',
+        verbs: new Set<string>(),
+        shortNames: short[resource],
+        categories: all.has(resource) ? ['all'] : [],
+        subresources: new Map<string, any>(),
+      };
       found.set(resource, e);
     }
     return e;
@@ -128,7 +165,7 @@ function coreResources() {
     if (m[1]) e.scope = 'Namespaced';
     for (const [method, operation] of Object.entries(methods)) {
       if (!operation?.gvk) continue;
-      const verb = verbOf[method] ?? (operation.action === 'connect' ? method : operation.action ?? method);
+      const verb = verbOf[method] ?? (operation.action === 'connect' ? method : (operation.action ?? method));
       if (!verb) continue;
       if (m[4]) {
         const sub = e.subresources.get(m[4]) ?? { subresource: m[4], responseKind: operation.gvk, verbs: new Set<string>() };
@@ -143,9 +180,18 @@ function coreResources() {
   }
   return [...found.values()]
     .sort((x, y) => (x.resource < y.resource ? -1 : 1))
-    .map((e) => ({ ...e, singularResource: singular(e.resource, e.responseKind.kind), verbs: [...e.verbs].sort(), subresources: [...e.subresources.values()].map((s: any) => ({ ...s, verbs: [...s.verbs].sort() })) }));
+    .map((e) => ({
+      ...e,
+      singularResource: singular(e.resource, e.responseKind.kind),
+      verbs: [...e.verbs].sort(),
+      subresources: [...e.subresources.values()].map((s: any) => ({ ...s, verbs: [...s.verbs].sort() })),
+    }));
 }
-interface Gvk { group: string; version: string; kind: string }
+interface Gvk {
+  group: string;
+  version: string;
+  kind: string;
+}
 const definitionOf = new Map<string, string>();
 for (const [d, s] of Object.entries(definitions)) {
   const gvks = s['x-kubernetes-group-version-kind'] ?? [];
@@ -167,12 +213,16 @@ for (const g of preferred) {
         const k = fill(s.responseKind);
         return { name: s.subresource, group: k.group, version: k.version, kind: k.kind, verbs: s.verbs };
       });
-      rows.push(`  ${JSON.stringify({ group, version: v.version, resource: r.resource, kind: gvk.kind, singular: r.singularResource, namespaced: r.scope === 'Namespaced', verbs: r.verbs, shortNames: r.shortNames ?? [], categories: r.categories ?? [], subresources, definition })},`);
+      rows.push(
+        `  ${JSON.stringify({ group, version: v.version, resource: r.resource, kind: gvk.kind, singular: r.singularResource, namespaced: r.scope === 'Namespaced', verbs: r.verbs, shortNames: r.shortNames ?? [], categories: r.categories ?? [], subresources, definition })},`,
+      );
       let constant = r.resource;
       if (constantNames.has(constant)) constant = `${r.resource}_${(group || 'core').split('.')[0]}_${v.version}`;
       constantNames.add(constant);
       const type = tsName.get(definition);
-      constants.push(`  ${constant}: { group: ${JSON.stringify(group)}, version: ${JSON.stringify(v.version)}, resource: ${JSON.stringify(r.resource)}, kind: ${JSON.stringify(gvk.kind)}, namespaced: ${r.scope === 'Namespaced'} } as ResourceType<${type ? `t.${type}` : 'unknown'}>,`);
+      constants.push(
+        `  ${constant}: { group: ${JSON.stringify(group)}, version: ${JSON.stringify(v.version)}, resource: ${JSON.stringify(r.resource)}, kind: ${JSON.stringify(gvk.kind)}, namespaced: ${r.scope === 'Namespaced'} } as ResourceType<${type ? `t.${type}` : 'unknown'}>,`,
+      );
     }
   }
 }
@@ -239,5 +289,8 @@ const schemaLines = names.map((d) => {
   const head = [d, kinds.map((k) => `${k.group}/${k.version}/${k.kind}`).join(''), s['x-kubernetes-map-type'] ?? ''].join('|');
   return `${head}|${fields.join(';')}`;
 });
-writeFileSync(join(target, 'schemas.ts'), `${banner}/** A line per definition: name|group/version/kind|map type|fields. The form is described in scripts/generate-api.ts. */\nexport const schemaTable = ${JSON.stringify(schemaLines, null, 0).replaceAll('","', '",\n"')};\n`);
+writeFileSync(
+  join(target, 'schemas.ts'),
+  `${banner}/** A line per definition: name|group/version/kind|map type|fields. The form is described in scripts/generate-api.ts. */\nexport const schemaTable = ${JSON.stringify(schemaLines, null, 0).replaceAll('","', '",\n"')};\n`,
+);
 console.log(`${Object.keys(definitions).length} definitions, ${rows.length} resources`);

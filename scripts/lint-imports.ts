@@ -58,7 +58,8 @@ for (const file of globSync('src/**/*.ts', { cwd: root })) {
       const targetPart = path.split('/')[0] as string;
       if (targetPart === part || targetPart === '..') continue;
       const rules = [...mayImport, ...(isTest ? (allowedInTests[part] ?? []) : [])];
-      if (!rules.includes('*') && !rules.some((r) => path === r || path.startsWith(`${r}/`) || path.startsWith(`${r}.`))) fail(`may not import ${path}`);
+      if (!rules.includes('*') && !rules.some((r) => path === r || path.startsWith(`${r}/`) || path.startsWith(`${r}.`)))
+        fail(`may not import ${path}`);
       else if (!existsSync(join(root, 'src', path))) fail(`imports ${path}, which does not exist`);
     } else if (target.startsWith('@aws-sdk/') && !awsSdk.has(part)) fail(`may not use ${target}`);
   }

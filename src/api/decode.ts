@@ -1,4 +1,6 @@
+import { isAlias, isMap, isScalar, isSeq, parseDocument } from 'yaml';
 import { badRequest, type StatusError } from './errors.ts';
+import { type Definition, definitionOf, type Shape, typeName } from './schema.ts';
 
 export interface GroupVersionKind {
   group: string;
@@ -12,28 +14,225 @@ export interface ParsedBody {
   duplicates: string[];
 }
 
-/** Parses JSON or YAML. StatusError 400 on syntax errors. */
+const deepest = 1000;
+/** A YAML document may grow to this many nodes through its aliases. */
+const mostAliases = 100;
+
+/** Parses JSON or YAML. StatusError 400 on syntax errors. Keys such as __proto__ are ordinary keys. */
 export function parseBody(text: string | Buffer, contentType: 'application/json' | 'application/yaml'): ParsedBody {
-  void contentType;
-  return { object: JSON.parse(text.toString()), duplicates: [] };
+  const source = text.toString();
+  if (contentType === 'application/yaml') return parseYaml(source);
+  const duplicates: string[] = [];
+  checkDepthAndDuplicates(source, duplicates);
+  try {
+    return { object: JSON.parse(source), duplicates };
+  } catch (error) {
+    throw badRequest(`couldn't get version/kind; json parse error: ${(error as Error).message}`);
+  }
 }
 
-/** StatusError 400 where a value's type is not the definition's. */
-export function checkTypes(definition: string, object: unknown, gvk: GroupVersionKind): void {
-  void definition;
-  void object;
-  void gvk;
+/**
+ * One pass over the text that finds keys given twice and nesting that is too deep, without building anything. Texts that
+ * are no JSON end it early: JSON.parse reports them.
+ */
+function checkDepthAndDuplicates(source: string, duplicates: string[]): void {
+  interface Level {
+    keys: Set<string> | undefined;
+    index: number;
+    path: string;
+  }
+  const levels: Level[] = [];
+  let key = '';
+  let expectKey = false;
+  const pathOf = (level: Level) => (level.keys ? (level.path ? `${level.path}.${key}` : key) : `${level.path}[${level.index}]`);
+  for (let i = 0; i < source.length; i++) {
+    const c = source.charCodeAt(i);
+    const level = levels[levels.length - 1];
+    if (c === 0x22) {
+      const start = i + 1;
+      for (i++; i < source.length && source.charCodeAt(i) !== 0x22; i++) if (source.charCodeAt(i) === 0x5c) i++;
+      if (expectKey && level?.keys) {
+        const raw = source.slice(start, i);
+        key = raw.includes('\\') ? safeString(raw) : raw;
+        if (level.keys.has(key)) duplicates.push(level.path ? `${level.path}.${key}` : key);
+        level.keys.add(key);
+        expectKey = false;
+      }
+    } else if (c === 0x7b || c === 0x5b) {
+      if (levels.length >= deepest) throw badRequest(`json: exceeded max depth (${deepest})`);
+      levels.push({ keys: c === 0x7b ? new Set() : undefined, index: 0, path: level ? pathOf(level) : '' });
+      expectKey = c === 0x7b;
+    } else if (c === 0x7d || c === 0x5d) {
+      levels.pop();
+      expectKey = false;
+    } else if (c === 0x2c && level) {
+      if (level.keys) expectKey = true;
+      else level.index++;
+    }
+  }
 }
+
+function safeString(raw: string): string {
+  try {
+    return JSON.parse(`"${raw}"`);
+  } catch {
+    return raw;
+  }
+}
+
+function parseYaml(source: string): ParsedBody {
+  const document = parseDocument(source, { version: '1.1', uniqueKeys: false, strict: true });
+  const first = document.errors[0];
+  if (first) throw badRequest(`error converting YAML to JSON: yaml: ${first.message.split('\n')[0]}`);
+  const duplicates: string[] = [];
+  let aliases = 0;
+  const visit = (node: unknown, path: string, depth: number): void => {
+    if (depth > deepest) throw badRequest(`yaml: exceeded max depth (${deepest})`);
+    if (isAlias(node) && ++aliases > mostAliases) throw badRequest('yaml: document contains excessive aliasing');
+    if (isMap(node)) {
+      const seen = new Set<string>();
+      for (const pair of node.items) {
+        const key = isScalar(pair.key) ? String(pair.key.value) : String(pair.key);
+        const at = path ? `${path}.${key}` : key;
+        if (seen.has(key)) duplicates.push(at);
+        seen.add(key);
+        visit(pair.value, at, depth + 1);
+      }
+    } else if (isSeq(node)) {
+      let index = 0;
+      for (const item of node.items) visit(item, `${path}[${index++}]`, depth + 1);
+    }
+  };
+  visit(document.contents, '', 0);
+  try {
+    return { object: document.toJS({ maxAliasCount: mostAliases }) ?? null, duplicates };
+  } catch (error) {
+    throw badRequest(`error converting YAML to JSON: yaml: ${(error as Error).message}`);
+  }
+}
+
+const goKind = (value: unknown): string =>
+  Array.isArray(value) ? 'array' : value === null ? 'null' : typeof value === 'boolean' ? 'bool' : typeof value;
+const goType: Partial<Record<Shape['kind'], string>> = { string: 'string', int32: 'int32', int64: 'int64', number: 'float64', boolean: 'bool' };
+
+/** StatusError 400 where a value's type is not the definition's, in the words of Go's decoder. */
+export function checkTypes(definition: string, object: unknown, gvk: GroupVersionKind): void {
+  const root = definitionOf(definition);
+  if (!root) return;
+  const fail = (what: string) => {
+    throw badRequest(`${gvk.kind} in version "${gvk.version}" cannot be handled as a ${gvk.kind}: ${what}`);
+  };
+  const mismatch = (value: unknown, owner: Definition, path: string, type: string) => {
+    const shown = typeof value === 'number' ? `number ${value}` : goKind(value);
+    return fail(
+      `json: cannot unmarshal ${goKind(value) === 'number' && type !== 'string' ? shown : goKind(value)} into Go struct field ${typeName(owner)}.${path} of type ${type}`,
+    );
+  };
+  const check = (value: unknown, shape: Shape, owner: Definition, path: string): void => {
+    if (value === null || value === undefined) return;
+    switch (shape.special) {
+      case 'quantity':
+        if (typeof value !== 'string' && typeof value !== 'number')
+          fail("quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'");
+        else if (!/^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$/.test(String(value)))
+          fail("quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'");
+        return;
+      case 'intOrString':
+        if (typeof value !== 'string' && typeof value !== 'number') mismatch(value, owner, path, 'int32');
+        return;
+      case 'time':
+      case 'microTime':
+        if (typeof value !== 'string') mismatch(value, owner, path, 'string');
+        else if (Number.isNaN(Date.parse(value)))
+          fail(`parsing time "${JSON.stringify(value)}" as "2006-01-02T15:04:05Z07:00": cannot parse ${JSON.stringify(value)} as "2006"`);
+        return;
+    }
+    switch (shape.kind) {
+      case 'any':
+        return;
+      case 'object': {
+        if (shape.definition?.open) return;
+        if (typeof value !== 'object' || Array.isArray(value))
+          mismatch(value, owner, path, `${shape.definition?.name.split('.').slice(-2, -1)}.${typeName(shape.definition as Definition)}`);
+        return walk(value as Record<string, unknown>, shape.definition as Definition, path);
+      }
+      case 'array':
+        if (!Array.isArray(value))
+          return void mismatch(
+            value,
+            owner,
+            path,
+            `[]${shape.items?.definition ? `${shape.items.definition.name.split('.').slice(-2, -1)}.${typeName(shape.items.definition)}` : (goType[shape.items?.kind ?? 'string'] ?? 'string')}`,
+          );
+        for (const item of value) check(item, shape.items as Shape, owner, path);
+        return;
+      case 'map':
+        if (typeof value !== 'object' || Array.isArray(value))
+          return void mismatch(value, owner, path, `map[string]${goType[shape.items?.kind ?? 'string'] ?? 'string'}`);
+        for (const item of Object.values(value)) check(item, shape.items as Shape, owner, path);
+        return;
+      case 'bytes':
+        if (typeof value !== 'string') mismatch(value, owner, path, '[]uint8');
+        else if (!/^[A-Za-z0-9+/\r\n]*={0,2}$/.test(value) || value.replace(/[\r\n]/g, '').length % 4 !== 0)
+          fail(`illegal base64 data at input byte ${Math.max(0, value.search(/[^A-Za-z0-9+/]/))}`);
+        return;
+      case 'string':
+        if (typeof value !== 'string') mismatch(value, owner, path, 'string');
+        return;
+      case 'boolean':
+        if (typeof value !== 'boolean') mismatch(value, owner, path, 'bool');
+        return;
+      case 'number':
+        if (typeof value !== 'number') mismatch(value, owner, path, 'float64');
+        return;
+      default:
+        if (typeof value !== 'number') return void mismatch(value, owner, path, goType[shape.kind] as string);
+        if (!Number.isInteger(value) || (shape.kind === 'int32' && (value > 2_147_483_647 || value < -2_147_483_648)))
+          mismatch(value, owner, path, goType[shape.kind] as string);
+    }
+  };
+  const walk = (object: Record<string, unknown>, def: Definition, path: string): void => {
+    for (const key of Object.keys(object)) {
+      const field = def.fields.get(key);
+      if (field) check(object[key], field.shape, def, path ? `${path}.${key}` : key);
+    }
+  };
+  if (typeof object !== 'object' || object === null || Array.isArray(object))
+    fail(`json: cannot unmarshal ${goKind(object)} into Go value of type ${versionOf(root)}.${typeName(root)}`);
+  walk(object as Record<string, unknown>, root, '');
+}
+
+const versionOf = (definition: Definition) => definition.name.split('.').at(-2);
 
 /** Removes fields that the definition does not know from the object and returns their paths. */
 export function unknownFields(definition: string, object: unknown): string[] {
-  void definition;
-  void object;
-  return [];
+  const found: string[] = [];
+  const visit = (value: any, shape: Shape, path: string): void => {
+    if (typeof value !== 'object' || value === null) return;
+    if (shape.kind === 'array' && Array.isArray(value)) {
+      for (let i = 0; i < value.length; i++) visit(value[i], shape.items as Shape, `${path}[${i}]`);
+    } else if (shape.kind === 'map') {
+      for (const key of Object.keys(value)) visit(value[key], shape.items as Shape, `${path}.${key}`);
+    } else if (shape.kind === 'object' && !shape.definition?.open && !Array.isArray(value)) walk(value, shape.definition as Definition, path);
+  };
+  const walk = (value: any, def: Definition, path: string): void => {
+    for (const key of Object.keys(value)) {
+      const field = def.fields.get(key);
+      const at = path ? `${path}.${key}` : key;
+      if (field) visit(value[key], field.shape, at);
+      else {
+        found.push(at);
+        delete value[key];
+      }
+    }
+  };
+  const root = definitionOf(definition);
+  if (root && !root.open && typeof object === 'object' && object !== null) walk(object, root, '');
+  return found;
 }
 
 /** The 400 of fieldValidation=Strict. */
 export function strictDecodingError(gvk: GroupVersionKind, unknown: string[], duplicates: string[]): StatusError {
-  const problems = [...duplicates.map((f) => `duplicate field "${f}"`), ...unknown.map((f) => `unknown field "${f}"`)];
+  const problems = [...unknown.map((f) => `unknown field "${f}"`), ...duplicates.map((f) => `duplicate field "${f}"`)];
   return badRequest(`${gvk.kind} in version "${gvk.version}" cannot be handled as a ${gvk.kind}: strict decoding error: ${problems.join(', ')}`);
 }

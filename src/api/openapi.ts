@@ -1,15 +1,182 @@
-/** The OpenAPI v2 document of all built-in resources. */
-export function openapiV2(): any {
-  return { swagger: '2.0', info: { title: 'Kubernetes', version: 'v1.37.0' }, paths: {}, definitions: {} };
+import { createHash } from 'node:crypto';
+import { builtinResources } from './generated/resources.ts';
+import type { BuiltinResource } from './object.ts';
+import { type Definition, definitionNames, definitionOf, type Shape } from './schema.ts';
+
+const quantity = 'io.k8s.apimachinery.pkg.api.resource.Quantity';
+const intOrString = 'io.k8s.apimachinery.pkg.util.intstr.IntOrString';
+
+function schemaOf(shape: Shape, root: string): any {
+  switch (shape.special) {
+    case 'quantity':
+      return { $ref: `${root}${quantity}` };
+    case 'intOrString':
+      return { $ref: `${root}${intOrString}` };
+    case 'time':
+    case 'microTime':
+      return { type: 'string', format: 'date-time' };
+  }
+  switch (shape.kind) {
+    case 'object':
+      return { $ref: `${root}${shape.definition?.name}` };
+    case 'array':
+      return { type: 'array', items: schemaOf(shape.items as Shape, root) };
+    case 'map':
+      return { type: 'object', additionalProperties: schemaOf(shape.items as Shape, root) };
+    case 'int32':
+    case 'int64':
+      return { type: 'integer', format: shape.kind };
+    case 'number':
+      return { type: 'number', format: 'double' };
+    case 'boolean':
+      return { type: 'boolean' };
+    case 'bytes':
+      return { type: 'string', format: 'byte' };
+    case 'string':
+      return { type: 'string' };
+    default:
+      return { type: 'object' };
+  }
 }
 
-/** Group versions that have an OpenAPI v3 document, with a hash of it. */
-export function openapiV3Paths(): Record<string, string> {
-  return {};
+function documentOf(definition: Definition, root: string, v3: boolean): any {
+  if (definition.name === quantity) return v3 ? { oneOf: [{ type: 'string' }, { type: 'number' }] } : { type: 'string' };
+  if (definition.name === intOrString)
+    return v3 ? { format: 'int-or-string', oneOf: [{ type: 'integer' }, { type: 'string' }] } : { type: 'string', format: 'int-or-string' };
+  if (/\.(Time|MicroTime)$/.test(definition.name)) return { type: 'string', format: 'date-time' };
+  if (definition.open) return { type: 'object' };
+  const properties: Record<string, any> = {};
+  for (const field of definition.fields.values()) {
+    const schema = schemaOf(field.shape, root);
+    const extras: Record<string, unknown> = {};
+    if (field.listType) extras[field.shape.kind === 'array' ? 'x-kubernetes-list-type' : 'x-kubernetes-map-type'] = field.listType;
+    if (field.listMapKeys.length) extras['x-kubernetes-list-map-keys'] = field.listMapKeys;
+    if (field.patchMergeKey) extras['x-kubernetes-patch-merge-key'] = field.patchMergeKey;
+    if (field.patchStrategy.length) extras['x-kubernetes-patch-strategy'] = field.patchStrategy.join(',');
+    // In v3 a $ref has no siblings, so what belongs to the field is wrapped around it.
+    properties[field.name] =
+      v3 && schema.$ref
+        ? { allOf: [schema], ...extras, ...(field.defaultValue === undefined ? {} : { default: field.defaultValue }) }
+        : { ...schema, ...extras };
+  }
+  const required = [...definition.fields.values()].filter((f) => f.required).map((f) => f.name);
+  const [group, version, kind] = definition.gvk.split('/');
+  return {
+    type: 'object',
+    properties,
+    ...(required.length ? { required } : {}),
+    ...(kind ? { 'x-kubernetes-group-version-kind': [{ group, version, kind }] } : {}),
+  };
 }
+
+const pathOf = (r: { group: string; version: string }) => (r.group ? `apis/${r.group}/${r.version}` : `api/${r.version}`);
+
+/** The methods of a resource's paths, each with kubectl's hints: action, kind, and whether fieldValidation is understood. */
+function pathsOf(r: BuiltinResource, root: string, v3: boolean): Record<string, any> {
+  const gvk = { group: r.group, version: r.version, kind: r.kind };
+  const parameter = (name: string, type: string, where = 'query') =>
+    v3
+      ? { name, in: where, ...(where === 'path' ? { required: true } : {}), schema: { type, uniqueItems: true } }
+      : { name, in: where, type, ...(where === 'path' ? { required: true } : {}), uniqueItems: true };
+  const body = (schema: any) => (v3 ? { requestBody: { content: { '*/*': { schema } } } } : { consumes: ['*/*'] });
+  const answer = (code: string) => ({
+    responses: {
+      [code]: {
+        description: 'OK',
+        ...(v3
+          ? { content: { 'application/json': { schema: { $ref: `${root}${r.definition}` } } } }
+          : { schema: { $ref: `${root}${r.definition}` } }),
+      },
+    },
+  });
+  const operation = (action: string, code: string, extra: any = {}, parameters: any[] = []) => ({
+    'x-kubernetes-action': action,
+    'x-kubernetes-group-version-kind': gvk,
+    ...(parameters.length ? { parameters } : {}),
+    ...extra,
+    ...answer(code),
+  });
+  const writes = [parameter('dryRun', 'string'), parameter('fieldManager', 'string'), parameter('fieldValidation', 'string')];
+  const bodyParameter = v3 ? [] : [{ name: 'body', in: 'body', required: true, schema: { $ref: `${root}${r.definition}` } }];
+  const schema = { $ref: `${root}${r.definition}` };
+  const has = (verb: string) => r.verbs.includes(verb);
+  const collection: any = {};
+  const single: any = {};
+  if (has('list')) collection.get = operation('list', '200');
+  if (has('create')) collection.post = operation('post', '201', body(schema), [...bodyParameter, ...writes]);
+  if (has('deletecollection')) collection.delete = operation('deletecollection', '200');
+  if (has('get')) single.get = operation('get', '200');
+  if (has('update')) single.put = operation('put', '200', body(schema), [...bodyParameter, ...writes]);
+  if (has('patch'))
+    single.patch = operation('patch', '200', body({ type: 'object' }), [
+      ...(v3 ? [] : [{ name: 'body', in: 'body', required: true, schema: { type: 'object' } }]),
+      ...writes,
+      parameter('force', 'boolean'),
+    ]);
+  if (has('delete')) single.delete = operation('delete', '200');
+  const base = `/${pathOf(r)}/${r.namespaced ? 'namespaces/{namespace}/' : ''}${r.resource}`;
+  const common = r.namespaced ? [parameter('namespace', 'string', 'path')] : [];
+  const paths: Record<string, any> = { [base]: { ...collection, ...(common.length ? { parameters: common } : {}) } };
+  if (Object.keys(single).length) paths[`${base}/{name}`] = { ...single, parameters: [parameter('name', 'string', 'path'), ...common] };
+  return paths;
+}
+
+const info = { title: 'Kubernetes', version: 'v1.37.2' };
+let v2: any;
+
+/** The OpenAPI v2 document of all built-in resources. Built once. */
+export function openapiV2(): any {
+  if (v2) return v2;
+  const root = '#/definitions/';
+  v2 = { swagger: '2.0', info, paths: {}, definitions: {} };
+  for (const r of builtinResources) if (r.definition) Object.assign(v2.paths, pathsOf(r, root, false));
+  for (const name of definitionNames) v2.definitions[name] = documentOf(definitionOf(name) as Definition, root, false);
+  return v2;
+}
+
+const v3 = new Map<string, any>();
 
 /** The OpenAPI v3 document of a group version, such as `apis/apps/v1`; undefined where there is none. */
 export function openapiV3(groupVersionPath: string): any {
-  void groupVersionPath;
-  return undefined;
+  const known = v3.get(groupVersionPath);
+  if (known) return known;
+  const rows = builtinResources.filter((r) => pathOf(r) === groupVersionPath && r.definition);
+  if (!rows.length) return undefined;
+  const root = '#/components/schemas/';
+  const schemas: Record<string, any> = {};
+  const add = (name: string): void => {
+    const definition = definitionOf(name);
+    if (!definition || schemas[name]) return;
+    schemas[name] = documentOf(definition, root, true);
+    const visit = (shape: Shape): void => {
+      if (shape.items) visit(shape.items);
+      if (shape.definition) add(shape.definition.name);
+      if (shape.special === 'quantity') add(quantity);
+      if (shape.special === 'intOrString') add(intOrString);
+    };
+    for (const field of definition.fields.values()) visit(field.shape);
+  };
+  const document = { openapi: '3.0.0', info, paths: {} as Record<string, any>, components: { schemas } };
+  for (const r of rows) {
+    Object.assign(document.paths, pathsOf(r, root, true));
+    add(r.definition);
+  }
+  v3.set(groupVersionPath, document);
+  return document;
+}
+
+/** Group versions that have an OpenAPI v3 document, with a hash of what it is made from. */
+export function openapiV3Paths(): Record<string, string> {
+  const paths: Record<string, string> = {};
+  for (const r of builtinResources) {
+    const path = pathOf(r);
+    if (r.definition && !paths[path]) {
+      const rows = builtinResources.filter((x) => pathOf(x) === path);
+      paths[path] = createHash('sha512')
+        .update(JSON.stringify([info, rows]))
+        .digest('hex')
+        .toUpperCase();
+    }
+  }
+  return paths;
 }

@@ -1,3 +1,4 @@
+import { columns as withNameAndAge } from './kinds/column.ts';
 import type { KubeObject } from './object.ts';
 import type { ServedResource } from './scheme.ts';
 
@@ -17,14 +18,24 @@ export interface Table {
   rows: { cells: unknown[]; object?: unknown }[];
 }
 
+const nameAndAge = withNameAndAge();
+
 /** Objects as meta.k8s.io/v1 Table. */
 export function makeTable(resource: ServedResource, objects: KubeObject[], options: TableOptions = {}): Table {
-  void resource;
+  const columns = resource.strategy.columns ?? nameAndAge;
+  const include = options.includeObject ?? 'Metadata';
   return {
     kind: 'Table',
     apiVersion: 'meta.k8s.io/v1',
     metadata: options.metadata ?? {},
-    columnDefinitions: [{ name: 'Name', type: 'string', format: 'name', description: '', priority: 0 }],
-    rows: objects.map((o) => ({ cells: [o.metadata.name] })),
+    columnDefinitions: options.noHeaders
+      ? []
+      : columns.map((c) => ({ name: c.name, type: c.type, format: c.format ?? '', description: c.description ?? '', priority: c.priority ?? 0 })),
+    rows: objects.map((o) => ({
+      cells: columns.map((c) => c.cell(o)),
+      ...(include === 'None'
+        ? {}
+        : { object: include === 'Object' ? o : { kind: 'PartialObjectMetadata', apiVersion: 'meta.k8s.io/v1', metadata: o.metadata } }),
+    })),
   };
 }

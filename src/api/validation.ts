@@ -1,23 +1,171 @@
 import type { FieldError } from './errors.ts';
+import { definitionOf, type Shape } from './schema.ts';
 import type { ServedResource } from './scheme.ts';
+
+export const dnsSubdomain = /^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/;
+export const dnsLabel = /^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/;
+const qualifiedName = /^([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]$/;
+const labelValue = /^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$/;
+
+const subdomainMessage =
+  "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
+const labelMessage =
+  "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
+const label1035Message =
+  "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')";
+
+export function subdomainProblems(name: string): string[] {
+  const problems: string[] = [];
+  if (name.length > 253) problems.push('must be no more than 253 characters');
+  if (!dnsSubdomain.test(name)) problems.push(subdomainMessage);
+  return problems;
+}
+export function labelProblems(name: string): string[] {
+  const problems: string[] = [];
+  if (name.length > 63) problems.push('must be no more than 63 characters');
+  if (!dnsLabel.test(name)) problems.push(labelMessage);
+  return problems;
+}
+export function label1035Problems(name: string): string[] {
+  const problems: string[] = [];
+  if (name.length > 63) problems.push('must be no more than 63 characters');
+  if (!/^[a-z]([-a-z0-9]*[a-z0-9])?$/.test(name)) problems.push(label1035Message);
+  return problems;
+}
+/** Names that only must fit into a path: RBAC objects. */
+export function pathSegmentProblems(name: string): string[] {
+  if (name === '.' || name === '..') return [`may not be '${name}'`];
+  return ['/', '%'].filter((c) => name.includes(c)).map((c) => `may not contain '${c}'`);
+}
+
+function qualifiedNameProblems(key: string): string[] {
+  const parts = key.split('/');
+  const name = parts.at(-1) as string;
+  const message =
+    "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
+  const problems: string[] = [];
+  if (parts.length > 2)
+    return [
+      "a qualified name must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')",
+    ];
+  if (parts.length === 2)
+    problems.push(...(parts[0] ? subdomainProblems(parts[0]).map((p) => `prefix part ${p}`) : ['prefix part must be non-empty']));
+  if (name === '') problems.push('name part must be non-empty');
+  else if (name.length > 63) problems.push('name part must be no more than 63 characters');
+  if (!qualifiedName.test(name)) problems.push(message);
+  return problems;
+}
+
+export function validateLabels(labels: Record<string, string> | undefined, path: string): FieldError[] {
+  const errors: FieldError[] = [];
+  for (const [key, value] of Object.entries(labels ?? {})) {
+    for (const detail of qualifiedNameProblems(key)) errors.push({ type: 'FieldValueInvalid', field: path, value: key, detail });
+    const text = String(value);
+    if (text.length > 63) errors.push({ type: 'FieldValueInvalid', field: path, value: text, detail: 'must be no more than 63 characters' });
+    else if (!labelValue.test(text)) {
+      errors.push({
+        type: 'FieldValueInvalid',
+        field: path,
+        value: text,
+        detail:
+          "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')",
+      });
+    }
+  }
+  return errors;
+}
+
+const annotationLimit = 256 * 1024;
 
 /** Checks metadata: name, namespace, labels, annotations, finalizers, owner references. */
 export function validateObjectMeta(meta: any, resource: ServedResource): FieldError[] {
-  void meta;
-  void resource;
-  return [];
+  const errors: FieldError[] = [];
+  const nameProblems = resource.strategy.validateName ?? subdomainProblems;
+  if (meta.generateName)
+    for (const detail of nameProblems(`${meta.generateName}x`.slice(0, 63), true))
+      errors.push({ type: 'FieldValueInvalid', field: 'metadata.generateName', value: meta.generateName, detail });
+  if (!meta.name) errors.push({ type: 'FieldValueRequired', field: 'metadata.name', detail: 'name or generateName is required' });
+  else
+    for (const detail of nameProblems(meta.name, false)) errors.push({ type: 'FieldValueInvalid', field: 'metadata.name', value: meta.name, detail });
+  if (resource.namespaced) {
+    if (!meta.namespace) errors.push({ type: 'FieldValueRequired', field: 'metadata.namespace', detail: '' });
+    else
+      for (const detail of labelProblems(meta.namespace))
+        errors.push({ type: 'FieldValueInvalid', field: 'metadata.namespace', value: meta.namespace, detail });
+  } else if (meta.namespace) errors.push({ type: 'FieldValueForbidden', field: 'metadata.namespace', detail: 'not allowed on this type' });
+  errors.push(...validateLabels(meta.labels, 'metadata.labels'));
+  let size = 0;
+  for (const [key, value] of Object.entries(meta.annotations ?? {})) {
+    for (const detail of qualifiedNameProblems(key.toLowerCase()))
+      errors.push({ type: 'FieldValueInvalid', field: 'metadata.annotations', value: key, detail });
+    size += key.length + String(value).length;
+  }
+  if (size > annotationLimit)
+    errors.push({ type: 'FieldValueTooLong', field: 'metadata.annotations', detail: `may not be more than ${annotationLimit} bytes` });
+  for (const finalizer of meta.finalizers ?? [])
+    for (const detail of qualifiedNameProblems(finalizer))
+      errors.push({ type: 'FieldValueInvalid', field: 'metadata.finalizers', value: finalizer, detail });
+  let controllers = 0;
+  (meta.ownerReferences ?? []).forEach((o: any, i: number) => {
+    const path = `metadata.ownerReferences[${i}]`;
+    for (const [field, what] of [
+      ['apiVersion', 'version must not be empty'],
+      ['kind', 'must not be empty'],
+      ['name', 'must not be empty'],
+      ['uid', 'must not be empty'],
+    ] as const) {
+      if (!o[field]) errors.push({ type: 'FieldValueInvalid', field: `${path}.${field}`, value: o[field] ?? '', detail: what });
+    }
+    if (o.controller && ++controllers > 1)
+      errors.push({
+        type: 'FieldValueInvalid',
+        field: 'metadata.ownerReferences',
+        value: meta.ownerReferences,
+        detail: 'Only one reference can have Controller set to true',
+      });
+  });
+  return errors;
 }
 
 /** Checks what of metadata may not change. */
 export function validateObjectMetaUpdate(meta: any, old: any): FieldError[] {
-  void meta;
-  void old;
-  return [];
+  const errors: FieldError[] = [];
+  for (const field of ['name', 'namespace', 'uid', 'creationTimestamp', 'deletionTimestamp', 'deletionGracePeriodSeconds'] as const) {
+    if (JSON.stringify(meta[field]) !== JSON.stringify(old[field]))
+      errors.push({ type: 'FieldValueInvalid', field: `metadata.${field}`, value: meta[field], detail: 'field is immutable' });
+  }
+  if (old.deletionTimestamp) {
+    const added = (meta.finalizers ?? []).filter((f: string) => !(old.finalizers ?? []).includes(f));
+    if (added.length)
+      errors.push({
+        type: 'FieldValueForbidden',
+        field: 'metadata.finalizers',
+        detail: `no new finalizers can be added if the object is being deleted, found new finalizers []string{${added.map((f: string) => JSON.stringify(f)).join(', ')}}`,
+      });
+  }
+  return errors;
 }
 
-/** Checks that required fields are there. */
+/** Checks that required fields are there (a required list may be empty; the kinds judge that). */
 export function validateSchema(definition: string, object: unknown): FieldError[] {
-  void definition;
-  void object;
-  return [];
+  const errors: FieldError[] = [];
+  const visit = (value: any, shape: Shape, path: string): void => {
+    if (typeof value !== 'object' || value === null) return;
+    if (shape.kind === 'array' && Array.isArray(value)) value.forEach((v, i) => visit(v, shape.items as Shape, `${path}[${i}]`));
+    else if (shape.kind === 'map') for (const [k, v] of Object.entries(value)) visit(v, shape.items as Shape, `${path}[${k}]`);
+    else if (shape.kind === 'object' && shape.definition && !shape.definition.open) {
+      for (const field of shape.definition.fields.values()) {
+        const inner = value[field.name];
+        const at = path ? `${path}.${field.name}` : field.name;
+        if (inner !== undefined && inner !== null) visit(inner, field.shape, at);
+        // A zero value cannot be told from none where Go's types are concerned: only what has no zero form is demanded here.
+        else if (field.required && field.shape.kind === 'string' && field.defaultValue === '' && field.name === 'name')
+          errors.push({ type: 'FieldValueRequired', field: at, detail: '' });
+      }
+    }
+  };
+  const root = definitionOf(definition);
+  if (!root || typeof object !== 'object' || object === null) return errors;
+  for (const field of root.fields.values()) if (field.name !== 'metadata') visit((object as any)[field.name], field.shape, field.name);
+  return errors;
 }

@@ -12,6 +12,11 @@ export interface Registered {
   storage: ResourceStorage | undefined;
 }
 
+const pathSegmentProblems = (name: string): string[] => {
+  if (name === '.' || name === '..') return [`may not be '${name}'`];
+  return ['/', '%'].filter((part) => name.includes(part)).map((part) => `may not contain '${part}'`);
+};
+
 /** Everything the server serves. The one place where resources are looked up, so that others can be added while it runs. */
 export class Registry {
   #resources = new Map<string, Registered>();
@@ -30,6 +35,8 @@ export class Registry {
   /** `storageResource` is the same resource in its storage version. */
   add(served: ServedResource, storageResource: ServedResource): Registered {
     const subject = { group: served.group, resource: served.resource };
+    // Names of RBAC objects are path segments, as system:node; the kind's own rule goes first.
+    if (served.group === 'rbac.authorization.k8s.io') served.strategy.validateName ??= pathSegmentProblems;
     let storage: ResourceStorage | undefined;
     if (served.verbs.includes('list') && served.verbs.includes('create')) {
       storage = this.#storages.get(storageResource.registryPath);

@@ -24,7 +24,15 @@ export function getCommand(): Command {
       checkOutput(options.output, ['json']);
       const clusters = listClusters().map((name) => {
         const record = readRecord(name);
-        return { name, phase: record?.phase, running: runningSupervisor(name) !== undefined, nodes: record?.nodes, server: `https://127.0.0.1:${record?.ports.api}`, awsEndpoint: `http://127.0.0.1:${record?.ports.aws}`, createdAt: record?.createdAt };
+        return {
+          name,
+          phase: record?.phase,
+          running: runningSupervisor(name) !== undefined,
+          nodes: record?.nodes,
+          server: `https://127.0.0.1:${record?.ports.api}`,
+          awsEndpoint: `http://127.0.0.1:${record?.ports.aws}`,
+          createdAt: record?.createdAt,
+        };
       });
       if (options.output === 'json') console.log(JSON.stringify(clusters));
       else if (!clusters.length) console.error('No kumulus clusters found.');
@@ -54,7 +62,9 @@ async function nodes(options: Common): Promise<void> {
   const record = requireRecord(name);
   const clients = clusterAwsClients(record);
   try {
-    const answer = await (await clients.ec2()).send(new DescribeInstancesCommand({ Filters: [{ Name: `tag:${clusterTag(name)}`, Values: ['owned'] }] }));
+    const answer = await (await clients.ec2()).send(
+      new DescribeInstancesCommand({ Filters: [{ Name: `tag:${clusterTag(name)}`, Values: ['owned'] }] }),
+    );
     const instances = (answer.Reservations ?? []).flatMap((r) => r.Instances ?? []);
     const kubeNodes = await withAdmin(record, (admin) => admin.list(resources.nodes)).then(
       (l) => l.items,
@@ -77,7 +87,13 @@ async function nodes(options: Common): Promise<void> {
         };
       });
     if (options.output === 'json') console.log(JSON.stringify(rows));
-    else console.log(table([['NAME', 'STATUS', 'INSTANCE', 'STATE', 'ZONE', 'ADDRESS'], ...rows.map((r) => [r.name, r.status, r.instance, r.state, r.zone, r.address])]));
+    else
+      console.log(
+        table([
+          ['NAME', 'STATUS', 'INSTANCE', 'STATE', 'ZONE', 'ADDRESS'],
+          ...rows.map((r) => [r.name, r.status, r.instance, r.state, r.zone, r.address]),
+        ]),
+      );
     for (const row of rows) if (row.reason && options.output !== 'json') console.error(`${row.instance} has not joined: ${row.reason}`);
   } finally {
     clients.destroy();

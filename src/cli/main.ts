@@ -16,7 +16,18 @@ const program = new Command('kumulus')
   .showHelpAfterError('(run with --help for the words of this command)')
   .exitOverride();
 
-for (const command of [createCommand(), deleteCommand(), getCommand(), startCommand(), stopCommand(), loadCommand(), doctorCommand(), versionCommand(), nodeCommand()]) program.addCommand(command);
+for (const command of [
+  createCommand(),
+  deleteCommand(),
+  getCommand(),
+  startCommand(),
+  stopCommand(),
+  loadCommand(),
+  doctorCommand(),
+  versionCommand(),
+  nodeCommand(),
+])
+  program.addCommand(command);
 const inherit = (command: Command) => {
   command.exitOverride();
   command.showHelpAfterError('(run with --help for the words of this command)');

@@ -39,7 +39,12 @@ export const nodeCommand = () =>
         clusterDomain: o.clusterDomain,
         clusterCidr: o.clusterCidr,
         dataDirectory: o.dataDir,
-        nodeLabels: Object.fromEntries((o.nodeLabels ?? '').split(',').filter(Boolean).map((l) => l.split('=', 2) as [string, string])),
+        nodeLabels: Object.fromEntries(
+          (o.nodeLabels ?? '')
+            .split(',')
+            .filter(Boolean)
+            .map((l) => l.split('=', 2) as [string, string]),
+        ),
         log,
         signal: interruption.signal,
       });

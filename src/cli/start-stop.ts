@@ -14,7 +14,9 @@ export function startCommand(): Command {
     .description('start a stopped cluster, or what was killed of a running one; after a reboot everything is rebuilt from state')
     .option('--name <name>', 'name of the cluster')
     .option('-q, --quiet', 'print no progress')
-    .action((name: string | undefined, options: Options) => startCluster(name ?? options.name ?? defaultName, progressFor(options), interruption.signal));
+    .action((name: string | undefined, options: Options) =>
+      startCluster(name ?? options.name ?? defaultName, progressFor(options), interruption.signal),
+    );
   return start;
 }
 

@@ -12,6 +12,9 @@ export const versionCommand = () =>
     .option('-o, --output <format>', 'json')
     .action((options: { output?: string }) => {
       checkOutput(options.output, ['json']);
-      if (options.output === 'json') console.log(JSON.stringify({ kumulus: version, kubernetes: kubernetesVersion, node: process.version, platform: `${process.platform}/${process.arch}` }));
+      if (options.output === 'json')
+        console.log(
+          JSON.stringify({ kumulus: version, kubernetes: kubernetesVersion, node: process.version, platform: `${process.platform}/${process.arch}` }),
+        );
       else console.log(`kumulus ${version} (Kubernetes ${kubernetesVersion}, Node.js ${process.version}, ${process.platform}/${process.arch})`);
     });

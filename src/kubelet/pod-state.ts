@@ -1,7 +1,6 @@
 import type { ContainerStatus, PodSandboxStatus, Runtime } from '../runtime/cri.ts';
 import { RuntimeError } from '../runtime/cri.ts';
-import { containerNameLabel, restartCountAnnotation } from './labels.ts';
-import { podUidLabel } from './labels.ts';
+import { containerNameLabel, podUidLabel, restartCountAnnotation } from './labels.ts';
 
 /** What the runtime knows of one pod: sandboxes and containers, newest first. */
 export interface PodState {
@@ -31,8 +30,12 @@ export class PodStateReader {
   private readonly runtime: Runtime;
   private readonly exited = new Map<string, ContainerStatus>();
 
-  constructor(runtime: Runtime) {
+  private readonly messageOf: (container: ContainerStatus) => Promise<string>;
+
+  /** messageOf: what an ended container left to say; asked once. */
+  constructor(runtime: Runtime, messageOf: (container: ContainerStatus) => Promise<string> = async (c) => c.message) {
     this.runtime = runtime;
+    this.messageOf = messageOf;
   }
 
   async read(uid: string): Promise<PodState> {
@@ -52,7 +55,13 @@ export class PodStateReader {
       sandboxes: sandboxStatuses.filter((s) => s !== undefined).sort((a, b) => b.metadata.attempt - a.metadata.attempt || b.createdAt - a.createdAt),
       containers: statuses.filter((s) => s !== undefined).sort((a, b) => b.createdAt - a.createdAt || restartCountOf(b) - restartCountOf(a)),
     };
-    for (const c of state.containers) if (c.state === 'CONTAINER_EXITED') this.exited.set(c.id, c);
+    for (const [i, c] of state.containers.entries()) {
+      if (c.state !== 'CONTAINER_EXITED' || this.exited.has(c.id)) continue;
+      const message = await this.messageOf(c).catch(() => c.message);
+      const withMessage = { ...c, message };
+      this.exited.set(c.id, withMessage);
+      state.containers[i] = withMessage;
+    }
     return state;
   }
 

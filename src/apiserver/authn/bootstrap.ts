@@ -13,7 +13,7 @@ export async function authenticateBootstrapToken(registry: Registry, clock: Cloc
   const [, id = '', secret = ''] = match;
   const entry = await registry.storage('', 'v1', 'secrets').read(`kube-system/bootstrap-token-${id}`);
   const object = entry?.object as unknown as Secret | undefined;
-  if (!object || object.type !== 'bootstrap.kubernetes.io/token' || object.metadata.deletionTimestamp) return undefined;
+  if (object?.type !== 'bootstrap.kubernetes.io/token' || object.metadata.deletionTimestamp) return undefined;
   const field = (name: string) => Buffer.from(object.data?.[name] ?? '', 'base64').toString('utf8');
   if (field('token-id') !== id || !sameText(field('token-secret'), secret)) return undefined;
   if (field('usage-bootstrap-authentication') !== 'true') return undefined;

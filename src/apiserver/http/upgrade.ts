@@ -50,7 +50,7 @@ export async function handleUpgrade(api: Api, message: IncomingMessage, socket: 
     if (!info.isResource) throw pathNotFound();
     api.authorizer.check({ ...attributes, verb: info.verb });
     const target = api.registry.find(info.group, info.version, info.resource);
-    if (!target || !target.served.subresources.some((s) => s.name === info.subresource)) throw pathNotFound();
+    if (!target?.served.subresources.some((s) => s.name === info.subresource)) throw pathNotFound();
     // A WebSocket comes as GET: whoever may only read must not run commands by it.
     if (streaming.has(info.subresource) && info.verb !== 'create') api.authorizer.check({ ...attributes, verb: 'create' });
     const call = callOf(request, info, target, user);

@@ -1,6 +1,6 @@
 import { conflict, invalid, methodNotSupported, notFound } from '../../api/errors.ts';
 import type { DeleteOptions, Status } from '../../api/generated/types.ts';
-import { type KubeObject } from '../../api/object.ts';
+import type { KubeObject } from '../../api/object.ts';
 import { type Api, type Call, keyFor, timestamp } from '../api.ts';
 import type { Entry } from '../storage/entry.ts';
 import { clone } from '../storage/json.ts';

@@ -170,7 +170,7 @@ async function fromStore(
   const prefix = call.namespace ? `${cache.prefix}${call.namespace}/` : cache.prefix;
   const end = prefixEnd(prefix);
   const own = cache.prefix + start;
-  let from = own > prefix ? own : prefix;
+  let from = start && own > prefix ? own : prefix;
   const entries: Entry[] = [];
   try {
     for (;;) {

@@ -109,12 +109,13 @@ export class ProbeManager {
     this.watched.set(w.status.id, w);
     // Containers that ran before this kubelet keep what the API server was told of them until the first probe.
     const reported = containerStatusNamed(w.pod, w.container.spec.name);
-    const carried = w.status.startedAt < this.startedAt && reported?.containerID?.endsWith(`/${w.status.id}`);
-    if (carried && reported.started) this.results.set(`${w.status.id}/startup`, true);
-    if (carried && reported.ready) this.results.set(`${w.status.id}/readiness`, true);
+    const same = w.status.startedAt < this.startedAt && reported?.containerID?.endsWith(`/${w.status.id}`);
+    const carried = same ? reported : undefined;
+    if (carried?.started) this.results.set(`${w.status.id}/startup`, true);
+    if (carried?.ready) this.results.set(`${w.status.id}/readiness`, true);
     for (const kind of kinds) {
       const probe = probeOf(w.container, kind);
-      if (probe && !(kind === 'startup' && carried && reported.started)) w.workers.set(kind, this.run(w, kind, probe));
+      if (probe && !(kind === 'startup' && carried?.started)) w.workers.set(kind, this.run(w, kind, probe));
     }
   }
 

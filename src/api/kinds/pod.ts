@@ -1,0 +1,350 @@
+import type { FieldError } from '../errors.ts';
+import type { KindStrategy } from '../scheme.ts';
+import { labelProblems, subdomainProblems } from '../validation.ts';
+import { age } from './age.ts';
+import { column, columns } from './column.ts';
+
+const clusterFirst = 'ClusterFirst';
+
+function defaultProbe(probe: any): void {
+  if (!probe) return;
+  probe.timeoutSeconds ??= 1;
+  probe.periodSeconds ??= 10;
+  probe.successThreshold ??= 1;
+  probe.failureThreshold ??= 3;
+  defaultHandler(probe);
+}
+function defaultHandler(handler: any): void {
+  if (!handler) return;
+  if (handler.httpGet) {
+    handler.httpGet.path ??= '/';
+    handler.httpGet.scheme ??= 'HTTP';
+  }
+  if (handler.grpc) handler.grpc.service ??= '';
+}
+
+/** :latest, or no tag at all, is pulled always; anything else when it is not there. */
+export function pullPolicyOf(image: string): string {
+  const withoutDigest = image.split('@')[0] as string;
+  const last = withoutDigest.slice(withoutDigest.lastIndexOf('/') + 1);
+  if (image.includes('@')) return 'IfNotPresent';
+  return !last.includes(':') || last.endsWith(':latest') ? 'Always' : 'IfNotPresent';
+}
+
+function defaultContainer(container: any): void {
+  container.imagePullPolicy ??= pullPolicyOf(container.image ?? '');
+  container.terminationMessagePath ??= '/dev/termination-log';
+  container.terminationMessagePolicy ??= 'File';
+  container.resources ??= {};
+  for (const port of container.ports ?? []) port.protocol ??= 'TCP';
+  for (const probe of [container.livenessProbe, container.readinessProbe, container.startupProbe]) defaultProbe(probe);
+  for (const hook of [container.lifecycle?.postStart, container.lifecycle?.preStop]) defaultHandler(hook);
+  for (const env of container.env ?? []) if (env.valueFrom?.fieldRef) env.valueFrom.fieldRef.apiVersion ??= 'v1';
+  // A limit without a request asks for as much.
+  if (container.resources.limits) {
+    container.resources.requests ??= {};
+    for (const [name, quantity] of Object.entries(container.resources.limits)) container.resources.requests[name] ??= quantity;
+    if (!Object.keys(container.resources.requests).length) delete container.resources.requests;
+  }
+}
+
+/** Defaults of a PodSpec, as SetDefaults_PodSpec and its kin. */
+export function defaultPodSpec(spec: any): void {
+  spec.restartPolicy ??= 'Always';
+  spec.dnsPolicy ??= clusterFirst;
+  spec.schedulerName ??= 'default-scheduler';
+  spec.securityContext ??= {};
+  spec.terminationGracePeriodSeconds ??= 30;
+  for (const container of [...(spec.initContainers ?? []), ...(spec.containers ?? [])]) {
+    defaultContainer(container);
+    if (spec.hostNetwork) for (const port of container.ports ?? []) port.hostPort ??= port.containerPort;
+  }
+  for (const container of spec.ephemeralContainers ?? []) defaultContainer(container);
+  for (const volume of spec.volumes ?? []) {
+    const sources = Object.keys(volume).filter((k) => k !== 'name');
+    if (!sources.length) volume.emptyDir = {};
+    for (const source of [volume.configMap, volume.secret, volume.downwardAPI, volume.projected]) if (source) source.defaultMode ??= 420;
+    if (volume.hostPath) volume.hostPath.type ??= '';
+    for (const item of volume.downwardAPI?.items ?? []) if (item.fieldRef) item.fieldRef.apiVersion ??= 'v1';
+    for (const source of volume.projected?.sources ?? []) {
+      if (source.serviceAccountToken) source.serviceAccountToken.expirationSeconds ??= 3600;
+      for (const item of source.downwardAPI?.items ?? []) if (item.fieldRef) item.fieldRef.apiVersion ??= 'v1';
+    }
+  }
+  if (spec.serviceAccountName) spec.serviceAccount ??= spec.serviceAccountName;
+  else if (spec.serviceAccount) spec.serviceAccountName = spec.serviceAccount;
+}
+
+/** Findings about a PodSpec at a path. */
+export function validatePodSpec(spec: any, path: string, options: { template?: boolean } = {}): FieldError[] {
+  const errors: FieldError[] = [];
+  const required = (field: string, detail = '') => errors.push({ type: 'FieldValueRequired', field, detail });
+  if (!spec?.containers?.length) required(`${path}.containers`);
+  const names = new Set<string>();
+  const volumes = new Set<string>((spec?.volumes ?? []).map((v: any) => v.name));
+  (spec?.volumes ?? []).forEach((v: any, i: number) => {
+    if (!v.name) required(`${path}.volumes[${i}].name`);
+    else
+      for (const detail of labelProblems(v.name))
+        errors.push({ type: 'FieldValueInvalid', field: `${path}.volumes[${i}].name`, value: v.name, detail });
+    if ((spec.volumes as any[]).findIndex((o) => o.name === v.name) < i)
+      errors.push({ type: 'FieldValueDuplicate', field: `${path}.volumes[${i}].name`, value: v.name, detail: '' });
+  });
+  for (const list of ['initContainers', 'containers'] as const) {
+    (spec?.[list] ?? []).forEach((c: any, i: number) => {
+      const at = `${path}.${list}[${i}]`;
+      if (!c.name) required(`${at}.name`);
+      else {
+        for (const detail of labelProblems(c.name)) errors.push({ type: 'FieldValueInvalid', field: `${at}.name`, value: c.name, detail });
+        if (names.has(c.name)) errors.push({ type: 'FieldValueDuplicate', field: `${at}.name`, value: c.name, detail: '' });
+        names.add(c.name);
+      }
+      if (!c.image) {
+        if (!options.template) required(`${at}.image`);
+        else required(`${at}.image`);
+      } else if (c.image !== c.image.trim())
+        errors.push({ type: 'FieldValueInvalid', field: `${at}.image`, value: c.image, detail: 'must not have leading or trailing whitespace' });
+      if (c.imagePullPolicy && !['Always', 'IfNotPresent', 'Never'].includes(c.imagePullPolicy)) {
+        errors.push({
+          type: 'FieldValueNotSupported',
+          field: `${at}.imagePullPolicy`,
+          value: c.imagePullPolicy,
+          detail: 'supported values: "Always", "IfNotPresent", "Never"',
+        });
+      }
+      (c.ports ?? []).forEach((p: any, j: number) => {
+        for (const key of ['containerPort', 'hostPort'] as const) {
+          if (key === 'hostPort' && !p.hostPort) continue;
+          if (!(p[key] >= 1 && p[key] <= 65_535))
+            errors.push({
+              type: 'FieldValueInvalid',
+              field: `${at}.ports[${j}].${key}`,
+              value: p[key] ?? 0,
+              detail: 'must be between 1 and 65535, inclusive',
+            });
+        }
+        if (!['TCP', 'UDP', 'SCTP'].includes(p.protocol))
+          errors.push({
+            type: 'FieldValueNotSupported',
+            field: `${at}.ports[${j}].protocol`,
+            value: p.protocol,
+            detail: 'supported values: "SCTP", "TCP", "UDP"',
+          });
+      });
+      (c.volumeMounts ?? []).forEach((m: any, j: number) => {
+        if (!m.mountPath) required(`${at}.volumeMounts[${j}].mountPath`);
+        if (!volumes.has(m.name)) errors.push({ type: 'FieldValueNotFound', field: `${at}.volumeMounts[${j}].name`, value: m.name, detail: '' });
+      });
+      (c.env ?? []).forEach((e: any, j: number) => {
+        if (!e.name) required(`${at}.env[${j}].name`);
+      });
+    });
+  }
+  if (spec?.restartPolicy && !['Always', 'OnFailure', 'Never'].includes(spec.restartPolicy)) {
+    errors.push({
+      type: 'FieldValueNotSupported',
+      field: `${path}.restartPolicy`,
+      value: spec.restartPolicy,
+      detail: 'supported values: "Always", "OnFailure", "Never"',
+    });
+  }
+  if (spec?.nodeName)
+    for (const detail of subdomainProblems(spec.nodeName))
+      errors.push({ type: 'FieldValueInvalid', field: `${path}.nodeName`, value: spec.nodeName, detail });
+  if (spec?.hostname)
+    for (const detail of labelProblems(spec.hostname))
+      errors.push({ type: 'FieldValueInvalid', field: `${path}.hostname`, value: spec.hostname, detail });
+  if (spec?.terminationGracePeriodSeconds < 0)
+    errors.push({
+      type: 'FieldValueInvalid',
+      field: `${path}.terminationGracePeriodSeconds`,
+      value: spec.terminationGracePeriodSeconds,
+      detail: 'must be greater than or equal to 0',
+    });
+  return errors;
+}
+
+/** Guaranteed, Burstable or BestEffort, from cpu and memory of all containers. */
+export function qosClass(spec: any): string {
+  const all = [...(spec.containers ?? []), ...(spec.initContainers ?? [])];
+  const zero = (q: unknown) => q === undefined || /^0+(\.0+)?\D*$/.test(String(q));
+  const kinds = ['cpu', 'memory'];
+  const any = all.some((c) => kinds.some((k) => !zero(c.resources?.requests?.[k]) || !zero(c.resources?.limits?.[k])));
+  if (!any) return 'BestEffort';
+  const guaranteed = all.every((c) =>
+    kinds.every(
+      (k) =>
+        !zero(c.resources?.limits?.[k]) &&
+        (c.resources?.requests?.[k] === undefined || String(c.resources.requests[k]) === String(c.resources.limits[k])),
+    ),
+  );
+  return guaranteed ? 'Guaranteed' : 'Burstable';
+}
+
+const mutableUpdate =
+  'pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)';
+
+function validatePodUpdate(pod: any, old: any): FieldError[] {
+  const errors: FieldError[] = [];
+  const before = structuredClone(old.spec);
+  const mine = structuredClone(pod.spec);
+  for (const list of ['containers', 'initContainers'] as const) {
+    if ((mine[list] ?? []).length !== (before[list] ?? []).length) {
+      return [{ type: 'FieldValueForbidden', field: `spec.${list}`, detail: 'pod updates may not add or remove containers' }];
+    }
+    (mine[list] ?? []).forEach((c: any, i: number) => {
+      if (!c.image) errors.push({ type: 'FieldValueRequired', field: `spec.${list}[${i}].image`, detail: '' });
+      c.image = before[list][i].image;
+    });
+  }
+  const kept = (before.tolerations ?? []).every((t: any) =>
+    (mine.tolerations ?? []).some((m: any) => JSON.stringify({ ...m, tolerationSeconds: 0 }) === JSON.stringify({ ...t, tolerationSeconds: 0 })),
+  );
+  if (!kept)
+    errors.push({
+      type: 'FieldValueForbidden',
+      field: 'spec.tolerations',
+      detail: 'existing toleration can not be modified except its tolerationSeconds',
+    });
+  mine.tolerations = before.tolerations;
+  mine.activeDeadlineSeconds = before.activeDeadlineSeconds;
+  if (before.schedulingGates?.length) {
+    mine.schedulingGates = before.schedulingGates;
+    mine.nodeSelector = before.nodeSelector;
+    mine.affinity = before.affinity;
+  }
+  const sorted = (v: any): any =>
+    Array.isArray(v)
+      ? v.map(sorted)
+      : v && typeof v === 'object'
+        ? Object.fromEntries(
+            Object.keys(v)
+              .sort()
+              .filter((k) => v[k] !== undefined)
+              .map((k) => [k, sorted(v[k])]),
+          )
+        : v;
+  if (JSON.stringify(sorted(mine)) !== JSON.stringify(sorted(before)))
+    errors.push({ type: 'FieldValueForbidden', field: 'spec', detail: mutableUpdate });
+  return errors;
+}
+
+const isSidecar = (pod: any, name: string) => (pod.spec?.initContainers ?? []).some((c: any) => c.name === name && c.restartPolicy === 'Always');
+
+/** READY, STATUS, RESTARTS as kubectl shows them; rules of upstream's printPod. */
+function podCells(pod: any): { ready: string; status: string; restarts: string } {
+  const status = pod.status ?? {};
+  let reason: string = status.reason || status.phase || 'Unknown';
+  let total = (pod.spec?.containers ?? []).length;
+  let ready = 0;
+  let restarts = 0;
+  let lastRestart = 0;
+  const countRestart = (c: any) => {
+    restarts += c.restartCount ?? 0;
+    const at = Date.parse(c.lastState?.terminated?.finishedAt ?? '');
+    if (at > lastRestart) lastRestart = at;
+  };
+  for (const c of status.conditions ?? []) if (c.type === 'PodScheduled' && c.reason === 'SchedulingGated') reason = 'SchedulingGated';
+  let initializing = false;
+  for (const c of pod.spec?.initContainers ?? []) if (c.restartPolicy === 'Always') total++;
+  const inits = status.initContainerStatuses ?? [];
+  for (let i = 0; i < inits.length; i++) {
+    const c = inits[i];
+    const sidecar = isSidecar(pod, c.name);
+    countRestart(c);
+    if (c.state?.terminated?.exitCode === 0) continue;
+    if (sidecar && c.started) {
+      if (c.ready) ready++;
+      continue;
+    }
+    if (c.state?.terminated) {
+      const t = c.state.terminated;
+      reason = t.reason ? `Init:${t.reason}` : t.signal ? `Init:Signal:${t.signal}` : `Init:ExitCode:${t.exitCode}`;
+    } else if (c.state?.waiting?.reason && c.state.waiting.reason !== 'PodInitializing') reason = `Init:${c.state.waiting.reason}`;
+    else reason = `Init:${i}/${(pod.spec?.initContainers ?? []).length}`;
+    initializing = true;
+    break;
+  }
+  const isInitialized = (status.conditions ?? []).some((c: any) => c.type === 'Initialized' && c.status === 'True');
+  if (!initializing || isInitialized) {
+    if (!initializing) {
+      restarts = inits.filter((c: any) => isSidecar(pod, c.name)).reduce((n: number, c: any) => n + (c.restartCount ?? 0), 0);
+    }
+    let hasRunning = false;
+    const statuses = status.containerStatuses ?? [];
+    for (let i = statuses.length - 1; i >= 0; i--) {
+      const c = statuses[i];
+      countRestart(c);
+      const { waiting, terminated, running } = c.state ?? {};
+      if (waiting?.reason) reason = waiting.reason;
+      else if (terminated?.reason) reason = terminated.reason;
+      else if (terminated) reason = terminated.signal ? `Signal:${terminated.signal}` : `ExitCode:${terminated.exitCode}`;
+      else if (c.ready && running) {
+        hasRunning = true;
+        ready++;
+      }
+    }
+    if (reason === 'Completed' && hasRunning) {
+      reason = (status.conditions ?? []).some((c: any) => c.type === 'Ready' && c.status === 'True') ? 'Running' : 'NotReady';
+    }
+  }
+  if (pod.metadata?.deletionTimestamp && status.reason === 'NodeLost') reason = 'Unknown';
+  else if (pod.metadata?.deletionTimestamp && status.phase !== 'Failed' && status.phase !== 'Succeeded') reason = 'Terminating';
+  const ago = lastRestart && restarts ? ` (${age(new Date(lastRestart).toISOString())} ago)` : '';
+  return { ready: `${ready}/${total}`, status: reason, restarts: `${restarts}${ago}` };
+}
+
+export const pod: KindStrategy = {
+  gracefulDelete: true,
+  allowUnconditionalUpdate: true,
+  default(o) {
+    o.spec ??= {};
+    defaultPodSpec(o.spec);
+    o.spec.enableServiceLinks ??= true;
+  },
+  prepareForCreate(o) {
+    o.metadata.generation = 1;
+    o.status = { phase: 'Pending', qosClass: qosClass(o.spec) };
+  },
+  prepareForUpdate(o, old) {
+    o.status = old.status;
+    o.metadata.generation = JSON.stringify(o.spec) === JSON.stringify(old.spec) ? old.metadata.generation : (old.metadata.generation ?? 0) + 1;
+  },
+  prepareForStatusUpdate(o, old) {
+    o.spec = old.spec;
+    o.metadata.generation = old.metadata.generation;
+    if (o.status) o.status.qosClass ??= old.status?.qosClass;
+  },
+  validate: (o) => validatePodSpec(o.spec, 'spec'),
+  validateUpdate: validatePodUpdate,
+  selectableFields: (o) => ({
+    'spec.nodeName': o.spec?.nodeName ?? '',
+    'spec.restartPolicy': o.spec?.restartPolicy ?? '',
+    'spec.schedulerName': o.spec?.schedulerName ?? '',
+    'spec.serviceAccountName': o.spec?.serviceAccountName ?? '',
+    'spec.hostNetwork': String(o.spec?.hostNetwork ?? false),
+    'status.phase': o.status?.phase ?? '',
+    'status.podIP': o.status?.podIP ?? '',
+    'status.nominatedNodeName': o.status?.nominatedNodeName ?? '',
+  }),
+  columns: [
+    ...columns(
+      column('Ready', (o) => podCells(o).ready),
+      column('Status', (o) => podCells(o).status),
+      column('Restarts', (o) => podCells(o).restarts),
+    ),
+    column('IP', (o) => o.status?.podIP || '<none>', { wide: true }),
+    column('Node', (o) => o.spec?.nodeName || '<none>', { wide: true }),
+    column('Nominated Node', (o) => o.status?.nominatedNodeName || '<none>', { wide: true }),
+    column(
+      'Readiness Gates',
+      (o) => {
+        const gates = o.spec?.readinessGates ?? [];
+        if (!gates.length) return '<none>';
+        const met = gates.filter((g: any) => (o.status?.conditions ?? []).some((c: any) => c.type === g.conditionType && c.status === 'True'));
+        return `${met.length}/${gates.length}`;
+      },
+      { wide: true },
+    ),
+  ],
+};

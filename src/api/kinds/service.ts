@@ -1,0 +1,164 @@
+import type { FieldError } from '../errors.ts';
+import type { KindStrategy } from '../scheme.ts';
+import { formatLabelSelector } from '../selectors.ts';
+import { label1035Problems, labelProblems } from '../validation.ts';
+import { column, columns, orNone } from './column.ts';
+import { specAndStatus } from './spec-and-status.ts';
+
+const types = ['ClusterIP', 'ExternalName', 'LoadBalancer', 'NodePort'];
+
+function externalIp(o: any): string {
+  const ingress = (o.status?.loadBalancer?.ingress ?? []).map((i: any) => i.ip || i.hostname).filter(Boolean);
+  const external = o.spec?.externalIPs ?? [];
+  switch (o.spec?.type) {
+    case 'ExternalName':
+      return o.spec.externalName ?? '';
+    case 'LoadBalancer':
+      return [...new Set([...ingress, ...external])].join(',') || '<pending>';
+    default:
+      return external.join(',') || '<none>';
+  }
+}
+const ports = (o: any) => (o.spec?.ports ?? []).map((p: any) => `${p.port}${p.nodePort ? `:${p.nodePort}` : ''}/${p.protocol}`).join(',') || '<none>';
+
+export const service: KindStrategy = {
+  validateName: label1035Problems,
+  allowUnconditionalUpdate: true,
+  default(o) {
+    const s = (o.spec ??= {});
+    s.type ??= 'ClusterIP';
+    s.sessionAffinity ??= 'None';
+    if (s.sessionAffinity === 'ClientIP') {
+      s.sessionAffinityConfig ??= { clientIP: {} };
+      s.sessionAffinityConfig.clientIP ??= {};
+      s.sessionAffinityConfig.clientIP.timeoutSeconds ??= 10_800;
+    }
+    for (const port of s.ports ?? []) {
+      port.protocol ??= 'TCP';
+      if (port.targetPort === undefined || port.targetPort === '' || port.targetPort === 0) port.targetPort = port.port;
+    }
+    if (s.type === 'NodePort' || s.type === 'LoadBalancer') s.externalTrafficPolicy ??= 'Cluster';
+    if (s.type !== 'ExternalName') s.internalTrafficPolicy ??= 'Cluster';
+    if (s.type === 'LoadBalancer') s.allocateLoadBalancerNodePorts ??= true;
+  },
+  prepareForCreate(o) {
+    o.status = { loadBalancer: {} };
+  },
+  prepareForUpdate(o, old) {
+    o.status = old.status;
+    // A client that does not say keeps what was allocated.
+    if (o.spec.type !== 'ExternalName' && old.spec.type !== 'ExternalName') {
+      if (o.spec.clusterIP === undefined || o.spec.clusterIP === '') {
+        o.spec.clusterIP = old.spec.clusterIP;
+        o.spec.clusterIPs = old.spec.clusterIPs;
+      }
+      o.spec.ipFamilies ??= old.spec.ipFamilies;
+      o.spec.ipFamilyPolicy ??= old.spec.ipFamilyPolicy;
+    }
+    if (
+      o.spec.healthCheckNodePort === undefined &&
+      o.spec.type === 'LoadBalancer' &&
+      o.spec.externalTrafficPolicy === 'Local' &&
+      old.spec.healthCheckNodePort
+    )
+      o.spec.healthCheckNodePort = old.spec.healthCheckNodePort;
+    if (o.spec.type === 'NodePort' || o.spec.type === 'LoadBalancer') {
+      for (const port of o.spec.ports ?? []) {
+        const before = (old.spec.ports ?? []).find((p: any) => p.port === port.port && p.protocol === port.protocol);
+        if (!port.nodePort && before?.nodePort) port.nodePort = before.nodePort;
+      }
+    }
+  },
+  prepareForStatusUpdate: specAndStatus.prepareForStatusUpdate,
+  validate(o) {
+    const errors: FieldError[] = [];
+    const s = o.spec ?? {};
+    if (!types.includes(s.type))
+      errors.push({
+        type: 'FieldValueNotSupported',
+        field: 'spec.type',
+        value: s.type,
+        detail: `supported values: ${types.map((t) => `"${t}"`).join(', ')}`,
+      });
+    if (!(s.ports ?? []).length && s.clusterIP !== 'None' && s.type !== 'ExternalName')
+      errors.push({ type: 'FieldValueRequired', field: 'spec.ports', detail: '' });
+    if (s.type === 'ExternalName' && !s.externalName) errors.push({ type: 'FieldValueRequired', field: 'spec.externalName', detail: '' });
+    const seen = new Set<string>();
+    (s.ports ?? []).forEach((p: any, i: number) => {
+      const at = `spec.ports[${i}]`;
+      if (!p.name && s.ports.length > 1) errors.push({ type: 'FieldValueRequired', field: `${at}.name`, detail: '' });
+      if (p.name) {
+        for (const detail of labelProblems(p.name)) errors.push({ type: 'FieldValueInvalid', field: `${at}.name`, value: p.name, detail });
+        if (seen.has(p.name)) errors.push({ type: 'FieldValueDuplicate', field: `${at}.name`, value: p.name, detail: '' });
+        seen.add(p.name);
+      }
+      if (!(p.port >= 1 && p.port <= 65_535))
+        errors.push({ type: 'FieldValueInvalid', field: `${at}.port`, value: p.port ?? 0, detail: 'must be between 1 and 65535, inclusive' });
+      if (typeof p.targetPort === 'number' && !(p.targetPort >= 1 && p.targetPort <= 65_535))
+        errors.push({ type: 'FieldValueInvalid', field: `${at}.targetPort`, value: p.targetPort, detail: 'must be between 1 and 65535, inclusive' });
+      if (!['TCP', 'UDP', 'SCTP'].includes(p.protocol))
+        errors.push({ type: 'FieldValueNotSupported', field: `${at}.protocol`, value: p.protocol, detail: 'supported values: "SCTP", "TCP", "UDP"' });
+      if (p.nodePort && s.type === 'ClusterIP')
+        errors.push({ type: 'FieldValueForbidden', field: `${at}.nodePort`, detail: "may not be used when `type` is 'ClusterIP'" });
+    });
+    if (!['None', 'ClientIP'].includes(s.sessionAffinity))
+      errors.push({
+        type: 'FieldValueNotSupported',
+        field: 'spec.sessionAffinity',
+        value: s.sessionAffinity,
+        detail: 'supported values: "ClientIP", "None"',
+      });
+    return errors;
+  },
+  validateUpdate(o, old) {
+    if (old.spec.type === 'ExternalName' || o.spec.type === 'ExternalName') return [];
+    if (old.spec.clusterIP && o.spec.clusterIP !== old.spec.clusterIP)
+      return [{ type: 'FieldValueInvalid', field: 'spec.clusterIPs[0]', value: o.spec.clusterIP, detail: 'may not change once set' }];
+    return [];
+  },
+  selectableFields: (o) => ({ 'spec.clusterIP': o.spec?.clusterIP ?? '', 'spec.type': o.spec?.type ?? '' }),
+  columns: [
+    ...columns(
+      column('Type', (o) => o.spec?.type ?? ''),
+      column('Cluster-IP', (o) => orNone(o.spec?.clusterIP)),
+      column('External-IP', externalIp),
+      column('Port(s)', ports),
+    ),
+    column('Selector', (o) => formatLabelSelector({ matchLabels: o.spec?.selector ?? {} }), { wide: true }),
+  ],
+};
+
+const sliceEndpoints = (o: any): string => {
+  const all = (o.endpoints ?? []).flatMap((e: any) => e.addresses ?? []);
+  if (!all.length) return '<unset>';
+  return all.length > 3 ? `${all.slice(0, 3).join(',')} + ${all.length - 3} more...` : all.join(',');
+};
+export const endpointSlice: KindStrategy = {
+  default(o) {
+    for (const port of o.ports ?? []) {
+      port.name ??= '';
+      port.protocol ??= 'TCP';
+    }
+  },
+  columns: columns(
+    column('AddressType', (o) => o.addressType ?? ''),
+    column('Ports', (o) => (o.ports ?? []).map((p: any) => String(p.port)).join(',') || '<unset>'),
+    column('Endpoints', sliceEndpoints),
+  ),
+};
+export const endpoints: KindStrategy = {
+  allowCreateOnUpdate: true,
+  allowUnconditionalUpdate: true,
+  default(o) {
+    for (const subset of o.subsets ?? []) for (const port of subset.ports ?? []) port.protocol ??= 'TCP';
+  },
+  columns: columns(
+    column('Endpoints', (o) => {
+      const all: string[] = [];
+      for (const s of o.subsets ?? [])
+        for (const a of s.addresses ?? []) for (const p of s.ports?.length ? s.ports : [undefined]) all.push(p ? `${a.ip}:${p.port}` : a.ip);
+      if (!all.length) return '<none>';
+      return all.length > 3 ? `${all.slice(0, 3).join(',')} + ${all.length - 3} more...` : all.join(',');
+    }),
+  ),
+};

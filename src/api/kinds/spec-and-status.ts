@@ -1,0 +1,43 @@
+import type { KindStrategy } from '../scheme.ts';
+
+/** JSON with sorted keys: equal objects give equal texts. */
+export function canonical(value: any): string {
+  if (Array.isArray(value)) return `[${value.map(canonical).join(',')}]`;
+  if (value && typeof value === 'object') {
+    return `{${Object.keys(value)
+      .filter((k) => value[k] !== undefined)
+      .sort()
+      .map((k) => `${JSON.stringify(k)}:${canonical(value[k])}`)
+      .join(',')}}`;
+  }
+  return JSON.stringify(value) ?? 'null';
+}
+
+/** What most kinds with spec and status do: status is its subresource's alone, and generation counts changes of spec. */
+export const specAndStatus: Required<Pick<KindStrategy, 'prepareForCreate' | 'prepareForUpdate' | 'prepareForStatusUpdate'>> = {
+  prepareForCreate(o) {
+    delete o.status;
+    o.metadata.generation = 1;
+  },
+  prepareForUpdate(o, old) {
+    if (old.status === undefined) delete o.status;
+    else o.status = old.status;
+    o.metadata.generation = (old.metadata.generation ?? 0) + (canonical(o.spec) === canonical(old.spec) ? 0 : 1);
+  },
+  prepareForStatusUpdate(o, old) {
+    const { status } = o;
+    const { resourceVersion, managedFields } = o.metadata;
+    for (const key of Object.keys(o)) if (key !== 'status' && key !== 'metadata' && key !== 'apiVersion' && key !== 'kind') delete o[key];
+    for (const [key, value] of Object.entries(old)) if (key !== 'status' && key !== 'metadata') o[key] = value;
+    o.metadata = {
+      ...old.metadata,
+      labels: o.metadata.labels,
+      annotations: o.metadata.annotations,
+      finalizers: o.metadata.finalizers ?? old.metadata.finalizers,
+      resourceVersion,
+      ...(managedFields ? { managedFields } : {}),
+    };
+    for (const key of ['labels', 'annotations', 'finalizers']) if (o.metadata[key] === undefined) delete o.metadata[key];
+    if (status === undefined) delete o.status;
+  },
+};

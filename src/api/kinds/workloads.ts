@@ -1,0 +1,329 @@
+import type { FieldError } from '../errors.ts';
+import type { KindStrategy } from '../scheme.ts';
+import { formatLabelSelector, labelSelectorMatches } from '../selectors.ts';
+import { validateLabels } from '../validation.ts';
+import { age, humanDuration } from './age.ts';
+import { ageColumn, column, columns, containerColumns, nameColumn } from './column.ts';
+import { defaultPodSpec, validatePodSpec } from './pod.ts';
+import { canonical, specAndStatus } from './spec-and-status.ts';
+
+const templateContainers = (o: any) => o.spec?.template?.spec?.containers;
+const templateColumns = containerColumns(templateContainers, (o) => formatLabelSelector(o.spec?.selector));
+const number = (v: unknown) => (typeof v === 'number' ? v : 0);
+
+function nonNegative(value: unknown, field: string): FieldError[] {
+  return typeof value === 'number' && value < 0 ? [{ type: 'FieldValueInvalid', field, value, detail: 'must be greater than or equal to 0' }] : [];
+}
+
+/** The template and the selector that must match it. */
+function validateTemplate(o: any): FieldError[] {
+  const errors: FieldError[] = [];
+  const { selector, template } = o.spec ?? {};
+  const empty = !selector || (!Object.keys(selector.matchLabels ?? {}).length && !(selector.matchExpressions ?? []).length);
+  if (!selector) errors.push({ type: 'FieldValueRequired', field: 'spec.selector', detail: '' });
+  else if (empty)
+    errors.push({ type: 'FieldValueInvalid', field: 'spec.selector', value: selector, detail: 'empty selector is invalid for deployment' });
+  errors.push(...validateLabels(template?.metadata?.labels, 'spec.template.metadata.labels'));
+  if (selector && !empty && !labelSelectorMatches(selector, template?.metadata?.labels)) {
+    errors.push({
+      type: 'FieldValueInvalid',
+      field: 'spec.template.metadata.labels',
+      value: template?.metadata?.labels ?? {},
+      detail: '`selector` does not match template `labels`',
+    });
+  }
+  errors.push(...validatePodSpec(template?.spec, 'spec.template.spec', { template: true }));
+  const policy = template?.spec?.restartPolicy;
+  if (policy && policy !== 'Always')
+    errors.push({ type: 'FieldValueNotSupported', field: 'spec.template.spec.restartPolicy', value: policy, detail: 'supported values: "Always"' });
+  return errors;
+}
+const immutableSelector = (o: any, old: any): FieldError[] =>
+  canonical(o.spec?.selector) === canonical(old.spec?.selector)
+    ? []
+    : [{ type: 'FieldValueInvalid', field: 'spec.selector', value: o.spec?.selector, detail: 'field is immutable' }];
+const defaultTemplate = (o: any) => {
+  o.spec ??= {};
+  if (o.spec.template?.spec) defaultPodSpec(o.spec.template.spec);
+};
+
+export const deployment: KindStrategy = {
+  ...specAndStatus,
+  default(o) {
+    defaultTemplate(o);
+    const s = o.spec;
+    s.replicas ??= 1;
+    s.strategy ??= {};
+    s.strategy.type ??= 'RollingUpdate';
+    if (s.strategy.type === 'RollingUpdate') {
+      s.strategy.rollingUpdate ??= {};
+      s.strategy.rollingUpdate.maxUnavailable ??= '25%';
+      s.strategy.rollingUpdate.maxSurge ??= '25%';
+    }
+    s.revisionHistoryLimit ??= 10;
+    s.progressDeadlineSeconds ??= 600;
+  },
+  validate(o) {
+    const errors = [
+      ...nonNegative(o.spec?.replicas, 'spec.replicas'),
+      ...validateTemplate(o),
+      ...nonNegative(o.spec?.minReadySeconds, 'spec.minReadySeconds'),
+    ];
+    const { type, rollingUpdate } = o.spec?.strategy ?? {};
+    if (type && type !== 'RollingUpdate' && type !== 'Recreate')
+      errors.push({
+        type: 'FieldValueNotSupported',
+        field: 'spec.strategy.type',
+        value: type,
+        detail: 'supported values: "Recreate", "RollingUpdate"',
+      });
+    if (type === 'Recreate' && rollingUpdate)
+      errors.push({
+        type: 'FieldValueForbidden',
+        field: 'spec.strategy.rollingUpdate',
+        detail: "may not be specified when strategy `type` is 'Recreate'",
+      });
+    const zero = (v: unknown) => v === 0 || v === '0%' || v === '0';
+    if (rollingUpdate && zero(rollingUpdate.maxUnavailable) && zero(rollingUpdate.maxSurge)) {
+      errors.push({
+        type: 'FieldValueInvalid',
+        field: 'spec.strategy.rollingUpdate.maxUnavailable',
+        value: rollingUpdate.maxUnavailable,
+        detail: 'may not be 0 when `maxSurge` is 0',
+      });
+    }
+    return errors;
+  },
+  validateUpdate: immutableSelector,
+  columns: [
+    ...columns(
+      column('Ready', (o) => `${number(o.status?.readyReplicas)}/${number(o.spec?.replicas)}`),
+      column('Up-to-date', (o) => number(o.status?.updatedReplicas), { type: 'integer' }),
+      column('Available', (o) => number(o.status?.availableReplicas), { type: 'integer' }),
+    ),
+    ...templateColumns,
+  ],
+};
+
+const replicaColumns = [
+  ...columns(
+    column('Desired', (o) => number(o.spec?.replicas), { type: 'integer' }),
+    column('Current', (o) => number(o.status?.replicas), { type: 'integer' }),
+    column('Ready', (o) => number(o.status?.readyReplicas), { type: 'integer' }),
+  ),
+];
+const replicaSelectable = (o: any) => ({ 'status.replicas': String(number(o.status?.replicas)) });
+
+export const replicaSet: KindStrategy = {
+  ...specAndStatus,
+  default(o) {
+    defaultTemplate(o);
+    o.spec.replicas ??= 1;
+  },
+  validate: (o) => [...nonNegative(o.spec?.replicas, 'spec.replicas'), ...validateTemplate(o)],
+  validateUpdate: immutableSelector,
+  selectableFields: replicaSelectable,
+  columns: [...replicaColumns, ...templateColumns],
+};
+
+export const replicationController: KindStrategy = {
+  ...specAndStatus,
+  default(o) {
+    defaultTemplate(o);
+    o.spec.replicas ??= 1;
+    const labels = o.spec.template?.metadata?.labels;
+    if (labels) {
+      o.spec.selector ??= { ...labels };
+      if (!Object.keys(o.metadata.labels ?? {}).length) o.metadata.labels = { ...labels };
+    }
+  },
+  validate(o) {
+    const errors = nonNegative(o.spec?.replicas, 'spec.replicas');
+    const selector = o.spec?.selector ?? {};
+    if (!Object.keys(selector).length) errors.push({ type: 'FieldValueRequired', field: 'spec.selector', detail: '' });
+    else if (!labelSelectorMatches({ matchLabels: selector }, o.spec?.template?.metadata?.labels)) {
+      errors.push({
+        type: 'FieldValueInvalid',
+        field: 'spec.template.metadata.labels',
+        value: o.spec?.template?.metadata?.labels ?? {},
+        detail: '`selector` does not match template `labels`',
+      });
+    }
+    return [...errors, ...validatePodSpec(o.spec?.template?.spec, 'spec.template.spec')];
+  },
+  selectableFields: replicaSelectable,
+  columns: [...replicaColumns, ...containerColumns(templateContainers, (o) => formatLabelSelector({ matchLabels: o.spec?.selector ?? {} }))],
+};
+
+export const statefulSet: KindStrategy = {
+  ...specAndStatus,
+  default(o) {
+    defaultTemplate(o);
+    const s = o.spec;
+    s.replicas ??= 1;
+    s.podManagementPolicy ??= 'OrderedReady';
+    s.updateStrategy ??= {};
+    s.updateStrategy.type ??= 'RollingUpdate';
+    if (s.updateStrategy.type === 'RollingUpdate') {
+      s.updateStrategy.rollingUpdate ??= {};
+      s.updateStrategy.rollingUpdate.partition ??= 0;
+    }
+    s.revisionHistoryLimit ??= 10;
+    s.persistentVolumeClaimRetentionPolicy ??= {};
+    s.persistentVolumeClaimRetentionPolicy.whenDeleted ??= 'Retain';
+    s.persistentVolumeClaimRetentionPolicy.whenScaled ??= 'Retain';
+    for (const claim of s.volumeClaimTemplates ?? []) {
+      claim.apiVersion ??= 'v1';
+      claim.kind ??= 'PersistentVolumeClaim';
+      claim.spec.volumeMode ??= 'Filesystem';
+      claim.status ??= { phase: 'Pending' };
+    }
+  },
+  validate: (o) => [...nonNegative(o.spec?.replicas, 'spec.replicas'), ...validateTemplate(o)],
+  validateUpdate(o, old) {
+    const mutable = [
+      'replicas',
+      'ordinals',
+      'template',
+      'updateStrategy',
+      'revisionHistoryLimit',
+      'persistentVolumeClaimRetentionPolicy',
+      'minReadySeconds',
+    ];
+    const rest = (spec: any) => canonical(Object.fromEntries(Object.entries(spec ?? {}).filter(([k]) => !mutable.includes(k))));
+    if (rest(o.spec) === rest(old.spec)) return [];
+    return [
+      {
+        type: 'FieldValueForbidden',
+        field: 'spec',
+        detail:
+          "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden",
+      },
+    ];
+  },
+  columns: [...columns(column('Ready', (o) => `${number(o.status?.readyReplicas)}/${number(o.spec?.replicas)}`)), ...templateColumns.slice(0, 2)],
+};
+
+export const daemonSet: KindStrategy = {
+  ...specAndStatus,
+  default(o) {
+    defaultTemplate(o);
+    const s = o.spec;
+    s.updateStrategy ??= {};
+    s.updateStrategy.type ??= 'RollingUpdate';
+    if (s.updateStrategy.type === 'RollingUpdate') {
+      s.updateStrategy.rollingUpdate ??= {};
+      s.updateStrategy.rollingUpdate.maxUnavailable ??= 1;
+      s.updateStrategy.rollingUpdate.maxSurge ??= 0;
+    }
+    s.revisionHistoryLimit ??= 10;
+  },
+  validate: validateTemplate,
+  validateUpdate: immutableSelector,
+  columns: [
+    ...columns(
+      column('Desired', (o) => number(o.status?.desiredNumberScheduled), { type: 'integer' }),
+      column('Current', (o) => number(o.status?.currentNumberScheduled), { type: 'integer' }),
+      column('Ready', (o) => number(o.status?.numberReady), { type: 'integer' }),
+      column('Up-to-date', (o) => number(o.status?.updatedNumberScheduled), { type: 'integer' }),
+      column('Available', (o) => number(o.status?.numberAvailable), { type: 'integer' }),
+      column('Node Selector', (o) => formatLabelSelector({ matchLabels: o.spec?.template?.spec?.nodeSelector ?? {} })),
+    ),
+    ...templateColumns,
+  ],
+};
+
+function jobStatus(o: any): string {
+  const has = (type: string) => (o.status?.conditions ?? []).some((c: any) => c.type === type && c.status === 'True');
+  if (has('Complete')) return 'Complete';
+  if (has('Failed')) return 'Failed';
+  if (o.metadata?.deletionTimestamp) return 'Terminating';
+  if (has('Suspended')) return 'Suspended';
+  return has('FailureTarget') ? 'FailureTarget' : has('SuccessCriteriaMet') ? 'SuccessCriteriaMet' : 'Running';
+}
+
+export const job: KindStrategy = {
+  ...specAndStatus,
+  default(o) {
+    defaultTemplate(o);
+    const s = o.spec;
+    if (s.completions === undefined && s.parallelism === undefined) {
+      s.completions = 1;
+      s.parallelism = 1;
+    }
+    s.parallelism ??= 1;
+    s.backoffLimit ??= s.backoffLimitPerIndex === undefined ? 6 : 2_147_483_647;
+    s.completionMode ??= 'NonIndexed';
+    s.suspend ??= false;
+    s.podReplacementPolicy ??= s.podFailurePolicy ? 'Failed' : 'TerminatingOrFailed';
+    s.manualSelector ??= false;
+  },
+  prepareForCreate(o, ctx) {
+    specAndStatus.prepareForCreate(o, ctx);
+    if (o.spec.manualSelector) return;
+    const labels = {
+      'batch.kubernetes.io/controller-uid': o.metadata.uid,
+      'controller-uid': o.metadata.uid,
+      'batch.kubernetes.io/job-name': o.metadata.name,
+      'job-name': o.metadata.name,
+    };
+    o.spec.template ??= {};
+    o.spec.template.metadata ??= {};
+    o.spec.template.metadata.labels = { ...o.spec.template.metadata.labels, ...labels };
+    o.spec.selector = { matchLabels: { 'batch.kubernetes.io/controller-uid': o.metadata.uid } };
+  },
+  validate(o) {
+    const errors = [
+      ...nonNegative(o.spec?.parallelism, 'spec.parallelism'),
+      ...nonNegative(o.spec?.completions, 'spec.completions'),
+      ...nonNegative(o.spec?.backoffLimit, 'spec.backoffLimit'),
+    ];
+    errors.push(...validatePodSpec(o.spec?.template?.spec, 'spec.template.spec'));
+    const policy = o.spec?.template?.spec?.restartPolicy;
+    if (policy === 'Always')
+      errors.push({ type: 'FieldValueRequired', field: 'spec.template.spec.restartPolicy', detail: 'valid values: "OnFailure", "Never"' });
+    return errors;
+  },
+  selectableFields: (o) => ({ 'status.successful': String(number(o.status?.succeeded)) }),
+  columns: [
+    nameColumn,
+    column('Status', jobStatus),
+    column('Completions', (o) => {
+      const done = number(o.status?.succeeded);
+      if (o.spec?.completions != null) return `${done}/${o.spec.completions}`;
+      return o.spec?.parallelism > 1 ? `${done}/1 of ${o.spec.parallelism}` : `${done}/1`;
+    }),
+    column('Duration', (o) => {
+      if (!o.status?.startTime) return '';
+      const end = o.status.completionTime ? Date.parse(o.status.completionTime) : Date.now();
+      return humanDuration(end - Date.parse(o.status.startTime));
+    }),
+    ageColumn,
+    ...templateColumns,
+  ],
+};
+
+export const cronJob: KindStrategy = {
+  ...specAndStatus,
+  default(o) {
+    o.spec ??= {};
+    o.spec.concurrencyPolicy ??= 'Allow';
+    o.spec.suspend ??= false;
+    o.spec.successfulJobsHistoryLimit ??= 3;
+    o.spec.failedJobsHistoryLimit ??= 1;
+    if (o.spec.jobTemplate?.spec?.template?.spec) defaultPodSpec(o.spec.jobTemplate.spec.template.spec);
+  },
+  columns: [
+    nameColumn,
+    column('Schedule', (o) => o.spec?.schedule ?? ''),
+    column('Timezone', (o) => o.spec?.timeZone ?? '<none>'),
+    column('Suspend', (o) => String(o.spec?.suspend ?? false)),
+    column('Active', (o) => (o.status?.active ?? []).length, { type: 'integer' }),
+    column('Last Schedule', (o) => (o.status?.lastScheduleTime ? age(o.status.lastScheduleTime) : '<none>')),
+    ageColumn,
+    ...containerColumns(
+      (o) => o.spec?.jobTemplate?.spec?.template?.spec?.containers,
+      (o) => formatLabelSelector(o.spec?.jobTemplate?.spec?.selector),
+    ),
+  ],
+};

@@ -1,0 +1,118 @@
+import { schemaTable } from './generated/schemas.ts';
+
+/** What one value may be. */
+export interface Shape {
+  kind: 'string' | 'int32' | 'int64' | 'number' | 'boolean' | 'bytes' | 'any' | 'object' | 'array' | 'map';
+  /** Of arrays and maps. */
+  items?: Shape;
+  /** Of objects. */
+  definition?: Definition;
+  /** Values with a form of their own. */
+  special?: 'quantity' | 'intOrString' | 'time' | 'microTime';
+}
+
+export interface Field {
+  name: string;
+  shape: Shape;
+  required: boolean;
+  listType: 'atomic' | 'set' | 'map' | undefined;
+  listMapKeys: string[];
+  patchMergeKey: string | undefined;
+  patchStrategy: string[];
+  /** As upstream's defaulting tables give it; zero values ("" 0 {} false) are no defaults of users' fields. */
+  defaultValue: unknown;
+}
+
+export interface Definition {
+  name: string;
+  /** group/version/kind where it is one. */
+  gvk: string;
+  fields: Map<string, Field>;
+  /** Any value is taken as it is (RawExtension, JSON). */
+  open: boolean;
+}
+
+const special: Record<string, Shape> = {
+  'io.k8s.apimachinery.pkg.api.resource.Quantity': { kind: 'any', special: 'quantity' },
+  'io.k8s.apimachinery.pkg.util.intstr.IntOrString': { kind: 'any', special: 'intOrString' },
+  'io.k8s.apimachinery.pkg.apis.meta.v1.Time': { kind: 'string', special: 'time' },
+  'io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime': { kind: 'string', special: 'microTime' },
+};
+
+const names = schemaTable.map((line) => line.slice(0, line.indexOf('|')));
+const indexOf = new Map(names.map((name, i) => [name, i]));
+const parsed: (Definition | undefined)[] = new Array(schemaTable.length);
+
+function at(index: number): Definition {
+  const known = parsed[index];
+  if (known) return known;
+  const [name = '', gvk = '', , ...rest] = (schemaTable[index] as string).split('|');
+  const definition: Definition = { name, gvk, fields: new Map(), open: false };
+  parsed[index] = definition;
+  const body = rest.join('|');
+  definition.open = body === '';
+  for (const text of splitFields(body)) {
+    const [head = '', code = '', ...options] = text.split(' ');
+    const option = (letter: string) => options.find((o) => o.startsWith(`${letter}=`))?.slice(2);
+    const required = head.endsWith('!');
+    const fieldName = required ? head.slice(0, -1) : head;
+    const defaultText = / d=(.*)$/.exec(text)?.[1];
+    definition.fields.set(fieldName, {
+      name: fieldName,
+      shape: shapeOf(code),
+      required,
+      listType: option('t') as Field['listType'],
+      listMapKeys: option('k')?.split(',') ?? [],
+      patchMergeKey: option('m'),
+      patchStrategy: option('p')?.split(',') ?? [],
+      defaultValue: defaultText === undefined ? undefined : JSON.parse(defaultText),
+    });
+  }
+  return definition;
+}
+
+/** Fields are separated by semicolons; defaults are JSON, which may hold some of their own. */
+function splitFields(body: string): string[] {
+  if (!body) return [];
+  const fields: string[] = [];
+  let quoted = false;
+  let start = 0;
+  for (let i = 0; i < body.length; i++) {
+    if (body[i] === '"' && body[i - 1] !== '\\') quoted = !quoted;
+    else if (body[i] === ';' && !quoted) {
+      fields.push(body.slice(start, i));
+      start = i + 1;
+    }
+  }
+  fields.push(body.slice(start));
+  return fields;
+}
+
+const scalars: Record<string, Shape['kind']> = { s: 'string', i: 'int32', l: 'int64', n: 'number', b: 'boolean', y: 'bytes' };
+
+function shapeOf(code: string): Shape {
+  if (code.startsWith('[]')) return { kind: 'array', items: shapeOf(code.slice(2)) };
+  if (code.startsWith('{}')) return { kind: 'map', items: shapeOf(code.slice(2)) };
+  if (code.startsWith('@')) {
+    const index = Number(code.slice(1));
+    const name = names[index] as string;
+    if (special[name]) return special[name];
+    const shape: Shape = { kind: 'object' };
+    // Definitions refer to each other in circles, so this one is looked up when first used.
+    Object.defineProperty(shape, 'definition', { get: () => at(index), enumerable: true });
+    return shape;
+  }
+  return { kind: scalars[code[0] ?? ''] ?? 'any' };
+}
+
+/** The definition by its OpenAPI name, parsed when first asked for. */
+export function definitionOf(name: string): Definition | undefined {
+  const index = indexOf.get(name);
+  return index === undefined ? undefined : at(index);
+}
+
+/** Names of all definitions. */
+export const definitionNames: readonly string[] = names;
+
+/** The last part of a definition's name: the Go type's name in messages. */
+export const typeName = (definition: Definition): string => definition.name.slice(definition.name.lastIndexOf('.') + 1);
