@@ -37,8 +37,12 @@ const allowedInTests: Record<string, string[]> = {
 /** Which parts may use the AWS SDK. */
 const awsSdk = new Set(['aws', 'cloud', 'localaws', 'cluster', 'cli', 'testing']);
 
+/** Files whose parts are still being built (tsconfig.json leaves them out of the type check as well). */
+const unfinished: string[] = JSON.parse(readFileSync(join(root, 'tsconfig.json'), 'utf8')).exclude ?? [];
+
 let failures = 0;
 for (const file of globSync('src/**/*.ts', { cwd: root })) {
+  if (unfinished.some((u) => file === u || file.startsWith(`${u}/`))) continue;
   const part = file.split('/')[1] as string;
   const mayImport = allowed[part];
   const isTest = /\.test\.ts$|\/testing(\/|\.ts$)|\.contract\.ts$/.test(file);

@@ -128,7 +128,7 @@ export function checkTypes(definition: string, object: unknown, gvk: GroupVersio
       `json: cannot unmarshal ${goKind(value) === 'number' && type !== 'string' ? shown : goKind(value)} into Go struct field ${typeName(owner)}.${path} of type ${type}`,
     );
   };
-  const check = (value: unknown, shape: Shape, owner: Definition, path: string): void => {
+  const check = (value: unknown, shape: Shape, owner: Definition, path: string): unknown => {
     if (value === null || value === undefined) return;
     switch (shape.special) {
       case 'quantity':
@@ -158,7 +158,7 @@ export function checkTypes(definition: string, object: unknown, gvk: GroupVersio
       }
       case 'array':
         if (!Array.isArray(value))
-          return void mismatch(
+          return mismatch(
             value,
             owner,
             path,
@@ -168,7 +168,7 @@ export function checkTypes(definition: string, object: unknown, gvk: GroupVersio
         return;
       case 'map':
         if (typeof value !== 'object' || Array.isArray(value))
-          return void mismatch(value, owner, path, `map[string]${goType[shape.items?.kind ?? 'string'] ?? 'string'}`);
+          return mismatch(value, owner, path, `map[string]${goType[shape.items?.kind ?? 'string'] ?? 'string'}`);
         for (const item of Object.values(value)) check(item, shape.items as Shape, owner, path);
         return;
       case 'bytes':
@@ -186,7 +186,7 @@ export function checkTypes(definition: string, object: unknown, gvk: GroupVersio
         if (typeof value !== 'number') mismatch(value, owner, path, 'float64');
         return;
       default:
-        if (typeof value !== 'number') return void mismatch(value, owner, path, goType[shape.kind] as string);
+        if (typeof value !== 'number') return mismatch(value, owner, path, goType[shape.kind] as string);
         if (!Number.isInteger(value) || (shape.kind === 'int32' && (value > 2_147_483_647 || value < -2_147_483_648)))
           mismatch(value, owner, path, goType[shape.kind] as string);
     }

@@ -151,8 +151,9 @@ export function validateSchema(definition: string, object: unknown): FieldError[
   const errors: FieldError[] = [];
   const visit = (value: any, shape: Shape, path: string): void => {
     if (typeof value !== 'object' || value === null) return;
-    if (shape.kind === 'array' && Array.isArray(value)) value.forEach((v, i) => visit(v, shape.items as Shape, `${path}[${i}]`));
-    else if (shape.kind === 'map') for (const [k, v] of Object.entries(value)) visit(v, shape.items as Shape, `${path}[${k}]`);
+    if (shape.kind === 'array' && Array.isArray(value)) {
+      for (let i = 0; i < value.length; i++) visit(value[i], shape.items as Shape, `${path}[${i}]`);
+    } else if (shape.kind === 'map') for (const [k, v] of Object.entries(value)) visit(v, shape.items as Shape, `${path}[${k}]`);
     else if (shape.kind === 'object' && shape.definition && !shape.definition.open) {
       for (const field of shape.definition.fields.values()) {
         const inner = value[field.name];

@@ -8,6 +8,8 @@ import {
   type X509Certificate,
   X509CertificateGenerator,
 } from '@peculiar/x509';
+import { connect as http2Connect } from 'node:http2';
+import { request as httpsRequest } from 'node:https';
 import { generateKeyPairSync, type webcrypto } from 'node:crypto';
 import { pino } from 'pino';
 import { openMemoryStore } from '../store/memory.ts';
@@ -129,6 +131,72 @@ export async function startTestServer(options: Partial<ApiServerOptions> = {}): 
     async stop(graceMs) {
       await server.stop(graceMs ?? 100);
       if (!options.store) await store.close();
+    },
+  };
+}
+
+export interface TestAnswer {
+  status: number;
+  headers: Record<string, string | string[] | undefined>;
+  body: Buffer;
+  /** The body as JSON. */
+  json: any;
+}
+
+export interface TestRequest {
+  method?: string;
+  path: string;
+  headers?: Record<string, string>;
+  body?: string | Buffer;
+  /** Client certificate; none is sent where left out. */
+  user?: { cert: string; key: string };
+}
+
+/** One request over HTTP/1.1. */
+export function requestOverHttp1(server: TestServer, o: TestRequest): Promise<TestAnswer> {
+  return new Promise((resolve, reject) => {
+    const request = httpsRequest(
+      { host: '127.0.0.1', port: server.port, method: o.method ?? 'GET', path: o.path, headers: o.headers ?? {}, ca: server.ca, agent: false, ...o.user },
+      (response) => {
+        const chunks: Buffer[] = [];
+        response.on('data', (chunk: Buffer) => chunks.push(chunk));
+        response.on('end', () => resolve(answerOf(response.statusCode ?? 0, response.headers, Buffer.concat(chunks))));
+        response.on('error', reject);
+      },
+    );
+    request.on('error', reject);
+    request.end(o.body);
+  });
+}
+
+/** One request over HTTP/2, on a connection of its own. */
+export function requestOverHttp2(server: TestServer, o: TestRequest): Promise<TestAnswer> {
+  return new Promise((resolve, reject) => {
+    const session = http2Connect(`https://127.0.0.1:${server.port}`, { ca: server.ca, ...o.user });
+    session.on('error', reject);
+    const stream = session.request({ ':method': o.method ?? 'GET', ':path': o.path, ...o.headers });
+    let head: Record<string, any> = {};
+    const chunks: Buffer[] = [];
+    stream.on('response', (headers) => {
+      head = headers;
+    });
+    stream.on('data', (chunk: Buffer) => chunks.push(chunk));
+    stream.on('error', reject);
+    stream.on('end', () => {
+      session.close();
+      resolve(answerOf(head[':status'] ?? 0, head, Buffer.concat(chunks)));
+    });
+    stream.end(o.body);
+  });
+}
+
+function answerOf(status: number, headers: TestAnswer['headers'], body: Buffer): TestAnswer {
+  return {
+    status,
+    headers,
+    body,
+    get json() {
+      return JSON.parse(body.toString('utf8'));
     },
   };
 }

@@ -1,39 +1,18 @@
 import { Command, CommanderError } from 'commander';
 import { UserError } from '../cluster/state.ts';
+import { apiserverCommand } from './apiserver.ts';
 import { interruption } from './context.ts';
-import { createCommand } from './create.ts';
-import { deleteCommand } from './delete.ts';
-import { doctorCommand } from './doctor.ts';
-import { getCommand } from './get.ts';
-import { loadCommand } from './load.ts';
-import { nodeCommand } from './node.ts';
-import { startCommand, stopCommand } from './start-stop.ts';
 import { version, versionCommand } from './version.ts';
 
-const program = new Command('kumulus')
-  .description('Kubernetes clusters on AWS, or on the AWS inside this package, on one Linux machine')
-  .version(version, '-V, --version', 'print the version')
-  .showHelpAfterError('(run with --help for the words of this command)')
-  .exitOverride();
+const program = new Command('kumulus').description('A Kubernetes control plane in TypeScript, with an AWS of its own').version(version, '-V, --version', 'print the version');
 
-for (const command of [
-  createCommand(),
-  deleteCommand(),
-  getCommand(),
-  startCommand(),
-  stopCommand(),
-  loadCommand(),
-  doctorCommand(),
-  versionCommand(),
-  nodeCommand(),
-])
-  program.addCommand(command);
-const inherit = (command: Command) => {
+for (const command of [apiserverCommand(), versionCommand()]) program.addCommand(command);
+const strict = (command: Command) => {
   command.exitOverride();
   command.showHelpAfterError('(run with --help for the words of this command)');
-  command.commands.forEach(inherit);
+  command.commands.forEach(strict);
 };
-inherit(program);
+strict(program);
 
 /** 0 done, 1 failed, 2 wrong words, 130 interrupted. */
 async function main(): Promise<number> {
@@ -50,9 +29,7 @@ async function main(): Promise<number> {
       console.error('interrupted');
       return 130;
     }
-    const known = error as NodeJS.ErrnoException;
-    if (known.code === 'ENOSPC') console.error(`ERROR: the disk is full: ${known.message}`);
-    else console.error(process.env['KUMULUS_DEBUG'] ? error : `ERROR: ${(error as Error).message}`);
+    console.error(process.env['KUMULUS_DEBUG'] ? error : `ERROR: ${(error as Error).message}`);
     return 1;
   }
 }

@@ -66,10 +66,10 @@ export function startClusterDns(o: ClusterDnsOptions): { name: string; done: Pro
       answers,
       ...(answers.length ? {} : { authorities: records.authority() ?? [] }),
     };
-    return fit(reply, query, overTcp);
+    return sized(reply, query, overTcp);
   }
 
-  function fit(reply: Packet, query: DecodedPacket, overTcp: boolean): Buffer {
+  function sized(reply: Packet, query: DecodedPacket, overTcp: boolean): Buffer {
     const bytes = packet.encode(reply);
     const opt = query.additionals?.find((r) => r.type === 'OPT') as { udpPayloadSize?: number } | undefined;
     const limit = Math.max(smallestUdp, opt?.udpPayloadSize ?? smallestUdp);

@@ -1,6 +1,6 @@
 import { AwsError } from '../errors.ts';
 import { type Entry, Journal } from './journal.ts';
-import { type Change, Table } from './table.ts';
+import type { Change, Table } from './table.ts';
 import { makeTables, type Tables } from './tables.ts';
 
 /**

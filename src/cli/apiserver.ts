@@ -1,0 +1,57 @@
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { Command } from 'commander';
+import { pino } from 'pino';
+import { startApiServer } from '../apiserver/server.ts';
+import { clusterKubeconfig, kubeconfigText } from '../cluster/kubeconfig.ts';
+import { ensurePki } from '../cluster/pki.ts';
+import { stateRoot, UserError, writeAtomically } from '../cluster/state.ts';
+import { openLmdbStore } from '../store/lmdb.ts';
+import { interruption } from './context.ts';
+
+interface Options {
+  dataDir?: string;
+  bindAddress: string;
+  securePort: string;
+  serviceClusterIpRange: string;
+}
+
+export const apiserverCommand = () =>
+  new Command('apiserver')
+    .description('run the API server alone, on the embedded store, with keys and a kubeconfig of its own; ends with Ctrl-C')
+    .option('--data-dir <directory>', 'where keys, store and kubeconfig live (default: apiserver in the state folder)')
+    .option('--bind-address <address>', 'address to listen on', '127.0.0.1')
+    .option('--secure-port <port>', 'port to listen on', '6443')
+    .option('--service-cluster-ip-range <cidr>', 'range of service addresses', '10.96.0.0/16')
+    .action(async (o: Options) => {
+      const port = Number(o.securePort);
+      if (!Number.isInteger(port) || port < 0 || port > 65_535) throw new UserError(`'${o.securePort}' is not a port`, 2);
+      const directory = o.dataDir ?? join(stateRoot(), 'apiserver');
+      mkdirSync(directory, { recursive: true, mode: 0o700 });
+      const log = pino({ level: process.env['KUMULUS_LOG_LEVEL'] ?? 'warn', base: undefined });
+      const firstService = o.serviceClusterIpRange.replace(/\.\d+\/\d+$/, '.1');
+      const pki = await ensurePki(join(directory, 'pki'), { dnsNames: ['localhost', 'kubernetes', 'kubernetes.default', 'kubernetes.default.svc'], ips: ['127.0.0.1', firstService, o.bindAddress] });
+      const store = await openLmdbStore(join(directory, 'store'));
+      try {
+        const server = await startApiServer({
+          store,
+          tls: pki.apiserver,
+          clientCa: pki.ca.cert,
+          host: o.bindAddress,
+          port,
+          serviceAccount: { issuer: 'https://kubernetes.default.svc.cluster.local', privateKey: pki.serviceAccount.privateKey, publicKeys: [pki.serviceAccount.publicKey] },
+          serviceCidr: o.serviceClusterIpRange,
+          log,
+        }).catch((error: NodeJS.ErrnoException) => {
+          throw error.code === 'EADDRINUSE' ? new UserError(`port ${port} on ${o.bindAddress} is taken: name another with --secure-port`) : error;
+        });
+        await server.ready;
+        const kubeconfig = join(directory, 'kubeconfig');
+        writeAtomically(kubeconfig, kubeconfigText(clusterKubeconfig('apiserver', `https://${o.bindAddress}:${server.port}`, pki.ca.cert, pki.admin)));
+        console.log(`API server ready on https://${o.bindAddress}:${server.port}\n\n    export KUBECONFIG=${kubeconfig}\n    kubectl get namespaces`);
+        if (!interruption.signal.aborted) await new Promise<void>((resolve) => interruption.signal.addEventListener('abort', () => resolve(), { once: true }));
+        await server.stop(3000);
+      } finally {
+        await store.close();
+      }
+    });
