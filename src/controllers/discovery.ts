@@ -39,7 +39,14 @@ export async function discover(client: Client, signal?: AbortSignal): Promise<Di
           const key = `${group}/${r.resource}`;
           // The first version is the preferred one.
           if (found.has(key)) continue;
-          found.set(key, { group, version, resource: r.resource, kind: r.responseKind?.kind ?? '', namespaced: r.scope === 'Namespaced', verbs: r.verbs ?? [] });
+          found.set(key, {
+            group,
+            version,
+            resource: r.resource,
+            kind: r.responseKind?.kind ?? '',
+            namespaced: r.scope === 'Namespaced',
+            verbs: r.verbs ?? [],
+          });
         }
       }
     }

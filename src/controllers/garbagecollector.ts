@@ -40,7 +40,11 @@ export function startGarbageCollector(context: ControllerContext): Controller {
       if (!signal.aborted) log.warn({ err: error }, 'discovery failed, custom resources may be missed until the next change');
     });
   };
-  crds.addHandlers({ onUpdate: (before, after) => before.status !== after.status && onCrd(), onDelete: onCrd, onAdd: (crd) => crd.status?.conditions && crds.hasSynced && onCrd() });
+  crds.addHandlers({
+    onUpdate: (before, after) => before.status !== after.status && onCrd(),
+    onDelete: onCrd,
+    onAdd: (crd) => crd.status?.conditions && crds.hasSynced && onCrd(),
+  });
   return loop;
 
   /** Watches what discovery shows. An API server that is not up yet is waited for. */
@@ -128,11 +132,19 @@ export function startGarbageCollector(context: ControllerContext): Controller {
     if (!type) throw new Error(`no resource serves ${owner.apiVersion} ${owner.kind}, owner of ${dependent.kind} ${dependent.metadata.name}`);
     const { namespace } = dependent.metadata;
     if (type.namespaced && !namespace) {
-      events.event(dependent, 'Warning', 'OwnerRefInvalidNamespace', `ownerRef [${owner.apiVersion}/${owner.kind}, namespace: , name: ${owner.name}, uid: ${owner.uid}] does not exist in namespace ""`);
+      events.event(
+        dependent,
+        'Warning',
+        'OwnerRefInvalidNamespace',
+        `ownerRef [${owner.apiVersion}/${owner.kind}, namespace: , name: ${owner.name}, uid: ${owner.uid}] does not exist in namespace ""`,
+      );
       return 'solid';
     }
     try {
-      const live = (await client.get({ ...type, version } as ResourceType, { name: owner.name, ...(type.namespaced ? { namespace } : {}) })) as KubeObject;
+      const live = (await client.get({ ...type, version } as ResourceType, {
+        name: owner.name,
+        ...(type.namespaced ? { namespace } : {}),
+      })) as KubeObject;
       if (live.metadata.uid !== owner.uid) return 'gone';
       return live.metadata.deletionTimestamp && live.metadata.finalizers?.includes(FOREGROUND) ? 'waiting' : 'solid';
     } catch (error) {

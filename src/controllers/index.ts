@@ -5,11 +5,17 @@ import { startCsrSigningController } from './csrsigning.ts';
 import { startDeploymentController } from './deployment.ts';
 import { startEndpointsController } from './endpoints.ts';
 import { startEndpointSliceController } from './endpointslice.ts';
+import { startGarbageCollector } from './garbagecollector.ts';
+import { startNamespaceController } from './namespace.ts';
+import { startNodeIpamController } from './nodeipam.ts';
+import { startNodeLifecycleController } from './nodelifecycle.ts';
+import { startPodGcController } from './podgc.ts';
 import { startReplicaSetController } from './replicaset.ts';
 import { startReplicationController } from './replicationcontroller.ts';
 import { startRootCaPublisher } from './rootca.ts';
 import { startServiceAccountController } from './serviceaccount.ts';
 import { startTokensController } from './serviceaccount-tokens.ts';
+import { startTaintEvictionController } from './tainteviction.ts';
 
 export interface ControllersOptions {
   /** Where nodes get their pod ranges from, as 10.244.0.0/16. */
@@ -23,7 +29,12 @@ export interface ControllersOptions {
   rootCa: string;
   /** How long a node may be silent before it counts as gone, milliseconds; 50 s as upstream's 1.37. */
   nodeMonitorGracePeriodMs?: number;
+  /** The same for a node that never reported; 60 s. */
+  nodeStartupGracePeriodMs?: number;
+  /** Upstream's interval between looks at all nodes. There is none here: each node has a timer of its own. */
   nodeMonitorPeriodMs?: number;
+  /** How long a Node has to be gone before its pods are removed, milliseconds; 5 s. */
+  podGcQuarantineMs?: number;
   /** Ended pods kept at most; 12500. */
   terminatedPodThreshold?: number;
 }
@@ -44,6 +55,18 @@ export const controllers: { name: string; start(context: ControllerContext, opti
   { name: 'certificatesigningrequest-approving-controller', start: startCsrApprovingController },
   { name: 'certificatesigningrequest-signing-controller', start: (c, o) => startCsrSigningController(c, o.ca) },
   { name: 'certificatesigningrequest-cleaner-controller', start: startCsrCleanerController },
+  {
+    name: 'node-lifecycle-controller',
+    start: (c, o) => startNodeLifecycleController(c, { gracePeriodMs: o.nodeMonitorGracePeriodMs, startupGracePeriodMs: o.nodeStartupGracePeriodMs }),
+  },
+  { name: 'taint-eviction-controller', start: startTaintEvictionController },
+  { name: 'node-ipam-controller', start: (c, o) => startNodeIpamController(c, o.clusterCidr, o.nodeCidrMaskSize) },
+  {
+    name: 'pod-garbage-collector-controller',
+    start: (c, o) => startPodGcController(c, { terminatedPodThreshold: o.terminatedPodThreshold, quarantineMs: o.podGcQuarantineMs }),
+  },
+  { name: 'namespace-controller', start: startNamespaceController },
+  { name: 'garbage-collector-controller', start: startGarbageCollector },
 ];
 
 /** Starts kube-controller-manager: all controllers, on one set of informers. They end when the context's signal aborts. */

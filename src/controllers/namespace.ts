@@ -46,7 +46,9 @@ export function startNamespaceController(context: ControllerContext): Controller
     }
     attempts.delete(name);
     const finalizers = updated.spec!.finalizers!.filter((f) => f !== FINALIZER);
-    await client.update(resources.namespaces, { ...updated, spec: { ...updated.spec, finalizers } }, { subresource: 'finalize' }).catch(ignoreNotFound);
+    await client
+      .update(resources.namespaces, { ...updated, spec: { ...updated.spec, finalizers } }, { subresource: 'finalize' })
+      .catch(ignoreNotFound);
   }
 
   async function live(cached: Namespace): Promise<Namespace | undefined> {
@@ -96,18 +98,36 @@ export function startNamespaceController(context: ControllerContext): Controller
   }
 
   async function report(namespace: Namespace, { counts, finalizers, errors }: Remains): Promise<Namespace> {
-    const list = (entries: Map<string, number>, text: (name: string, count: number) => string) => Array.from(entries, ([name, count]) => text(name, count)).sort().join(', ');
+    const list = (entries: Map<string, number>, text: (name: string, count: number) => string) =>
+      Array.from(entries, ([name, count]) => text(name, count))
+        .sort()
+        .join(', ');
     const wanted = [
       make('NamespaceDeletionDiscoveryFailure', '', 'ResourcesDiscovered', 'All resources successfully discovered'),
       make('NamespaceDeletionGroupVersionParsingFailure', '', 'ParsedGroupVersions', 'All legacy kube types successfully parsed'),
       errors.length
-        ? make('NamespaceDeletionContentFailure', 'ContentDeletionFailed', '', `Failed to delete all resource types, ${errors.length} remaining: ${errors.sort().join(', ')}`)
+        ? make(
+            'NamespaceDeletionContentFailure',
+            'ContentDeletionFailed',
+            '',
+            `Failed to delete all resource types, ${errors.length} remaining: ${errors.sort().join(', ')}`,
+          )
         : make('NamespaceDeletionContentFailure', '', 'ContentDeleted', 'All content successfully deleted, may be waiting on finalization'),
       counts.size
-        ? make('NamespaceContentRemaining', 'SomeResourcesRemain', '', `Some resources are remaining: ${list(counts, (name, count) => `${name} has ${count} resource instances`)}`)
+        ? make(
+            'NamespaceContentRemaining',
+            'SomeResourcesRemain',
+            '',
+            `Some resources are remaining: ${list(counts, (name, count) => `${name} has ${count} resource instances`)}`,
+          )
         : make('NamespaceContentRemaining', '', 'ContentRemoved', 'All content successfully removed'),
       finalizers.size
-        ? make('NamespaceFinalizersRemaining', 'SomeFinalizersRemain', '', `Some content in the namespace has finalizers remaining: ${list(finalizers, (name, count) => `${name} in ${count} resource instances`)}`)
+        ? make(
+            'NamespaceFinalizersRemaining',
+            'SomeFinalizersRemain',
+            '',
+            `Some content in the namespace has finalizers remaining: ${list(finalizers, (name, count) => `${name} in ${count} resource instances`)}`,
+          )
         : make('NamespaceFinalizersRemaining', '', 'ContentHasNoFinalizers', 'All content-preserving finalizers finished'),
     ];
     const before = namespace.status?.conditions ?? [];

@@ -12,7 +12,8 @@ export function startNodeIpamController(context: ControllerContext, clusterCidr:
   const loop = startReconciler(context, { name: 'node-ipam-controller', workers: 4, waitFor: [nodes], reconcile });
   const occupy = (node: Node) => {
     const cidr = node.spec.podCIDR;
-    if (cidr && !ranges.occupy(cidr, node.metadata.name)) log.warn({ node: node.metadata.name, cidr }, "a node's pod range is another node's, or outside the cluster's");
+    if (cidr && !ranges.occupy(cidr, node.metadata.name))
+      log.warn({ node: node.metadata.name, cidr }, "a node's pod range is another node's, or outside the cluster's");
     if (!cidr && !node.metadata.deletionTimestamp) loop.enqueue(node.metadata.name);
   };
   nodes.addHandlers({

@@ -131,9 +131,22 @@ export function startNodeLifecycleController(context: ControllerContext, options
       const known = conditions[at];
       if (!known) {
         const lastHeartbeatTime = node.metadata.creationTimestamp;
-        conditions.push({ type, status: 'Unknown', reason: 'NodeStatusNeverUpdated', message: 'Kubelet never posted node status.', lastHeartbeatTime, lastTransitionTime: now });
+        conditions.push({
+          type,
+          status: 'Unknown',
+          reason: 'NodeStatusNeverUpdated',
+          message: 'Kubelet never posted node status.',
+          lastHeartbeatTime,
+          lastTransitionTime: now,
+        });
       } else if (known.status !== 'Unknown') {
-        conditions[at] = { ...known, status: 'Unknown', reason: 'NodeStatusUnknown', message: 'Kubelet stopped posting node status.', lastTransitionTime: now };
+        conditions[at] = {
+          ...known,
+          status: 'Unknown',
+          reason: 'NodeStatusUnknown',
+          message: 'Kubelet stopped posting node status.',
+          lastTransitionTime: now,
+        };
       }
     }
     if (semanticEqual(conditions, node.status?.conditions)) return node;
@@ -145,7 +158,8 @@ export function startNodeLifecycleController(context: ControllerContext, options
     let taints = withConditionTaints(node);
     const tainted = withEvictionTaint(taints, zones.isAllDown() ? undefined : eviction, timestamp(clock));
     // Changing one eviction taint for the other, or taking it away, is not an eviction.
-    const isNew = eviction !== undefined && tainted !== taints && !taints.some((t) => t.effect === 'NoExecute' && (t.key === NOT_READY || t.key === UNREACHABLE));
+    const isNew =
+      eviction !== undefined && tainted !== taints && !taints.some((t) => t.effect === 'NoExecute' && (t.key === NOT_READY || t.key === UNREACHABLE));
     const wait = isNew && !zones.isAllDown() ? zones.untilEviction(node.metadata.name, clock.now()) : 0;
     if (wait === 0) taints = tainted;
     else if (wait !== undefined) loop.enqueueAfter(node.metadata.name, wait);

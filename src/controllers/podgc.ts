@@ -45,7 +45,8 @@ export function startPodGcController(context: ControllerContext, options: PodGcO
   pods.addHandlers({ onAdd: onPod, onUpdate: (_, after) => onPod(after) });
   nodes.addHandlers({
     onUpdate(_, after) {
-      if (isOutOfService(after)) for (const pod of pods.byIndex('node', after.metadata.name)) if (pod.metadata.deletionTimestamp) loop.enqueue(keyOf(pod));
+      if (isOutOfService(after))
+        for (const pod of pods.byIndex('node', after.metadata.name)) if (pod.metadata.deletionTimestamp) loop.enqueue(keyOf(pod));
     },
     onDelete(node) {
       for (const pod of pods.byIndex('node', node.metadata.name)) loop.enqueueAfter(keyOf(pod), quarantineMs);
@@ -86,7 +87,9 @@ export function startPodGcController(context: ControllerContext, options: PodGcO
   async function dropTerminated(): Promise<void> {
     const ended = pods.byIndex('ended', 'yes');
     if (ended.length <= terminatedPodThreshold) return;
-    const oldest = ended.sort((a, b) => millis(a.metadata.creationTimestamp) - millis(b.metadata.creationTimestamp) || (a.metadata.name < b.metadata.name ? -1 : 1));
+    const oldest = ended.sort(
+      (a, b) => millis(a.metadata.creationTimestamp) - millis(b.metadata.creationTimestamp) || (a.metadata.name < b.metadata.name ? -1 : 1),
+    );
     for (const pod of oldest.slice(0, ended.length - terminatedPodThreshold)) await forceDelete(pod);
   }
 
@@ -95,7 +98,14 @@ export function startPodGcController(context: ControllerContext, options: PodGcO
     try {
       if (!isPodTerminal(pod)) {
         if (condition) await addPodCondition(context, pod, condition, 'Failed');
-        else await client.patch(resources.pods, pod.metadata, 'strategic', { metadata: { uid: pod.metadata.uid }, status: { phase: 'Failed' } }, { subresource: 'status' });
+        else
+          await client.patch(
+            resources.pods,
+            pod.metadata,
+            'strategic',
+            { metadata: { uid: pod.metadata.uid }, status: { phase: 'Failed' } },
+            { subresource: 'status' },
+          );
       }
       await client.delete(resources.pods, pod.metadata, { gracePeriodSeconds: 0, preconditions: { uid: pod.metadata.uid } });
     } catch (error) {

@@ -56,7 +56,17 @@ export class Graph {
     if (!node) {
       // Objects without any relation are most: they get a node only when one refers to them.
       if (ownerReferences.length === 0 && !deletionTimestamp) return;
-      node = { uid, apiVersion: object.apiVersion, kind: object.kind, name, owners: [], dependents: new Set(), virtual: false, deleting: false, deletingDependents: false };
+      node = {
+        uid,
+        apiVersion: object.apiVersion,
+        kind: object.kind,
+        name,
+        owners: [],
+        dependents: new Set(),
+        virtual: false,
+        deleting: false,
+        deletingDependents: false,
+      };
       this.#nodes.set(uid, node);
     }
     Object.assign(node, { type, apiVersion: object.apiVersion, kind: object.kind, name, namespace, virtual: false });
