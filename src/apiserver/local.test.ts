@@ -15,7 +15,10 @@ const pod = (name: string, more: object = {}, metadata: object = {}) => ({
   metadata: { namespace: 'default', name, ...metadata },
   spec: { containers: [{ name: 'c', image: 'i' }], ...more },
 });
-const configMap = (name: string, data: Record<string, string> = {}, metadata: object = {}) => ({ metadata: { namespace: 'default', name, ...metadata }, data });
+const configMap = (name: string, data: Record<string, string> = {}, metadata: object = {}) => ({
+  metadata: { namespace: 'default', name, ...metadata },
+  data,
+});
 
 beforeAll(async () => {
   server = await startTestServer();
@@ -71,7 +74,8 @@ describe('writing', () => {
     expect(error).toMatchObject({
       code: 409,
       reason: 'Conflict',
-      message: 'Operation cannot be fulfilled on configmaps "versions": the object has been modified; please apply your changes to the latest version and try again',
+      message:
+        'Operation cannot be fulfilled on configmaps "versions": the object has been modified; please apply your changes to the latest version and try again',
     });
     const again: any = await admin.update(configmaps, updated);
     expect(again.metadata.resourceVersion).toBe(updated.metadata.resourceVersion);
@@ -79,13 +83,17 @@ describe('writing', () => {
 
   test('concurrent patches are all kept', async () => {
     await admin.create(configmaps, configMap('many') as any);
-    await Promise.all(Array.from({ length: 25 }, (_, i) => admin.patch(configmaps, { namespace: 'default', name: 'many' }, 'merge', { data: { [`k${i}`]: 'v' } })));
+    await Promise.all(
+      Array.from({ length: 25 }, (_, i) => admin.patch(configmaps, { namespace: 'default', name: 'many' }, 'merge', { data: { [`k${i}`]: 'v' } })),
+    );
     const result: any = await admin.get(configmaps, { namespace: 'default', name: 'many' });
     expect(Object.keys(result.data)).toHaveLength(25);
   });
 
   test('a patch with another resourceVersion conflicts', async () => {
-    const error = await refusal(admin.patch(configmaps, { namespace: 'default', name: 'many' }, 'merge', { metadata: { resourceVersion: '1' }, data: { x: 'y' } }));
+    const error = await refusal(
+      admin.patch(configmaps, { namespace: 'default', name: 'many' }, 'merge', { metadata: { resourceVersion: '1' }, data: { x: 'y' } }),
+    );
     expect(error).toMatchObject({ code: 409, reason: 'Conflict' });
   });
 
@@ -143,7 +151,9 @@ describe('deleting', () => {
       const marked: any = await admin.delete(configmaps, { namespace: 'default', name: policy.toLowerCase() }, { propagationPolicy: policy });
       expect(marked.metadata.finalizers).toEqual([finalizer]);
     }
-    expect(await refusal(admin.delete(configmaps, { namespace: 'default', name: 'orphan' }, { propagationPolicy: 'Sometimes' }))).toMatchObject({ code: 422 });
+    expect(await refusal(admin.delete(configmaps, { namespace: 'default', name: 'orphan' }, { propagationPolicy: 'Sometimes' }))).toMatchObject({
+      code: 422,
+    });
   });
 
   test('a pod on a node gets its grace period; without a node it goes at once', async () => {
@@ -165,7 +175,8 @@ describe('deleting', () => {
   });
 
   test('deleteCollection deletes what the selector finds', async () => {
-    for (const name of ['one', 'two', 'three']) await admin.create(configmaps, configMap(`col-${name}`, {}, { labels: { col: name === 'three' ? 'keep' : 'drop' } }) as any);
+    for (const name of ['one', 'two', 'three'])
+      await admin.create(configmaps, configMap(`col-${name}`, {}, { labels: { col: name === 'three' ? 'keep' : 'drop' } }) as any);
     await admin.deleteCollection(configmaps, { namespace: 'default', labelSelector: 'col=drop' });
     const left = await admin.list<any>(configmaps, { namespace: 'default', labelSelector: 'col' });
     expect(left.items.map((i) => i.metadata.name)).toEqual(['col-three']);
@@ -187,7 +198,8 @@ describe('deleting', () => {
 describe('listing', () => {
   beforeAll(async () => {
     await admin.create(namespaces, { metadata: { name: 'lists' } } as any);
-    for (let i = 0; i < 12; i++) await admin.create(configmaps, configMap(`c${String(i).padStart(2, '0')}`, {}, { namespace: 'lists', labels: { odd: String(i % 2) } }) as any);
+    for (let i = 0; i < 12; i++)
+      await admin.create(configmaps, configMap(`c${String(i).padStart(2, '0')}`, {}, { namespace: 'lists', labels: { odd: String(i % 2) } }) as any);
   });
 
   test('by labels and fields', async () => {
@@ -209,7 +221,9 @@ describe('listing', () => {
     expect(second.metadata.resourceVersion).toBe(first.metadata.resourceVersion);
     const third = await admin.list<any>(configmaps, { namespace: 'lists', limit: 5, continue: second.metadata.continue! });
     expect(third.metadata.continue).toBeUndefined();
-    expect([...first.items, ...second.items, ...third.items].map((i) => i.metadata.name)).toEqual(Array.from({ length: 12 }, (_, i) => `c${String(i).padStart(2, '0')}`));
+    expect([...first.items, ...second.items, ...third.items].map((i) => i.metadata.name)).toEqual(
+      Array.from({ length: 12 }, (_, i) => `c${String(i).padStart(2, '0')}`),
+    );
   });
 
   test('a compacted page answers 410 with a token that goes on', async () => {
@@ -224,10 +238,14 @@ describe('listing', () => {
 
   test('resourceVersion: exact, not older than, too new', async () => {
     const now = await admin.list<any>(configmaps, { namespace: 'lists' });
-    await admin.create(configmaps, configMap('zzz', {}, { namespace: 'lists' }) as any);
-    const exact = await admin.list<any>(configmaps, { namespace: 'lists', resourceVersion: now.metadata.resourceVersion, resourceVersionMatch: 'Exact' });
+    const created: any = await admin.create(configmaps, configMap('zzz', {}, { namespace: 'lists' }) as any);
+    const exact = await admin.list<any>(configmaps, {
+      namespace: 'lists',
+      resourceVersion: now.metadata.resourceVersion,
+      resourceVersionMatch: 'Exact',
+    });
     expect(exact.items).toHaveLength(now.items.length);
-    const newer = await admin.list<any>(configmaps, { namespace: 'lists', resourceVersion: now.metadata.resourceVersion });
+    const newer = await admin.list<any>(configmaps, { namespace: 'lists', resourceVersion: created.metadata.resourceVersion });
     expect(newer.items.length).toBe(now.items.length + 1);
     const error = await refusal(admin.list(configmaps, { resourceVersion: '999999999' }));
     expect(error).toMatchObject({ code: 504 });
@@ -266,7 +284,10 @@ describe('watching', () => {
 
   test('an object that leaves the selector is deleted for the watcher, one that enters is added', async () => {
     const list = await admin.list<any>(configmaps, { namespace: 'watched' });
-    const reading = take(admin.watch(configmaps, { namespace: 'watched', labelSelector: 'seen=yes', resourceVersion: list.metadata.resourceVersion }), 3);
+    const reading = take(
+      admin.watch(configmaps, { namespace: 'watched', labelSelector: 'seen=yes', resourceVersion: list.metadata.resourceVersion }),
+      3,
+    );
     const key = { namespace: 'watched', name: 'later' };
     await admin.patch(configmaps, key, 'merge', { metadata: { labels: { seen: 'yes' } } });
     await admin.patch(configmaps, key, 'merge', { data: { a: 'b' } });
@@ -288,7 +309,10 @@ describe('watching', () => {
   });
 
   test('sendInitialEvents ends with a bookmark that says so', async () => {
-    const events = await take(admin.watch(configmaps, { namespace: 'watched', sendInitialEvents: true, resourceVersionMatch: 'NotOlderThan', allowWatchBookmarks: true }), 3);
+    const events = await take(
+      admin.watch(configmaps, { namespace: 'watched', sendInitialEvents: true, resourceVersionMatch: 'NotOlderThan', allowWatchBookmarks: true }),
+      3,
+    );
     expect(events.map((e) => e.type)).toEqual(['ADDED', 'ADDED', 'BOOKMARK']);
     expect((events[2]!.object as any).metadata.annotations).toEqual({ 'k8s.io/initial-events-end': 'true' });
     const error = await refusal(take(admin.watch(configmaps, { sendInitialEvents: true }), 1));
@@ -297,9 +321,14 @@ describe('watching', () => {
 
   test('ends by itself after timeoutSeconds, and with its signal', async () => {
     const list = await admin.list<any>(configmaps, { namespace: 'watched' });
-    expect(await take(admin.watch(configmaps, { resourceVersion: list.metadata.resourceVersion, timeoutSeconds: 1, namespace: 'watched' }), 99)).toEqual([]);
+    expect(
+      await take(admin.watch(configmaps, { resourceVersion: list.metadata.resourceVersion, timeoutSeconds: 1, namespace: 'watched' }), 99),
+    ).toEqual([]);
     const controller = new AbortController();
-    const reading = take(admin.watch(configmaps, { resourceVersion: list.metadata.resourceVersion, signal: controller.signal, namespace: 'watched' }), 99);
+    const reading = take(
+      admin.watch(configmaps, { resourceVersion: list.metadata.resourceVersion, signal: controller.signal, namespace: 'watched' }),
+      99,
+    );
     setTimeout(() => controller.abort(), 20);
     expect(await reading).toEqual([]);
   });
@@ -323,14 +352,20 @@ describe('subresources', () => {
     const deployments = resources.deployments as any;
     await admin.create(deployments, {
       metadata: { namespace: 'default', name: 'web' },
-      spec: { replicas: 2, selector: { matchLabels: { app: 'web' } }, template: { metadata: { labels: { app: 'web' } }, spec: { containers: [{ name: 'c', image: 'i' }] } } },
+      spec: {
+        replicas: 2,
+        selector: { matchLabels: { app: 'web' } },
+        template: { metadata: { labels: { app: 'web' } }, spec: { containers: [{ name: 'c', image: 'i' }] } },
+      },
     } as any);
     const key = { namespace: 'default', name: 'web' };
     const scale: any = await admin.get(deployments, key, { subresource: 'scale' });
     expect(scale).toMatchObject({ kind: 'Scale', apiVersion: 'autoscaling/v1', spec: { replicas: 2 }, status: { replicas: 0, selector: 'app=web' } });
     await admin.patch(deployments, key, 'merge', { spec: { replicas: 5 } }, { subresource: 'scale' });
     expect(((await admin.get(deployments, key)) as any).spec.replicas).toBe(5);
-    await admin.update(deployments, { ...scale, metadata: { name: 'web', namespace: 'default' }, spec: { replicas: 0 } } as any, { subresource: 'scale' });
+    await admin.update(deployments, { ...scale, metadata: { name: 'web', namespace: 'default' }, spec: { replicas: 0 } } as any, {
+      subresource: 'scale',
+    });
     expect(((await admin.get(deployments, key)) as any).spec.replicas).toBe(0);
     const error = await refusal(admin.patch(deployments, key, 'merge', { spec: { replicas: -1 } }, { subresource: 'scale' }));
     expect(error).toMatchObject({ code: 422 });
@@ -338,11 +373,22 @@ describe('subresources', () => {
 
   test('an eviction respects the budget and counts against it', async () => {
     const budgets = resources.poddisruptionbudgets as any;
-    const created: any = await admin.create(budgets, { metadata: { namespace: 'default', name: 'pdb' }, spec: { minAvailable: 1, selector: { matchLabels: { app: 'guarded' } } } } as any);
-    const status = (disruptionsAllowed: number) => ({ status: { disruptionsAllowed, currentHealthy: 2, desiredHealthy: 1, expectedPods: 2, observedGeneration: created.metadata.generation ?? 0 } });
+    const created: any = await admin.create(budgets, {
+      metadata: { namespace: 'default', name: 'pdb' },
+      spec: { minAvailable: 1, selector: { matchLabels: { app: 'guarded' } } },
+    } as any);
+    const status = (disruptionsAllowed: number) => ({
+      status: { disruptionsAllowed, currentHealthy: 2, desiredHealthy: 1, expectedPods: 2, observedGeneration: created.metadata.generation ?? 0 },
+    });
     for (const name of ['g1', 'g2']) {
       await admin.create(pods, pod(name, { nodeName: 'n1' }, { labels: { app: 'guarded' } }) as any);
-      await admin.patch(pods, { namespace: 'default', name }, 'merge', { status: { phase: 'Running', conditions: [{ type: 'Ready', status: 'True' }] } }, { subresource: 'status' });
+      await admin.patch(
+        pods,
+        { namespace: 'default', name },
+        'merge',
+        { status: { phase: 'Running', conditions: [{ type: 'Ready', status: 'True' }] } },
+        { subresource: 'status' },
+      );
     }
     await admin.patch(budgets, { namespace: 'default', name: 'pdb' }, 'merge', status(1), { subresource: 'status' });
     await admin.createSubresource(pods, { namespace: 'default', name: 'g1' }, 'eviction', { metadata: { name: 'g1' } });
@@ -357,7 +403,13 @@ describe('subresources', () => {
 
 test('events are shared by both their groups', async () => {
   const about = { kind: 'Pod', namespace: 'default', name: 'p' };
-  await admin.create(resources.events as any, { metadata: { namespace: 'default', name: 'e1' }, involvedObject: about, reason: 'Why', message: 'so', type: 'Normal' } as any);
-  const modern: any = await admin.get({ group: 'events.k8s.io', version: 'v1', resource: 'events', kind: 'Event', namespaced: true }, { namespace: 'default', name: 'e1' });
+  await admin.create(
+    resources.events as any,
+    { metadata: { namespace: 'default', name: 'e1' }, involvedObject: about, reason: 'Why', message: 'so', type: 'Normal' } as any,
+  );
+  const modern: any = await admin.get(
+    { group: 'events.k8s.io', version: 'v1', resource: 'events', kind: 'Event', namespaced: true },
+    { namespace: 'default', name: 'e1' },
+  );
   expect(modern).toMatchObject({ apiVersion: 'events.k8s.io/v1', kind: 'Event' });
 });

@@ -156,7 +156,16 @@ export interface TestRequest {
 export function requestOverHttp1(server: TestServer, o: TestRequest): Promise<TestAnswer> {
   return new Promise((resolve, reject) => {
     const request = httpsRequest(
-      { host: '127.0.0.1', port: server.port, method: o.method ?? 'GET', path: o.path, headers: o.headers ?? {}, ca: server.ca, agent: false, ...o.user },
+      {
+        host: '127.0.0.1',
+        port: server.port,
+        method: o.method ?? 'GET',
+        path: o.path,
+        headers: o.headers ?? {},
+        ca: server.ca,
+        agent: false,
+        ...o.user,
+      },
       (response) => {
         const chunks: Buffer[] = [];
         response.on('data', (chunk: Buffer) => chunks.push(chunk));

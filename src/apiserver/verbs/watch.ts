@@ -44,7 +44,7 @@ export async function watch(api: Api, call: Call, p: WatchParameters, sink: Watc
   if (wait) await wait;
 
   const matches = (entry: Entry) => !filter || filter(entry);
-  let sentUpTo = api.hub.revision;
+  let sentUpTo = initial || since === 0 ? api.hub.revision : since;
   const onEvent = (event: CacheEvent) => {
     const { entry, previous } = event;
     if (namespacePrefix && !entry.key.startsWith(namespacePrefix)) return;
