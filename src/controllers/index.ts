@@ -1,3 +1,4 @@
+import { startAttachDetachController } from './attachdetach.ts';
 import type { Controller, ControllerContext } from './controller.ts';
 import { startCsrApprovingController } from './csrapproving.ts';
 import { startCsrCleanerController } from './csrcleaner.ts';
@@ -5,16 +6,19 @@ import { startCsrSigningController } from './csrsigning.ts';
 import { startDeploymentController } from './deployment.ts';
 import { startEndpointsController } from './endpoints.ts';
 import { startEndpointSliceController } from './endpointslice.ts';
+import { startEphemeralVolumeController } from './ephemeral-volume.ts';
 import { startGarbageCollector } from './garbagecollector.ts';
 import { startNamespaceController } from './namespace.ts';
 import { startNodeIpamController } from './nodeipam.ts';
 import { startNodeLifecycleController } from './nodelifecycle.ts';
+import { startPersistentVolumeBinder } from './persistentvolume.ts';
 import { startPodGcController } from './podgc.ts';
 import { startReplicaSetController } from './replicaset.ts';
 import { startReplicationController } from './replicationcontroller.ts';
 import { startRootCaPublisher } from './rootca.ts';
 import { startServiceAccountController } from './serviceaccount.ts';
 import { startTokensController } from './serviceaccount-tokens.ts';
+import { startPvcProtectionController, startPvProtectionController } from './storage-protection.ts';
 import { startTaintEvictionController } from './tainteviction.ts';
 
 export interface ControllersOptions {
@@ -35,6 +39,8 @@ export interface ControllersOptions {
   nodeMonitorPeriodMs?: number;
   /** How long a Node has to be gone before its pods are removed, milliseconds; 5 s. */
   podGcQuarantineMs?: number;
+  /** How long a node that is not healthy may keep a volume that it does not unmount, milliseconds; 6 minutes. */
+  maxWaitForUnmountMs?: number;
   /** Ended pods kept at most; 12500. */
   terminatedPodThreshold?: number;
 }
@@ -67,6 +73,14 @@ export const controllers: { name: string; start(context: ControllerContext, opti
   },
   { name: 'namespace-controller', start: startNamespaceController },
   { name: 'garbage-collector-controller', start: startGarbageCollector },
+  { name: 'persistentvolume-binder-controller', start: startPersistentVolumeBinder },
+  {
+    name: 'persistentvolume-attach-detach-controller',
+    start: (c, o) => startAttachDetachController(c, { maxWaitForUnmountMs: o.maxWaitForUnmountMs }),
+  },
+  { name: 'persistentvolumeclaim-protection-controller', start: startPvcProtectionController },
+  { name: 'persistentvolume-protection-controller', start: startPvProtectionController },
+  { name: 'ephemeral-volume-controller', start: startEphemeralVolumeController },
 ];
 
 /** Starts kube-controller-manager: all controllers, on one set of informers. They end when the context's signal aborts. */
