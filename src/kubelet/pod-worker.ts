@@ -7,7 +7,8 @@ import type { WaitingReason } from './container-status.ts';
 import { graceOf, killPod } from './container-kill.ts';
 import type { PodContext } from './context.ts';
 import { isRunning, type PodState } from './pod-state.ts';
-import { isStaticPod, isTerminal } from './pods.ts';
+import { formatTime, isStaticPod, isTerminal } from './pods.ts';
+import { qosClassOf } from './qos.ts';
 import { podStatus } from './status.ts';
 import { syncPod } from './sync-pod.ts';
 
@@ -67,10 +68,11 @@ export class PodWorker {
   update(pod: Pod): void {
     const specOrMeta = pod.metadata.resourceVersion !== this.pod.metadata.resourceVersion;
     const onlyStatus = specOrMeta && sameButStatus(this.pod, pod);
+    const phase = this.phase;
     this.pod = pod;
-    // Our own status writes come back as events; they ask for nothing. Conditions of others (readiness gates) do.
-    if (onlyStatus && this.phase === 'sync' && !pod.spec.readinessGates?.length) return;
     this.changed();
+    // Our own status writes come back as events; they ask for nothing. Conditions of others (readiness gates) do.
+    if (onlyStatus && phase === 'sync' && this.phase === phase && !pod.spec.readinessGates?.length) return;
     this.trigger();
   }
 
@@ -208,8 +210,17 @@ export class PodWorker {
     const refusal = this.ctx.admit(pod);
     if (!refusal) return true;
     this.ctx.recorder.event(pod, 'Warning', refusal.reason, refusal.message);
-    this.override = { phase: 'Failed', reason: refusal.reason, message: `Pod was rejected: ${refusal.message}` };
-    this.toTerminating(0);
+    const api = this.ctx.apiPod(pod);
+    if (api)
+      this.ctx.statuses.set(api, {
+        phase: 'Failed',
+        reason: refusal.reason,
+        message: `Pod was rejected: ${refusal.message}`,
+        startTime: formatTime(this.ctx.clock.now()),
+        qosClass: api.status?.qosClass ?? qosClassOf(pod),
+        ...(api.status?.conditions ? { conditions: api.status.conditions } : {}),
+      });
+    this.phase = 'terminated';
     return false;
   }
 

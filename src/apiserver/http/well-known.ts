@@ -1,6 +1,7 @@
 import { openapiV2, openapiV3, openapiV3Paths } from '../../api/openapi.ts';
 import { notAcceptable } from '../../api/errors.ts';
 import type { Api } from '../api.ts';
+import { encodeOpenapiV2, openapiProtobufType } from './openapi-protobuf.ts';
 import { sendBytes, sendValue } from './encode.ts';
 import { header, type HttpRequest, type HttpResponse } from './exchange.ts';
 
@@ -71,13 +72,22 @@ function openidConfiguration(api: Api) {
   };
 }
 
-let v2: Buffer | undefined;
+const v2 = new Map<'json' | 'protobuf', Buffer>();
 
 async function openapi2(request: HttpRequest, response: HttpResponse): Promise<void> {
   const accept = header(request, 'accept');
-  if (accept && !/application\/(json|\*)|\*\/\*/.test(accept)) throw notAcceptable('only the following media types are accepted: application/json');
-  v2 ??= Buffer.from(JSON.stringify(openapiV2()));
-  await sendBytes(request, response, 200, v2, 'application/json');
+  const json = accept === '' || /application\/(json|\*)|\*\/\*/.test(accept);
+  if (!json && !accept.includes('proto-openapi.spec.v2')) {
+    throw notAcceptable(`only the following media types are accepted: application/json, ${openapiProtobufType}`);
+  }
+  const format = json ? 'json' : 'protobuf';
+  let document = v2.get(format);
+  if (!document) {
+    const made = openapiV2();
+    document = json ? Buffer.from(JSON.stringify(made)) : encodeOpenapiV2(made);
+    v2.set(format, document);
+  }
+  await sendBytes(request, response, 200, document, json ? 'application/json' : openapiProtobufType);
 }
 
 const v3 = new Map<string, Buffer>();

@@ -27,6 +27,9 @@ export async function bind(api: Api, call: Call, body: ParsedBody): Promise<void
   }
   if (!node) throw invalid(bindingType, name, [{ type: 'FieldValueRequired', field: 'target.name', detail: '' }]);
 
+  const admission = api.admission.begin(api, { ...call, name }, 'CREATE', binding, undefined);
+  await admission.admit();
+  await admission.validate();
   const subject = { group: '', resource: 'pods' };
   const refuse = (why: string) => conflict({ group: '', resource: 'pods/binding' }, name, why);
   await api.registry.storage('', 'v1', 'pods').update(keyFor(call.namespace, name), (current): Outcome => {

@@ -19,6 +19,9 @@ export async function evict(api: Api, call: Call, body: ParsedBody): Promise<voi
   const entry = await api.registry.storage('', 'v1', 'pods').read(keyFor(call.namespace, name));
   if (!entry) throw notFound(call.target.subject, name);
   const pod = entry.object as unknown as Pod;
+  const admission = api.admission.begin(api, call, 'CREATE', eviction, undefined);
+  await admission.admit();
+  await admission.validate();
   const dryRun = call.dryRun || (options.dryRun?.includes('All') ?? false);
   if (!harmless(pod)) await claimDisruption(api, call, pod, dryRun);
   const { metadata } = pod;

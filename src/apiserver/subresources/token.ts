@@ -45,6 +45,9 @@ export async function createToken(api: Api, call: Call, body: ParsedBody): Promi
       detail: 'may not specify a duration larger than 2^32 seconds',
     });
   if (errors.length > 0) throw invalid(tokenRequestType, call.name, errors);
+  const admission = api.admission.begin(api, call, 'CREATE', request, undefined);
+  await admission.admit();
+  await admission.validate();
   const bound = spec.boundObjectRef ? await boundObject(api, call, spec.boundObjectRef) : undefined;
   const { token, expires } = await api.tokens.issue({
     namespace: call.namespace,

@@ -1,0 +1,200 @@
+import { mkdir, readdir, rm } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import type { Logger } from 'pino';
+import { isNotFound } from '../../api/errors.ts';
+import { resources } from '../../api/generated/resources.ts';
+import type { PersistentVolume, Pod, Volume } from '../../api/generated/types.ts';
+import type { Client } from '../../client/client.ts';
+import type { Clock } from '../../client/clock.ts';
+import type { EventRecorder } from '../../client/events.ts';
+import type { MountedVolume } from '../container-config.ts';
+import type { PodVolumes } from '../context.ts';
+import type { PodAddresses } from '../field-ref.ts';
+import type { Paths } from '../paths.ts';
+import { writeAtomically } from './atomic-writer.ts';
+import { CsiVolumes } from './csi.ts';
+import { checkHostPath, setupEmptyDir } from './directories.ts';
+import { isMounted, MountError, mountTmpfs, unmountBelow } from './mounts.ts';
+import { applyFsGroup } from './ownership.ts';
+import { isPayloadVolume, payloadOf } from './payload.ts';
+import { ReferencedObjects } from './referenced-objects.ts';
+import { bindSubPath } from './subpath.ts';
+import { TokenManager } from './tokens.ts';
+
+export interface VolumeManagerOptions {
+  client: Client;
+  clock: Clock;
+  log: Logger;
+  recorder: EventRecorder;
+  paths: Paths;
+  nodeName: string;
+  signal: AbortSignal;
+  /** Keep the files of secrets and tokens in memory, as upstream does; off where nothing may be mounted. */
+  tmpfsForSecrets: boolean;
+  addresses(pod: Pod): PodAddresses;
+  allocatable(): Record<string, string>;
+  /** A volume of this pod is out of date: mount is to be called again. */
+  onChange(uid: string): void;
+  reportInUse(): Promise<void>;
+}
+
+/** The volumes of the node's pods. */
+export class VolumeManager implements PodVolumes {
+  readonly csi: CsiVolumes;
+  private readonly o: VolumeManagerOptions;
+  private readonly objects: ReferencedObjects;
+  private readonly tokens: TokenManager;
+  private readonly refreshes = new Map<string, () => void>();
+  private readonly grouped = new Set<string>();
+
+  constructor(o: VolumeManagerOptions) {
+    this.o = o;
+    this.objects = new ReferencedObjects(o);
+    this.tokens = new TokenManager(o.client, o.clock);
+    this.csi = new CsiVolumes(o);
+  }
+
+  async mount(pod: Pod, signal: AbortSignal): Promise<Map<string, MountedVolume>> {
+    const mounted = new Map<string, MountedVolume>();
+    const used = usedVolumes(pod);
+    const wanted = (pod.spec.volumes ?? []).filter((v) => used.has(v.name));
+    const results = await Promise.allSettled(wanted.map(async (v) => mounted.set(v.name, await this.mountOne(pod, v, signal))));
+    const failed = results.find((r) => r.status === 'rejected');
+    if (!failed) return mounted;
+    signal.throwIfAborted();
+    throw failed.reason;
+  }
+
+  private async mountOne(pod: Pod, volume: Volume, signal: AbortSignal): Promise<MountedVolume> {
+    try {
+      if (volume.emptyDir) return await this.emptyDir(pod, volume);
+      if (volume.hostPath) {
+        await checkHostPath(volume.hostPath);
+        return { hostPath: volume.hostPath.path, readOnly: false };
+      }
+      if (isPayloadVolume(volume)) return await this.payload(pod, volume, signal);
+      if (volume.persistentVolumeClaim || volume.ephemeral) return await this.claim(pod, volume, signal);
+      throw new Error('no volume plugin matched');
+    } catch (error) {
+      if (signal.aborted) throw error;
+      const message = error instanceof Error ? error.message : String(error);
+      this.o.recorder.event(pod, 'Warning', 'FailedMount', `MountVolume.SetUp failed for volume "${volume.name}" : ${message}`);
+      throw new MountError(volume.name, `volume "${volume.name}": ${message}`);
+    }
+  }
+
+  private async emptyDir(pod: Pod, volume: Volume): Promise<MountedVolume> {
+    const path = this.o.paths.volume(pod.metadata.uid, 'empty-dir', volume.name);
+    await setupEmptyDir(path, volume.emptyDir!);
+    await this.group(pod, path, false);
+    return { hostPath: path, readOnly: false };
+  }
+
+  /** fsGroup, once for each volume and kubelet run: later files are the pod's own matter. */
+  private async group(pod: Pod, path: string, readOnly: boolean): Promise<void> {
+    const gid = pod.spec.securityContext?.fsGroup;
+    if (gid === undefined || this.grouped.has(path)) return;
+    await applyFsGroup(path, gid, { readOnly, onlyOnMismatch: pod.spec.securityContext?.fsGroupChangePolicy === 'OnRootMismatch' });
+    this.grouped.add(path);
+  }
+
+  private async payload(pod: Pod, volume: Volume, signal: AbortSignal): Promise<MountedVolume> {
+    const { uid } = pod.metadata;
+    const plugin = volume.configMap ? 'configmap' : volume.secret ? 'secret' : volume.downwardAPI ? 'downward-api' : 'projected';
+    const path = this.o.paths.volume(uid, plugin, volume.name);
+    let refreshAt = Number.POSITIVE_INFINITY;
+    const files = await payloadOf(pod, volume, {
+      configMap: (namespace, name) => this.objects.get('configmaps', namespace, name, uid, signal),
+      secret: (namespace, name) => this.objects.get('secrets', namespace, name, uid, signal),
+      token: async (audience, seconds) => {
+        const token = await this.tokens.get(pod, audience, seconds, signal);
+        refreshAt = Math.min(refreshAt, token.refreshAt);
+        return token.token;
+      },
+      addresses: this.o.addresses(pod),
+      allocatable: this.o.allocatable(),
+    });
+    await mkdir(path, { recursive: true, mode: 0o755 });
+    if (this.o.tmpfsForSecrets && plugin !== 'configmap' && !(await isMounted(path))) await mountTmpfs(path, ['mode=0755']);
+    const gid = pod.spec.securityContext?.fsGroup;
+    if (gid !== undefined) for (const file of files.values()) file.mode |= 0o440;
+    await writeAtomically(path, files, gid);
+    if (Number.isFinite(refreshAt)) this.refreshAt(`${uid}/${volume.name}`, uid, refreshAt);
+    return { hostPath: path, readOnly: true };
+  }
+
+  private refreshAt(key: string, uid: string, at: number): void {
+    this.refreshes.get(key)?.();
+    this.refreshes.set(key, this.o.clock.after(Math.max(1000, at - this.o.clock.now()), () => this.o.onChange(uid)));
+  }
+
+  private async claim(pod: Pod, volume: Volume, signal: AbortSignal): Promise<MountedVolume> {
+    const { namespace, uid } = pod.metadata;
+    const name = volume.persistentVolumeClaim?.claimName ?? `${pod.metadata.name}-${volume.name}`;
+    const claim = await this.o.client.get(resources.persistentvolumeclaims, { namespace, name }, { signal }).catch((error: unknown) => {
+      if (isNotFound(error)) throw new Error(`persistentvolumeclaim "${name}" not found`);
+      throw error;
+    });
+    if (volume.ephemeral && !claim.metadata.ownerReferences?.some((r) => r.uid === uid))
+      throw new Error(`PVC ${namespace}/${name} was not created for pod ${namespace}/${pod.metadata.name} (pod is not owner)`);
+    if (claim.metadata.deletionTimestamp && !(await this.alreadyUsed(uid))) throw new Error(`can't start pod because PVC ${namespace}/${name} is being deleted`);
+    const volumeName = claim.spec?.volumeName;
+    if (!volumeName || claim.status?.phase !== 'Bound') throw new Error(`PVC ${namespace}/${name} is not bound`);
+    const pv = await this.o.client.get(resources.persistentvolumes, { name: volumeName }, { signal });
+    if (pv.spec?.claimRef && pv.spec.claimRef.uid !== claim.metadata.uid) throw new Error(`PV ${volumeName} is not bound to claim ${namespace}/${name}`);
+    const block = pv.spec?.volumeMode === 'Block';
+    const readOnly = volume.persistentVolumeClaim?.readOnly === true;
+    return this.persistent(pod, pv, readOnly, block, signal);
+  }
+
+  private async persistent(pod: Pod, pv: PersistentVolume, readOnly: boolean, block: boolean, signal: AbortSignal): Promise<MountedVolume> {
+    if (pv.spec?.hostPath) {
+      await checkHostPath(pv.spec.hostPath);
+      return { hostPath: pv.spec.hostPath.path, readOnly, ...(block ? { block } : {}) };
+    }
+    if (pv.spec?.local) return { hostPath: pv.spec.local.path, readOnly, ...(block ? { block } : {}) };
+    if (!pv.spec?.csi) throw new Error(`PersistentVolume ${pv.metadata.name}: no volume plugin matched`);
+    const mounted = await this.csi.setup(pv, pod.metadata.uid, readOnly, block, signal);
+    const once = (pv.spec.accessModes ?? []).some((m) => m === 'ReadWriteOnce' || m === 'ReadWriteOncePod');
+    if (!block && once && !readOnly) await this.group(pod, mounted.hostPath, false);
+    return mounted;
+  }
+
+  private async alreadyUsed(uid: string): Promise<boolean> {
+    return (await readdir(dirname(this.o.paths.volume(uid, 'csi', 'x'))).catch(() => [])).length > 0;
+  }
+
+  async subPath(pod: Pod, volume: MountedVolume, name: string, subPath: string, container: string, index: number, readOnly: boolean): Promise<string> {
+    const target = this.o.paths.subPath(pod.metadata.uid, name, container, index);
+    await bindSubPath(volume.hostPath, subPath, target, readOnly);
+    return target;
+  }
+
+  async unmount(pod: { metadata: { uid: string } }): Promise<void> {
+    const { uid } = pod.metadata;
+    this.objects.release(uid);
+    this.tokens.forget(uid);
+    for (const [key, cancel] of this.refreshes)
+      if (key.startsWith(`${uid}/`)) {
+        cancel();
+        this.refreshes.delete(key);
+      }
+    const directory = this.o.paths.pod(uid);
+    for (const path of this.grouped) if (path.startsWith(`${directory}/`)) this.grouped.delete(path);
+    await unmountBelow(`${directory}/volume-subpaths`);
+    await this.csi.teardown(uid);
+    await unmountBelow(`${directory}/volumes`);
+    // Only after nothing is mounted there any more: a removal must never reach into a volume.
+    await rm(`${directory}/volumes`, { recursive: true, force: true });
+    await rm(`${directory}/volume-subpaths`, { recursive: true, force: true });
+  }
+
+  stop(): void {
+    for (const cancel of this.refreshes.values()) cancel();
+  }
+}
+
+function usedVolumes(pod: Pod): Set<string> {
+  const all = [...(pod.spec.initContainers ?? []), ...pod.spec.containers, ...(pod.spec.ephemeralContainers ?? [])];
+  return new Set(all.flatMap((c) => [...(c.volumeMounts ?? []), ...(c.volumeDevices ?? [])].map((m) => m.name)));
+}
