@@ -1,4 +1,5 @@
 import type { EC2Client } from '@aws-sdk/client-ec2';
+import type { ECRClient } from '@aws-sdk/client-ecr';
 import type { ElasticLoadBalancingV2Client } from '@aws-sdk/client-elastic-load-balancing-v2';
 import type { IAMClient } from '@aws-sdk/client-iam';
 
@@ -16,6 +17,7 @@ export interface AwsClients {
   ec2(): Promise<EC2Client>;
   elbv2(): Promise<ElasticLoadBalancingV2Client>;
   iam(): Promise<IAMClient>;
+  ecr(): Promise<ECRClient>;
   destroy(): void;
 }
 
@@ -41,6 +43,7 @@ export function createAwsClients(config: AwsConfig): AwsClients {
     ec2: once(async () => keep(new (await import('@aws-sdk/client-ec2')).EC2Client(common))),
     elbv2: once(async () => keep(new (await import('@aws-sdk/client-elastic-load-balancing-v2')).ElasticLoadBalancingV2Client(common))),
     iam: once(async () => keep(new (await import('@aws-sdk/client-iam')).IAMClient(common))),
+    ecr: once(async () => keep(new (await import('@aws-sdk/client-ecr')).ECRClient(common))),
     destroy: () => {
       for (const client of opened) client.destroy();
     },

@@ -2,11 +2,8 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command } from 'commander';
 import { pino } from 'pino';
-import { startApiServer } from '../apiserver/server.ts';
 import { clusterKubeconfig, kubeconfigText } from '../cluster/kubeconfig.ts';
-import { ensurePki } from '../cluster/pki.ts';
 import { stateRoot, UserError, writeAtomically } from '../cluster/state.ts';
-import { openLmdbStore } from '../store/lmdb.ts';
 import { interruption } from './context.ts';
 
 interface Options {
@@ -26,11 +23,19 @@ export const apiserverCommand = () =>
     .action(async (o: Options) => {
       const port = Number(o.securePort);
       if (!Number.isInteger(port) || port < 0 || port > 65_535) throw new UserError(`'${o.securePort}' is not a port`, 2);
+      const [{ startApiServer }, { ensurePki }, { openLmdbStore }] = await Promise.all([
+        import('../apiserver/server.ts'),
+        import('../cluster/pki.ts'),
+        import('../store/lmdb.ts'),
+      ]);
       const directory = o.dataDir ?? join(stateRoot(), 'apiserver');
       mkdirSync(directory, { recursive: true, mode: 0o700 });
       const log = pino({ level: process.env['KUMULUS_LOG_LEVEL'] ?? 'warn', base: undefined });
       const firstService = o.serviceClusterIpRange.replace(/\.\d+\/\d+$/, '.1');
-      const pki = await ensurePki(join(directory, 'pki'), { dnsNames: ['localhost', 'kubernetes', 'kubernetes.default', 'kubernetes.default.svc'], ips: ['127.0.0.1', firstService, o.bindAddress] });
+      const pki = await ensurePki(join(directory, 'pki'), {
+        dnsNames: ['localhost', 'kubernetes', 'kubernetes.default', 'kubernetes.default.svc'],
+        ips: ['127.0.0.1', firstService, o.bindAddress],
+      });
       const store = await openLmdbStore(join(directory, 'store'));
       try {
         const server = await startApiServer({
@@ -39,7 +44,11 @@ export const apiserverCommand = () =>
           clientCa: pki.ca.cert,
           host: o.bindAddress,
           port,
-          serviceAccount: { issuer: 'https://kubernetes.default.svc.cluster.local', privateKey: pki.serviceAccount.privateKey, publicKeys: [pki.serviceAccount.publicKey] },
+          serviceAccount: {
+            issuer: 'https://kubernetes.default.svc.cluster.local',
+            privateKey: pki.serviceAccount.privateKey,
+            publicKeys: [pki.serviceAccount.publicKey],
+          },
           serviceCidr: o.serviceClusterIpRange,
           log,
         }).catch((error: NodeJS.ErrnoException) => {
@@ -47,9 +56,13 @@ export const apiserverCommand = () =>
         });
         await server.ready;
         const kubeconfig = join(directory, 'kubeconfig');
-        writeAtomically(kubeconfig, kubeconfigText(clusterKubeconfig('apiserver', `https://${o.bindAddress}:${server.port}`, pki.ca.cert, pki.admin)));
+        writeAtomically(
+          kubeconfig,
+          kubeconfigText(clusterKubeconfig('apiserver', `https://${o.bindAddress}:${server.port}`, pki.ca.cert, pki.admin)),
+        );
         console.log(`API server ready on https://${o.bindAddress}:${server.port}\n\n    export KUBECONFIG=${kubeconfig}\n    kubectl get namespaces`);
-        if (!interruption.signal.aborted) await new Promise<void>((resolve) => interruption.signal.addEventListener('abort', () => resolve(), { once: true }));
+        if (!interruption.signal.aborted)
+          await new Promise<void>((resolve) => interruption.signal.addEventListener('abort', () => resolve(), { once: true }));
         await server.stop(3000);
       } finally {
         await store.close();

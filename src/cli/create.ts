@@ -1,7 +1,5 @@
 import { Command } from 'commander';
-import { createCluster, kubeconfigOf } from '../cluster/create.ts';
 import { awsEndpoint, profileName } from '../cluster/aws-endpoint.ts';
-import { deployExample } from '../cluster/example.ts';
 import { contextName } from '../cluster/kubeconfig.ts';
 import { readRecord, UserError } from '../cluster/state.ts';
 import { checkOutput, defaultName, interruption, parseCount, parseDuration, progressFor } from './context.ts';
@@ -47,6 +45,8 @@ async function run(positional: string | undefined, options: Options): Promise<vo
   const zones = options.zones.split(',').filter(Boolean);
   const badZone = zones.find((z) => !/^us-east-1[a-f]$/.test(z));
   if (!zones.length || badZone) throw new UserError(`unknown zone '${badZone ?? options.zones}': the embedded AWS has us-east-1a to us-east-1f`, 2);
+  // The AWS SDK takes a while to load: not for --help.
+  const { createCluster } = await import('../cluster/create.ts');
   const progress = progressFor(options);
   const grace = options.nodeMonitorGracePeriod ? parseDuration(options.nodeMonitorGracePeriod) : undefined;
   // `npm start` a second time finds the cluster of the first.
@@ -68,14 +68,14 @@ async function run(positional: string | undefined, options: Options): Promise<vo
           progress,
           signal: interruption.signal,
         });
-  const page = options.example ? await deployExample(record, progress, interruption.signal) : undefined;
+  const page = options.example ? await (await import('../cluster/example.ts')).deployExample(record, progress, interruption.signal) : undefined;
   if (options.output === 'json') {
     console.log(
       JSON.stringify({
         name,
         context: contextName(name),
         kubeconfig: record.kubeconfig,
-        server: kubeconfigOf(record).clusters?.[0]?.['cluster'] && `https://127.0.0.1:${record.ports.api}`,
+        server: `https://127.0.0.1:${record.ports.api}`,
         awsEndpoint: awsEndpoint(record),
         awsProfile: profileName(name),
         ...(page ? { url: page.url, hostname: page.hostname } : {}),

@@ -1,6 +1,5 @@
 import { existsSync } from 'node:fs';
 import { Command } from 'commander';
-import { removeCluster } from '../cluster/delete.ts';
 import { checkClusterName, listClusters, lockCluster, pathsOf } from '../cluster/state.ts';
 import { defaultName, progressFor } from './context.ts';
 
@@ -14,6 +13,7 @@ export function deleteCommand(): Command {
     .option('--kubeconfig <file>', 'where the context was written')
     .option('-q, --quiet', 'print no progress')
     .action(async (positional: string | undefined, options: { name?: string; all?: boolean; kubeconfig?: string; quiet?: boolean }) => {
+      const { removeCluster } = await import('../cluster/delete.ts');
       const progress = progressFor(options);
       const names = options.all ? listClusters() : [positional ?? options.name ?? defaultName];
       for (const name of names) {

@@ -1,9 +1,7 @@
 import { Command } from 'commander';
-import { DescribeInstancesCommand } from '@aws-sdk/client-ec2';
 import { resources } from '../api/generated/resources.ts';
 import { clusterTag, fromTags, logicalIdTag } from '../aws/tags.ts';
 import { clusterAwsClients } from '../cluster/aws-endpoint.ts';
-import { kubeconfigOf, withAdmin } from '../cluster/create.ts';
 import { kubeconfigText } from '../cluster/kubeconfig.ts';
 import { listClusters, readRecord, requireRecord } from '../cluster/state.ts';
 import { runningSupervisor } from '../cluster/supervisor-client.ts';
@@ -49,7 +47,8 @@ export function getCommand(): Command {
     .description('print the kubeconfig of a cluster')
     .option('--name <name>', 'name of the cluster', defaultName)
     .option('--internal', 'with the address that instances and pods use')
-    .action((options: Common & { internal?: boolean }) => {
+    .action(async (options: Common & { internal?: boolean }) => {
+      const { kubeconfigOf } = await import('../cluster/create.ts');
       process.stdout.write(kubeconfigText(kubeconfigOf(requireRecord(options.name as string), options.internal ?? false)));
     });
   return get;
@@ -60,6 +59,8 @@ async function nodes(options: Common): Promise<void> {
   checkOutput(options.output, ['json']);
   const name = options.name as string;
   const record = requireRecord(name);
+  const { DescribeInstancesCommand } = await import('@aws-sdk/client-ec2');
+  const { withAdmin } = await import('../cluster/create.ts');
   const clients = clusterAwsClients(record);
   try {
     const answer = await (await clients.ec2()).send(

@@ -1,5 +1,4 @@
 import { Command } from 'commander';
-import { loadImage } from '../cluster/images.ts';
 import { requireRecord } from '../cluster/state.ts';
 import { defaultName, progressFor } from './context.ts';
 
@@ -12,6 +11,7 @@ export function loadCommand(): Command {
     .option('--image <reference>', 'REPOSITORY:TAG to push it as (default: the name in the archive)')
     .option('-q, --quiet', 'print no progress')
     .action(async (archive: string, options: { name: string; image?: string; quiet?: boolean }) => {
+      const { loadImage } = await import('../cluster/images.ts');
       const record = requireRecord(options.name);
       const progress = progressFor(options);
       const references = await progress.step(`Loading ${archive}`, () => loadImage(record, archive, options.image));

@@ -1,5 +1,4 @@
 import { Command } from 'commander';
-import { startCluster, stopCluster } from '../cluster/lifecycle.ts';
 import { defaultName, interruption, progressFor } from './context.ts';
 
 interface Options {
@@ -14,9 +13,10 @@ export function startCommand(): Command {
     .description('start a stopped cluster, or what was killed of a running one; after a reboot everything is rebuilt from state')
     .option('--name <name>', 'name of the cluster')
     .option('-q, --quiet', 'print no progress')
-    .action((name: string | undefined, options: Options) =>
-      startCluster(name ?? options.name ?? defaultName, progressFor(options), interruption.signal),
-    );
+    .action(async (name: string | undefined, options: Options) => {
+      const { startCluster } = await import('../cluster/lifecycle.ts');
+      await startCluster(name ?? options.name ?? defaultName, progressFor(options), interruption.signal);
+    });
   return start;
 }
 
@@ -27,6 +27,9 @@ export function stopCommand(): Command {
     .description('end every process of a cluster; its state, volumes and instances stay for "start cluster"')
     .option('--name <name>', 'name of the cluster')
     .option('-q, --quiet', 'print no progress')
-    .action((name: string | undefined, options: Options) => stopCluster(name ?? options.name ?? defaultName, progressFor(options)));
+    .action(async (name: string | undefined, options: Options) => {
+      const { stopCluster } = await import('../cluster/lifecycle.ts');
+      await stopCluster(name ?? options.name ?? defaultName, progressFor(options));
+    });
   return stop;
 }

@@ -11,9 +11,10 @@ export interface AwsCredentials {
 
 /** The embedded AWS's root key, which its first start wrote (mode 0600). */
 export function readRootCredentials(directory: string): AwsCredentials {
-  const file = join(directory, 'root-credentials.json');
+  const file = join(directory, 'credentials.json');
   if (!existsSync(file)) throw new UserError(`the embedded AWS's keys are missing (${file})`);
-  return JSON.parse(readFileSync(file, 'utf8'));
+  const { accessKeyId, secretAccessKey } = JSON.parse(readFileSync(file, 'utf8'));
+  return { accessKeyId, secretAccessKey };
 }
 
 export const awsEndpoint = (record: ClusterRecord): string => `http://127.0.0.1:${record.ports.aws}`;

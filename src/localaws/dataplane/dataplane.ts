@@ -13,7 +13,7 @@ import { Instances } from './instance.ts';
 import { prepareInstanceFiles } from './instance-files.ts';
 import { wantsNetwork } from './interfaces.ts';
 import { KeyedWork } from './keyed-work.ts';
-import { type Balancer, balancerAddresses, LoadBalancers } from './load-balancers.ts';
+import { type Balancer, balancerAddresses, hostAddressFile, LoadBalancers } from './load-balancers.ts';
 import { namespaceName } from './names.ts';
 import { forwardQuery } from './resolver.ts';
 import { Volumes } from './volumes.ts';
@@ -21,6 +21,7 @@ import { deleteNamespace, VpcNetwork } from './vpc.ts';
 import { planVpcs, type VpcPlan } from './vpc-plan.ts';
 
 export { destroyEverything, findLeavings, type Leaving, suspendEverything } from './cleanup.ts';
+export { readHostAddress } from './load-balancers.ts';
 export { preflight } from './preflight.ts';
 
 export interface DataPlaneOptions {
@@ -80,7 +81,7 @@ class Controller implements DataPlane {
   constructor(options: DataPlaneOptions) {
     this.options = options;
     this.work = new KeyedWork(options.log);
-    this.balancers = new LoadBalancers(join(options.directory, 'dataplane/load-balancers.json'));
+    this.balancers = new LoadBalancers(hostAddressFile(options.directory));
     this.volumes = new Volumes({
       source: options.source,
       reports: options.reports,

@@ -128,7 +128,8 @@ export async function fillUpperLayer(folder: string, template: string, who: Iden
     AWS_ENDPOINT_URL: endpoint,
     AWS_REGION: who.region,
     AWS_DEFAULT_REGION: who.region,
-    KUMULUS_REGISTRY_MIRRORS: `*.dkr.ecr.*.amazonaws.com=${endpoint}`,
+    // ECR by its own names, and images that were loaded into it by theirs; what it does not have is asked of its own registry.
+    KUMULUS_REGISTRY_MIRRORS: `*=${endpoint}`,
   };
   await put(
     'etc/environment',

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { Listener, LoadBalancer } from '@aws-sdk/client-elastic-load-balancing-v2';
 import type { CloudState } from '../contract.ts';
 import { parseBlock, toAddress } from './addresses.ts';
@@ -26,6 +26,8 @@ interface Saved {
   /** Addresses by subnet, where the endpoint names none. */
   subnets: Record<string, string>;
 }
+
+export const hostAddressFile = (directory: string) => join(directory, 'dataplane/load-balancers.json');
 
 /** Gives load balancers their addresses and keeps them for as long as the load balancers live, over restarts too. */
 export class LoadBalancers {
@@ -111,6 +113,12 @@ export class LoadBalancers {
     await writeFile(`${this.file}.new`, JSON.stringify([...this.saved!]));
     await rename(`${this.file}.new`, this.file);
   }
+}
+
+/** The address of an internet-facing load balancer on the host, for a process beside the data plane whose state is in this folder. */
+export async function readHostAddress(directory: string, arn: string): Promise<string | undefined> {
+  const text = await readFile(hostAddressFile(directory), 'utf8').catch(() => '[]');
+  return (JSON.parse(text) as [string, Saved][]).find(([one]) => one === arn)?.[1].host;
 }
 
 /** Local addresses of TCP sockets that listen on this host. */
