@@ -90,6 +90,8 @@ function resource(call: CallContext, id: string) {
   return kind;
 }
 
+type DescribedTag = TagDescription & { Tags?: Tag[] };
+
 const filters = {
   key: (item: TagDescription) => item.Key,
   value: (item: TagDescription) => item.Value,
@@ -118,13 +120,13 @@ export const tagOperations = {
   },
 
   DescribeTags(input: DescribeTagsRequest, call: CallContext): DescribeTagsResult {
-    const all: (TagDescription & { Tags?: Tag[] })[] = [];
+    const all: DescribedTag[] = [];
     for (const [id, record] of call.tables.tags.entries()) {
       const type = kindOf(id)?.type;
       if (!type) continue;
       for (const tag of record.tags) all.push({ ResourceId: id, ResourceType: type as TagDescription['ResourceType'], ...tag, Tags: [tag] });
     }
-    const page = paginate(all.filter(filterBy(input.Filters, filters)), (item) => `${item.ResourceId} ${item.Key}`, input);
+    const page = paginate(all.filter(filterBy<DescribedTag>(input.Filters, filters)), (item) => `${item.ResourceId} ${item.Key}`, input);
     return { Tags: page.items, NextToken: page.NextToken };
   },
 } satisfies Operations;

@@ -51,7 +51,7 @@ export interface InstanceRecord {
   terminatedAt?: Date;
 }
 
-export type VolumeRecord = With<ec2.Volume, 'VolumeId' | 'Size' | 'State' | 'AvailabilityZone' | 'VolumeType'> & {
+export type VolumeRecord = Omit<With<ec2.Volume, 'VolumeId' | 'Size' | 'State' | 'AvailabilityZone' | 'VolumeType'>, 'Attachments'> & {
   Attachments: With<ec2.VolumeAttachment, 'InstanceId' | 'VolumeId' | 'Device' | 'State'>[];
   modification?: ec2.VolumeModification;
 };

@@ -1,0 +1,3 @@
+import type { Operations } from '../cloud.ts';
+
+export const ecrOperations = {} satisfies Operations;

@@ -1,0 +1,3 @@
+import type { Operations } from '../cloud.ts';
+
+export const stsOperations = {} satisfies Operations;
