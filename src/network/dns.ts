@@ -1,12 +1,11 @@
-import { execFile } from 'node:child_process';
-import { createSocket, type Socket } from 'node:dgram';
-import { readFileSync } from 'node:fs';
-import { createServer, type Server, type Socket as TcpSocket } from 'node:net';
-import { promisify } from 'node:util';
-import packet, { type DecodedPacket, type Packet, type Question } from 'dns-packet';
+import packet, { type Answer, type DecodedPacket, type Packet, type Question } from 'dns-packet';
 import type { Logger } from 'pino';
 import type { InformerFactory } from '../client/informer.ts';
+import { type Clock, sleep, systemClock } from '../client/clock.ts';
+import { listenForDns } from './dns-listener.ts';
 import { createClusterRecords } from './dns-records.ts';
+import { nameServers, Upstreams } from './dns-upstream.ts';
+import { shell } from './shell.ts';
 
 export interface ClusterDnsOptions {
   informers: InformerFactory;
@@ -15,197 +14,144 @@ export interface ClusterDnsOptions {
   /** The service's address, which this node takes on its loopback interface: every node answers its own pods. */
   address: string;
   port?: number;
-  /** Resolvers for every other name; those of /etc/resolv.conf by default. */
+  /** Resolvers for every other name, as ADDRESS or ADDRESS:PORT; those of /etc/resolv.conf by default. */
   upstreams?: string[];
   /** Whether to put the address on the loopback interface. */
   takeAddress?: boolean;
+  clock?: Clock;
   log: Logger;
   signal: AbortSignal;
 }
 
-const upstreamTimeoutMs = 2000;
 /** Answers beyond this are cut over UDP where the asker names no larger size (RFC 1035). */
 const smallestUdp = 512;
+/** What goes through networks in one piece. */
+const largestUdp = 1232;
+const longestChain = 8;
+const headerLength = 12;
+const rcodes = { NOERROR: 0, FORMERR: 1, SERVFAIL: 2, NXDOMAIN: 3, NOTIMP: 4 } as const;
 
-function resolvConf(): string[] {
-  try {
-    return [...readFileSync('/etc/resolv.conf', 'utf8').matchAll(/^nameserver\s+(\S+)/gm)].map((m) => m[1] as string);
-  } catch {
-    return [];
-  }
-}
+/**
+ * Cluster DNS of one node: answers for the cluster's domain from informers, and asks the node's resolvers for the rest.
+ * listening resolves to the port once it answers; what hinders that is logged and tried again.
+ */
+export function startClusterDns(o: ClusterDnsOptions): { name: string; done: Promise<void>; listening: Promise<number | undefined> } {
+  const records = createClusterRecords(o.informers, o.domain, o.address);
+  const upstreams = new Upstreams((o.upstreams ?? nameServers()).filter((u) => u !== o.address));
 
-/** Cluster DNS of one node: answers for the cluster's domain from informers, and asks the node's resolvers for the rest. */
-export function startClusterDns(o: ClusterDnsOptions): { name: string; done: Promise<void>; listening: Promise<void> } {
-  const records = createClusterRecords(o.informers, o.domain);
-  const port = o.port ?? 53;
-  const upstreams = (o.upstreams ?? resolvConf()).filter((u) => u !== o.address);
-
-  async function answer(raw: Buffer, overTcp: boolean): Promise<Buffer | undefined> {
+  async function answer(message: Buffer, overTcp: boolean): Promise<Buffer | undefined> {
     let query: DecodedPacket;
     try {
-      query = packet.decode(raw);
+      query = packet.decode(message);
     } catch {
       return undefined;
     }
+    if (query.type !== 'query') return undefined;
     const question = query.questions?.[0];
-    if (query.type !== 'query' || !question) return undefined;
+    if ((query as { opcode?: string }).opcode !== 'QUERY') return failure(query, rcodes.NOTIMP);
+    if (!question || query.questions?.length !== 1) return failure(query, rcodes.FORMERR);
     const found = records.lookup(question);
-    if (!found) return forward(raw, overTcp, query);
-    const answers = [...found.answers];
+    if (!found) return (await upstreams.ask(message, overTcp)) ?? failure(query, rcodes.SERVFAIL);
+    const answers = rotated(found.answers);
     if (found.follow) answers.push(...(await followed(found.follow, question)));
     const reply: Packet = {
       type: 'response',
       id: query.id ?? 0,
-      flags:
-        packet.AUTHORITATIVE_ANSWER |
-        packet.RECURSION_AVAILABLE |
-        ((query.flags ?? 0) & packet.RECURSION_DESIRED) |
-        (found.rcode === 'NXDOMAIN' ? 3 : 0),
+      flags: packet.AUTHORITATIVE_ANSWER | packet.RECURSION_AVAILABLE | ((query.flags ?? 0) & packet.RECURSION_DESIRED) | rcodes[found.rcode],
       questions: [question],
       answers,
-      ...(answers.length ? {} : { authorities: records.authority() ?? [] }),
+      ...(answers.length ? {} : { authorities: [records.authority()] }),
+      ...(found.additionals?.length ? { additionals: found.additionals } : {}),
     };
     return sized(reply, query, overTcp);
   }
 
-  function sized(reply: Packet, query: DecodedPacket, overTcp: boolean): Buffer {
-    const bytes = packet.encode(reply);
-    const opt = query.additionals?.find((r) => r.type === 'OPT') as { udpPayloadSize?: number } | undefined;
-    const limit = Math.max(smallestUdp, opt?.udpPayloadSize ?? smallestUdp);
-    if (overTcp || bytes.length <= limit) return bytes;
-    return packet.encode({ ...reply, flags: (reply.flags ?? 0) | packet.TRUNCATED_RESPONSE, answers: [], authorities: [] });
-  }
-
-  const failure = (query: DecodedPacket): Buffer =>
-    packet.encode({ type: 'response', id: query.id ?? 0, flags: packet.RECURSION_AVAILABLE | 2, questions: query.questions ?? [] });
-
-  async function forward(raw: Buffer, overTcp: boolean, query: DecodedPacket): Promise<Buffer> {
-    for (const upstream of upstreams) {
-      const reply = await (overTcp ? askTcp : askUdp)(upstream, raw).catch(() => undefined);
-      if (reply) return reply;
+  /** What a CNAME leads to, inside of the cluster or outside. */
+  async function followed(first: string, question: Question): Promise<Answer[]> {
+    const chain: Answer[] = [];
+    for (let name: string | undefined = first, steps = 0; name && steps < longestChain; steps++) {
+      const inside = records.lookup({ ...question, name });
+      if (!inside) return [...chain, ...(await upstreams.resolve(name, question.type))];
+      chain.push(...rotated(inside.answers));
+      name = inside.follow;
     }
-    return failure(query);
+    return chain;
   }
 
-  async function followed(name: string, question: Question) {
-    const inside = records.lookup({ ...question, name });
-    if (inside) return inside.answers;
-    const raw = packet.encode({
-      type: 'query',
-      id: 1 + Math.floor(Math.random() * 65_534),
-      flags: packet.RECURSION_DESIRED,
-      questions: [{ ...question, name }],
-    });
-    for (const upstream of upstreams) {
-      const reply = await askUdp(upstream, raw).catch(() => undefined);
-      if (reply) return packet.decode(reply).answers ?? [];
+  const stopped = new Promise<void>((resolve) => {
+    if (o.signal.aborted) resolve();
+    else o.signal.addEventListener('abort', () => resolve(), { once: true });
+  });
+
+  async function listen(): Promise<{ port: number; close(): void }> {
+    await records.synced(o.signal);
+    for (let delay = 1000; ; delay = Math.min(delay * 2, 30_000)) {
+      try {
+        if (o.takeAddress ?? true) await shell('ip address replace "$1/32" dev lo', [o.address]);
+        return await listenForDns({ address: o.address, port: o.port ?? 53, answer, log: o.log });
+      } catch (error) {
+        o.log.error({ err: error, retryInMs: delay }, `cluster DNS cannot listen on ${o.address}`);
+        await sleep(o.clock ?? systemClock, delay, o.signal);
+      }
     }
-    return [];
   }
 
-  let udp: Socket | undefined;
-  let tcp: Server | undefined;
-  const connections = new Set<TcpSocket>();
-
-  async function listen(): Promise<void> {
-    if (o.takeAddress ?? true) await promisify(execFile)('ip', ['address', 'replace', `${o.address}/32`, 'dev', 'lo']);
-    const u = createSocket('udp4');
-    udp = u;
-    u.on('message', (raw, from) => {
-      void answer(raw, false)
-        .then((reply) => reply && u.send(reply, from.port, from.address))
-        .catch((error) => o.log.warn({ err: error }, 'cannot answer a query'));
-    });
-    tcp = createServer((socket) => {
-      connections.add(socket);
-      socket.setTimeout(30_000, () => socket.destroy());
-      socket.on('error', () => socket.destroy());
-      socket.on('close', () => connections.delete(socket));
-      let buffer = Buffer.alloc(0);
-      socket.on('data', (chunk: Buffer) => {
-        buffer = Buffer.concat([buffer, chunk]);
-        while (buffer.length >= 2 && buffer.length >= 2 + buffer.readUInt16BE(0)) {
-          const length = buffer.readUInt16BE(0);
-          const raw = buffer.subarray(2, 2 + length);
-          buffer = buffer.subarray(2 + length);
-          void answer(Buffer.from(raw), true).then(
-            (reply) => {
-              if (!reply || socket.destroyed) return;
-              const head = Buffer.alloc(2);
-              head.writeUInt16BE(reply.length);
-              socket.write(Buffer.concat([head, reply]));
-            },
-            () => socket.destroy(),
-          );
-        }
-      });
-    });
-    await Promise.all([
-      new Promise<void>((resolve, reject) => {
-        u.once('error', reject);
-        u.bind(port, o.address, () => {
-          u.off('error', reject);
-          u.on('error', (error) => o.log.warn({ err: error }, 'DNS socket'));
-          resolve();
-        });
-      }),
-      new Promise<void>((resolve, reject) => tcp?.once('error', reject).listen(port, o.address, () => resolve())),
-    ]);
-    o.log.info(`cluster DNS on ${o.address}:${port}, upstreams ${upstreams.join(', ') || 'none'}`);
-  }
-
-  const listening = records.synced(o.signal).then(listen);
-  const done = (async () => {
-    await listening.catch((error) => {
+  const listening = listen();
+  const done = listening.then(
+    async (listener) => {
+      if (!o.signal.aborted) o.log.info(`cluster DNS answers on ${o.address}:${listener.port}`);
+      await stopped;
+      listener.close();
+    },
+    (error) => {
       if (!o.signal.aborted) o.log.error({ err: error }, 'cluster DNS cannot start');
-    });
-    if (!o.signal.aborted) await new Promise<void>((resolve) => o.signal.addEventListener('abort', () => resolve(), { once: true }));
-    udp?.close();
-    for (const socket of connections) socket.destroy();
-    tcp?.close();
-  })();
-  return { name: 'cluster-dns', done, listening: listening.catch(() => {}) };
+    },
+  );
+  return {
+    name: 'cluster-dns',
+    done,
+    listening: listening.then(
+      (l) => l.port,
+      () => undefined,
+    ),
+  };
 }
 
-function askUdp(server: string, raw: Buffer): Promise<Buffer> {
-  return new Promise((resolve, reject) => {
-    const socket = createSocket(server.includes(':') ? 'udp6' : 'udp4');
-    const finish = (error?: Error, reply?: Buffer) => {
-      clearTimeout(timer);
-      socket.close();
-      if (reply) resolve(reply);
-      else reject(error);
-    };
-    const timer = setTimeout(() => finish(new Error(`no answer from ${server} in ${upstreamTimeoutMs} ms`)), upstreamTimeoutMs);
-    socket.on('error', finish);
-    // A reply to somebody else's question must not pass for ours.
-    socket.on('message', (reply) => reply.length > 2 && reply.readUInt16BE(0) === raw.readUInt16BE(0) && finish(undefined, reply));
-    socket.send(raw, 53, server, (error) => error && finish(error));
-  });
+/** Records of addresses in another order each time, so that askers that take the first one spread. */
+function rotated(answers: Answer[]): Answer[] {
+  if (answers.length < 2) return [...answers];
+  const start = Math.floor(Math.random() * answers.length);
+  return [...answers.slice(start), ...answers.slice(0, start)];
 }
 
-async function askTcp(server: string, raw: Buffer): Promise<Buffer> {
-  const { createConnection } = await import('node:net');
-  return new Promise((resolve, reject) => {
-    const socket = createConnection({ host: server, port: 53, timeout: upstreamTimeoutMs });
-    let buffer = Buffer.alloc(0);
-    const fail = (error: Error) => {
-      socket.destroy();
-      reject(error);
-    };
-    socket.on('error', fail);
-    socket.on('timeout', () => fail(new Error(`no answer from ${server} in ${upstreamTimeoutMs} ms`)));
-    socket.on('connect', () => {
-      const head = Buffer.alloc(2);
-      head.writeUInt16BE(raw.length);
-      socket.write(Buffer.concat([head, raw]));
-    });
-    socket.on('data', (chunk: Buffer) => {
-      buffer = Buffer.concat([buffer, chunk]);
-      if (buffer.length < 2 || buffer.length < 2 + buffer.readUInt16BE(0)) return;
-      socket.destroy();
-      resolve(buffer.subarray(2, 2 + buffer.readUInt16BE(0)));
-    });
-  });
+const optOf = (query: DecodedPacket) => query.additionals?.find((r) => r.type === 'OPT') as { udpPayloadSize?: number } | undefined;
+
+/** An extended query gets an extended answer (RFC 6891). */
+function withOpt(reply: Packet, query: DecodedPacket): Packet {
+  if (!optOf(query)) return reply;
+  const opt = { type: 'OPT', name: '.', udpPayloadSize: largestUdp, extendedRcode: 0, ednsVersion: 0, flags: 0, flag_do: false, options: [] };
+  return { ...reply, additionals: [...(reply.additionals ?? []), opt as unknown as Answer] };
+}
+
+function failure(query: DecodedPacket, rcode: number): Buffer {
+  const flags = packet.RECURSION_AVAILABLE | ((query.flags ?? 0) & (packet.RECURSION_DESIRED | 0x7800)) | rcode;
+  return packet.encode(withOpt({ type: 'response', id: query.id ?? 0, flags, questions: query.questions ?? [] }, query));
+}
+
+/** As many answers as go into one message; where some do not, the asker is told to come by TCP. Not all can: so they get some. */
+function sized(reply: Packet, query: DecodedPacket, overTcp: boolean): Buffer {
+  const whole = packet.encode(withOpt(reply, query));
+  const size = Math.min(optOf(query)?.udpPayloadSize ?? smallestUdp, largestUdp);
+  const limit = overTcp ? 65_535 : Math.max(smallestUdp, size);
+  if (whole.length <= limit) return whole;
+  const bare = withOpt({ ...reply, additionals: [] }, query);
+  const without = packet.encode(bare);
+  if (without.length <= limit) return without;
+  const answers = [...(reply.answers ?? [])];
+  const each = answers.map((a) => packet.encodingLength({ answers: [a] }) - headerLength);
+  for (let length = without.length; length > limit && answers.length; ) {
+    answers.pop();
+    length -= each.pop() as number;
+  }
+  return packet.encode({ ...bare, flags: (reply.flags ?? 0) | packet.TRUNCATED_RESPONSE, answers });
 }
