@@ -97,7 +97,8 @@ async function perform(call: CallContext, service: Service, operation: string, m
     throw new AwsError('DryRunOperation', 'Request would have succeeded, but DryRun flag is set.', 412);
   }
   const commits = call.state.commits;
-  const token = service.protocol === 'ec2' && !reads && typeof input.ClientToken === 'string' && input.ClientToken !== '' ? input.ClientToken : undefined;
+  const token =
+    service.protocol === 'ec2' && !reads && typeof input.ClientToken === 'string' && input.ClientToken !== '' ? input.ClientToken : undefined;
   const output = await call.state.transact(() => (token === undefined ? handler(input, call) : once(call, operation, token, input, handler)));
   if (call.state.commits !== commits) await call.state.durable();
   return model.output.kind === 'unit' ? undefined : output;
@@ -161,7 +162,9 @@ export async function dispatch(cloud: Cloud, message: IncomingMessage): Promise<
       throw new AwsError('InvalidAction', `The action ${operation ?? ''} is not valid for this web service.`, 400);
     }
     const input =
-      service.protocol === 'json' ? decodeJson(model.input, request.signed.body.toString()) : decoders[service.protocol].decode(model.input, request.parameters);
+      service.protocol === 'json'
+        ? decodeJson(model.input, request.signed.body.toString())
+        : decoders[service.protocol].decode(model.input, request.parameters);
     const call: CallContext = { ...cloud, requestId, principal: caller.principal };
     const output = await perform(call, service, operation, model, input);
     return success(service, operation, model, output, requestId);

@@ -44,7 +44,15 @@ export const internetGatewayOperations = {
   },
 
   DescribeInternetGateways(input: DescribeInternetGatewaysRequest, call: CallContext): DescribeInternetGatewaysResult {
-    const page = describe(call.tables.internetGateways, names.internetGateway, (r) => viewInternetGateway(call, r), (g) => g.InternetGatewayId, filters, input.InternetGatewayIds, input);
+    const page = describe(
+      call.tables.internetGateways,
+      names.internetGateway,
+      (r) => viewInternetGateway(call, r),
+      (g) => g.InternetGatewayId,
+      filters,
+      input.InternetGatewayIds,
+      input,
+    );
     return { InternetGateways: page.items, NextToken: page.NextToken };
   },
 
@@ -52,17 +60,23 @@ export const internetGatewayOperations = {
     const gateway = find(call.tables.internetGateways, names.internetGateway, input.InternetGatewayId);
     const vpc = find(call.tables.vpcs, names.vpc, input.VpcId);
     const id = gateway.InternetGatewayId;
-    if (gateway.Attachments?.length) throw new AwsError('Resource.AlreadyAssociated', `resource ${id} is already attached to network ${gateway.Attachments[0]?.VpcId}`);
-    if (call.tables.internetGateways.hasKey('vpc', vpc.VpcId)) throw new AwsError('InvalidParameterValue', `Network ${vpc.VpcId} already has an internet gateway attached`);
+    if (gateway.Attachments?.length)
+      throw new AwsError('Resource.AlreadyAssociated', `resource ${id} is already attached to network ${gateway.Attachments[0]?.VpcId}`);
+    if (call.tables.internetGateways.hasKey('vpc', vpc.VpcId))
+      throw new AwsError('InvalidParameterValue', `Network ${vpc.VpcId} already has an internet gateway attached`);
     call.tables.internetGateways.change(id, { Attachments: [{ VpcId: vpc.VpcId, State: 'available' as never }] });
   },
 
   DetachInternetGateway(input: DetachInternetGatewayRequest, call: CallContext) {
     const gateway = find(call.tables.internetGateways, names.internetGateway, input.InternetGatewayId);
     const vpc = find(call.tables.vpcs, names.vpc, input.VpcId);
-    if (!gateway.Attachments?.some((a) => a.VpcId === vpc.VpcId)) throw new AwsError('Gateway.NotAttached', `resource ${gateway.InternetGatewayId} is not attached to network ${vpc.VpcId}`);
+    if (!gateway.Attachments?.some((a) => a.VpcId === vpc.VpcId))
+      throw new AwsError('Gateway.NotAttached', `resource ${gateway.InternetGatewayId} is not attached to network ${vpc.VpcId}`);
     if (call.tables.networkInterfaces.by('vpc', vpc.VpcId).some((e) => e.publicIp || e.Association?.PublicIp)) {
-      throw new AwsError('DependencyViolation', `Network ${vpc.VpcId} has some mapped public address(es). Please unmap those public address(es) before detaching the gateway.`);
+      throw new AwsError(
+        'DependencyViolation',
+        `Network ${vpc.VpcId} has some mapped public address(es). Please unmap those public address(es) before detaching the gateway.`,
+      );
     }
     call.tables.internetGateways.change(gateway.InternetGatewayId, { Attachments: [] });
   },

@@ -2,9 +2,12 @@ import type { Operations } from '../cloud.ts';
 import { elasticAddressOperations } from './elastic-addresses.ts';
 import { imageOperations } from './images.ts';
 import { instanceTypeOperations } from './instance-types.ts';
+import { instanceAttributeOperations } from './instance-attributes.ts';
+import { instanceOperations } from './instances.ts';
 import { internetGatewayOperations } from './internet-gateways.ts';
 import { keyPairOperations } from './key-pairs.ts';
 import { launchTemplateOperations } from './launch-templates.ts';
+import { networkInterfaceOperations } from './network-interfaces.ts';
 import { routeTableOperations } from './route-tables.ts';
 import { securityGroupOperations } from './security-groups.ts';
 import { snapshotOperations } from './snapshots.ts';
@@ -21,6 +24,9 @@ export const ec2Operations: Operations = {
   ...internetGatewayOperations,
   ...routeTableOperations,
   ...securityGroupOperations,
+  ...networkInterfaceOperations,
+  ...instanceOperations,
+  ...instanceAttributeOperations,
   ...zoneOperations,
   ...tagOperations,
   ...volumeOperations,

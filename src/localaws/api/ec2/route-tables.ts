@@ -34,7 +34,9 @@ export function createRouteTable(call: CallContext, vpc: VpcRecord, main: boolea
     OwnerId: call.accountId,
     PropagatingVgws: [],
     Routes: [{ DestinationCidrBlock: vpc.CidrBlock, GatewayId: 'local', Origin: 'CreateRouteTable', State: 'active' }],
-    Associations: main ? [{ RouteTableAssociationId: ec2Id('rtbassoc'), RouteTableId: id, Main: true, AssociationState: { State: 'associated' } }] : [],
+    Associations: main
+      ? [{ RouteTableAssociationId: ec2Id('rtbassoc'), RouteTableId: id, Main: true, AssociationState: { State: 'associated' } }]
+      : [],
   });
 }
 
@@ -80,19 +82,28 @@ const filters = {
 /** The route that a request describes, to a target that exists and belongs to the VPC. */
 function routeOf(call: CallContext, table: RouteTableRecord, input: CreateRouteRequest | ReplaceRouteRequest): Route {
   const range = parseRange(input.DestinationCidrBlock ?? '');
-  if (!range) throw invalidParameter(`Value (${input.DestinationCidrBlock ?? ''}) for parameter destinationCidrBlock is invalid. This is not a valid CIDR block.`);
+  if (!range)
+    throw invalidParameter(
+      `Value (${input.DestinationCidrBlock ?? ''}) for parameter destinationCidrBlock is invalid. This is not a valid CIDR block.`,
+    );
   const destination = rangeText(range);
   const base: Route = { DestinationCidrBlock: destination, Origin: 'CreateRoute' };
   const vpc = call.tables.vpcs.get(table.VpcId);
   const local = parseRange(vpc?.CidrBlock ?? '');
-  if (local && contains(local, range) && range.prefix <= local.prefix) throw invalidParameter(`The destination CIDR block ${destination} is equal to or more specific than one of this VPC's CIDR blocks.`);
+  if (local && contains(local, range) && range.prefix <= local.prefix)
+    throw invalidParameter(`The destination CIDR block ${destination} is equal to or more specific than one of this VPC's CIDR blocks.`);
   const targets = [input.GatewayId, input.InstanceId, input.NetworkInterfaceId, input.NatGatewayId].filter((t) => t !== undefined);
-  if (targets.length !== 1) throw new AwsError(targets.length ? 'InvalidParameterCombination' : 'MissingParameter', 'The request must contain exactly one of gatewayId, natGatewayId, networkInterfaceId, instanceId');
+  if (targets.length !== 1)
+    throw new AwsError(
+      targets.length ? 'InvalidParameterCombination' : 'MissingParameter',
+      'The request must contain exactly one of gatewayId, natGatewayId, networkInterfaceId, instanceId',
+    );
   if (input.GatewayId) {
     if (input.GatewayId === 'local') return { ...base, GatewayId: 'local' };
     const gateway = call.tables.internetGateways.get(input.GatewayId);
     if (!gateway) throw notFound({ ...names.internetGateway, code: 'InvalidGatewayID', noun: 'gateway' }, input.GatewayId);
-    if (!gateway.Attachments?.some((a) => a.VpcId === table.VpcId)) throw invalidParameter(`route table ${table.RouteTableId} and network gateway ${input.GatewayId} belong to different networks`);
+    if (!gateway.Attachments?.some((a) => a.VpcId === table.VpcId))
+      throw invalidParameter(`route table ${table.RouteTableId} and network gateway ${input.GatewayId} belong to different networks`);
     return { ...base, GatewayId: input.GatewayId };
   }
   if (input.NatGatewayId) {
@@ -103,11 +114,16 @@ function routeOf(call: CallContext, table: RouteTableRecord, input: CreateRouteR
   if (input.InstanceId) {
     find(call.tables.instances, names.instance, input.InstanceId);
     const own = call.tables.networkInterfaces.by('instance', input.InstanceId);
-    if (own.length > 1) throw new AwsError('InvalidInstanceID', `There are multiple interfaces attached to instance '${input.InstanceId}'. Please specify an interface ID for the operation instead.`);
+    if (own.length > 1)
+      throw new AwsError(
+        'InvalidInstanceID',
+        `There are multiple interfaces attached to instance '${input.InstanceId}'. Please specify an interface ID for the operation instead.`,
+      );
     interfaceId = own[0]?.NetworkInterfaceId;
   }
   const eni = find(call.tables.networkInterfaces, names.networkInterface, interfaceId);
-  if (eni.VpcId !== table.VpcId) throw invalidParameter(`route table ${table.RouteTableId} and interface ${eni.NetworkInterfaceId} belong to different networks`);
+  if (eni.VpcId !== table.VpcId)
+    throw invalidParameter(`route table ${table.RouteTableId} and interface ${eni.NetworkInterfaceId} belong to different networks`);
   const instanceId = eni.Attachment?.InstanceId;
   return { ...base, NetworkInterfaceId: eni.NetworkInterfaceId, ...(instanceId ? { InstanceId: instanceId, InstanceOwnerId: call.accountId } : {}) };
 }
@@ -132,12 +148,21 @@ export const routeTableOperations = {
 
   DeleteRouteTable(input: DeleteRouteTableRequest, call: CallContext) {
     const table = find(call.tables.routeTables, names.routeTable, input.RouteTableId);
-    if (table.Associations.length) throw new AwsError('DependencyViolation', `The routeTable '${table.RouteTableId}' has dependencies and cannot be deleted.`);
+    if (table.Associations.length)
+      throw new AwsError('DependencyViolation', `The routeTable '${table.RouteTableId}' has dependencies and cannot be deleted.`);
     dropRouteTable(call, table.RouteTableId);
   },
 
   DescribeRouteTables(input: DescribeRouteTablesRequest, call: CallContext): DescribeRouteTablesResult {
-    const page = describe(call.tables.routeTables, names.routeTable, (r) => viewRouteTable(call, r), (t) => t.RouteTableId, filters, input.RouteTableIds, input);
+    const page = describe(
+      call.tables.routeTables,
+      names.routeTable,
+      (r) => viewRouteTable(call, r),
+      (t) => t.RouteTableId,
+      filters,
+      input.RouteTableIds,
+      input,
+    );
     return { RouteTables: page.items, NextToken: page.NextToken };
   },
 
@@ -146,7 +171,10 @@ export const routeTableOperations = {
     const route = routeOf(call, table, input);
     const same = table.Routes.find((r) => r.DestinationCidrBlock === route.DestinationCidrBlock);
     // The same route once more is no error; another target for the destination is.
-    if (same && (same.GatewayId !== route.GatewayId || same.NetworkInterfaceId !== route.NetworkInterfaceId || same.NatGatewayId !== route.NatGatewayId)) {
+    if (
+      same &&
+      (same.GatewayId !== route.GatewayId || same.NetworkInterfaceId !== route.NetworkInterfaceId || same.NatGatewayId !== route.NatGatewayId)
+    ) {
       throw new AwsError('RouteAlreadyExists', `The route identified by ${route.DestinationCidrBlock} already exists.`);
     }
     if (!same) call.tables.routeTables.change(table.RouteTableId, { Routes: [...table.Routes, route] });
@@ -159,7 +187,9 @@ export const routeTableOperations = {
     if (!table.Routes.some((r) => r.DestinationCidrBlock === route.DestinationCidrBlock)) {
       throw invalidParameter(`There is no route defined for '${route.DestinationCidrBlock}' in the route table. Use CreateRoute instead.`);
     }
-    call.tables.routeTables.change(table.RouteTableId, { Routes: table.Routes.map((r) => (r.DestinationCidrBlock === route.DestinationCidrBlock ? route : r)) });
+    call.tables.routeTables.change(table.RouteTableId, {
+      Routes: table.Routes.map((r) => (r.DestinationCidrBlock === route.DestinationCidrBlock ? route : r)),
+    });
   },
 
   DeleteRoute(input: DeleteRouteRequest, call: CallContext) {
@@ -167,7 +197,8 @@ export const routeTableOperations = {
     const range = parseRange(input.DestinationCidrBlock ?? '');
     const destination = range ? rangeText(range) : input.DestinationCidrBlock;
     const route = table.Routes.find((r) => r.DestinationCidrBlock === destination);
-    if (!route) throw new AwsError('InvalidRoute.NotFound', `no route with destination-cidr-block ${destination} in route table ${table.RouteTableId}`);
+    if (!route)
+      throw new AwsError('InvalidRoute.NotFound', `no route with destination-cidr-block ${destination} in route table ${table.RouteTableId}`);
     if (route.GatewayId === 'local') throw invalidParameter(`cannot remove local route ${destination} in route table ${table.RouteTableId}`);
     call.tables.routeTables.change(table.RouteTableId, { Routes: table.Routes.filter((r) => r !== route) });
   },
@@ -175,16 +206,23 @@ export const routeTableOperations = {
   AssociateRouteTable(input: AssociateRouteTableRequest, call: CallContext): AssociateRouteTableResult {
     const table = find(call.tables.routeTables, names.routeTable, input.RouteTableId);
     const subnet = find(call.tables.subnets, names.subnet, input.SubnetId);
-    if (subnet.VpcId !== table.VpcId) throw invalidParameter(`route table ${table.RouteTableId} and subnet ${subnet.SubnetId} belong to different networks`);
+    if (subnet.VpcId !== table.VpcId)
+      throw invalidParameter(`route table ${table.RouteTableId} and subnet ${subnet.SubnetId} belong to different networks`);
     const [other] = call.tables.routeTables.by('subnet', subnet.SubnetId);
     if (other) {
       const mine = other.Associations.find((a) => a.SubnetId === subnet.SubnetId);
       if (other.RouteTableId === table.RouteTableId) return { AssociationId: mine?.RouteTableAssociationId, AssociationState: associated };
-      throw new AwsError('Resource.AlreadyAssociated', `the specified association for route table ${table.RouteTableId} conflicts with an existing association`);
+      throw new AwsError(
+        'Resource.AlreadyAssociated',
+        `the specified association for route table ${table.RouteTableId} conflicts with an existing association`,
+      );
     }
     const id = ec2Id('rtbassoc');
     call.tables.routeTables.change(table.RouteTableId, {
-      Associations: [...table.Associations, { RouteTableAssociationId: id, RouteTableId: table.RouteTableId, SubnetId: subnet.SubnetId, Main: false, AssociationState: associated }],
+      Associations: [
+        ...table.Associations,
+        { RouteTableAssociationId: id, RouteTableId: table.RouteTableId, SubnetId: subnet.SubnetId, Main: false, AssociationState: associated },
+      ],
     });
     return { AssociationId: id, AssociationState: associated };
   },
@@ -201,7 +239,9 @@ export const routeTableOperations = {
     call.tables.routeTables.change(table.RouteTableId, { Associations: table.Associations.filter((a) => a !== association) });
     const id = ec2Id('rtbassoc');
     const now = call.tables.routeTables.get(target.RouteTableId) as RouteTableRecord;
-    call.tables.routeTables.change(target.RouteTableId, { Associations: [...now.Associations, { ...association, RouteTableAssociationId: id, RouteTableId: target.RouteTableId }] });
+    call.tables.routeTables.change(target.RouteTableId, {
+      Associations: [...now.Associations, { ...association, RouteTableAssociationId: id, RouteTableId: target.RouteTableId }],
+    });
     return { NewAssociationId: id, AssociationState: associated };
   },
 } satisfies Operations;

@@ -75,11 +75,22 @@ function permissions(cloud: Cloud, groupId: string, egress: boolean): IpPermissi
 }
 
 export function viewGroup(cloud: Cloud, record: SecurityGroupRecord): SecurityGroup & { GroupId: string } {
-  return { ...record, IpPermissions: permissions(cloud, record.GroupId, false), IpPermissionsEgress: permissions(cloud, record.GroupId, true), Tags: tagsOf(cloud, record.GroupId) };
+  return {
+    ...record,
+    IpPermissions: permissions(cloud, record.GroupId, false),
+    IpPermissionsEgress: permissions(cloud, record.GroupId, true),
+    Tags: tagsOf(cloud, record.GroupId),
+  };
 }
-const viewRule = (cloud: Cloud, record: SecurityGroupRuleRecord): SecurityGroupRule & { SecurityGroupRuleId: string } => ({ ...record, Tags: tagsOf(cloud, record.SecurityGroupRuleId) });
+const viewRule = (cloud: Cloud, record: SecurityGroupRuleRecord): SecurityGroupRule & { SecurityGroupRuleId: string } => ({
+  ...record,
+  Tags: tagsOf(cloud, record.SecurityGroupRuleId),
+});
 
-const permissionFilter = (pick: (p: IpPermission) => unknown, egress = false) => (g: SecurityGroup) => (egress ? g.IpPermissionsEgress : g.IpPermissions)?.flatMap((p) => pick(p));
+const permissionFilter =
+  (pick: (p: IpPermission) => unknown, egress = false) =>
+  (g: SecurityGroup) =>
+    (egress ? g.IpPermissionsEgress : g.IpPermissions)?.flatMap((p) => pick(p));
 const filters = {
   'group-id': (g: SecurityGroup) => g.GroupId,
   'group-name': (g: SecurityGroup) => g.GroupName,
@@ -98,16 +109,23 @@ const ruleFilters = { 'group-id': (r: SecurityGroupRule) => r.GroupId, 'security
 const protocols: Record<string, string> = { '6': 'tcp', '17': 'udp', '1': 'icmp', all: '-1' };
 
 /** One rule for every range and group of the permissions; checked, with numbers and names of protocols made one. */
-function rulesOf(call: CallContext, group: SecurityGroupRecord, list: IpPermission[], egress: boolean): Omit<SecurityGroupRuleRecord, 'SecurityGroupRuleId'>[] {
+function rulesOf(
+  call: CallContext,
+  group: SecurityGroupRecord,
+  list: IpPermission[],
+  egress: boolean,
+): Omit<SecurityGroupRuleRecord, 'SecurityGroupRuleId'>[] {
   const rules: Omit<SecurityGroupRuleRecord, 'SecurityGroupRuleId'>[] = [];
   for (const p of list) {
     const given = (p.IpProtocol ?? '').toLowerCase();
     const protocol = protocols[given] ?? given;
-    if (!/^(tcp|udp|icmp|icmpv6|-1|\d{1,3})$/.test(protocol)) throw invalidParameter(`Invalid value '${p.IpProtocol}' for IP protocol. Unknown protocol.`);
+    if (!/^(tcp|udp|icmp|icmpv6|-1|\d{1,3})$/.test(protocol))
+      throw invalidParameter(`Invalid value '${p.IpProtocol}' for IP protocol. Unknown protocol.`);
     const needsPorts = protocol === 'tcp' || protocol === 'udp';
     const from = needsPorts || protocol === 'icmp' ? p.FromPort : -1;
     const to = needsPorts || protocol === 'icmp' ? p.ToPort : -1;
-    if (from === undefined || to === undefined) throw invalidParameter(`Invalid value 'Must specify both from and to ports with ${protocol.toUpperCase()}.' for portRange.`);
+    if (from === undefined || to === undefined)
+      throw invalidParameter(`Invalid value 'Must specify both from and to ports with ${protocol.toUpperCase()}.' for portRange.`);
     if (needsPorts && (from < 0 || to > 65_535 || from > to)) throw invalidParameter(`Invalid TCP/UDP port range (${from}:${to})`);
     const common = { GroupId: group.GroupId, GroupOwnerId: call.accountId, IsEgress: egress, IpProtocol: protocol, FromPort: from, ToPort: to };
     const before = rules.length;
@@ -118,16 +136,23 @@ function rulesOf(call: CallContext, group: SecurityGroupRecord, list: IpPermissi
     }
     for (const { CidrIpv6, Description } of p.Ipv6Ranges ?? []) rules.push({ ...common, CidrIpv6, ...(Description ? { Description } : {}) });
     for (const pair of p.UserIdGroupPairs ?? []) {
-      const other = pair.GroupId ? find(call.tables.securityGroups, names.securityGroup, pair.GroupId) : call.tables.securityGroups.by('vpc', group.VpcId).find((g) => g.GroupName === pair.GroupName);
+      const other = pair.GroupId
+        ? find(call.tables.securityGroups, names.securityGroup, pair.GroupId)
+        : call.tables.securityGroups.by('vpc', group.VpcId).find((g) => g.GroupName === pair.GroupName);
       if (!other) throw new AwsError('InvalidGroup.NotFound', `The security group '${pair.GroupName ?? ''}' does not exist`);
-      rules.push({ ...common, ReferencedGroupInfo: { GroupId: other.GroupId, UserId: call.accountId, VpcId: other.VpcId }, ...(pair.Description ? { Description: pair.Description } : {}) });
+      rules.push({
+        ...common,
+        ReferencedGroupInfo: { GroupId: other.GroupId, UserId: call.accountId, VpcId: other.VpcId },
+        ...(pair.Description ? { Description: pair.Description } : {}),
+      });
     }
     if (rules.length === before) throw invalidParameter('The request must name at least one address range or security group');
   }
   return rules;
 }
 
-const keyOf = (r: Partial<SecurityGroupRule>) => [r.IsEgress, r.IpProtocol, r.FromPort, r.ToPort, r.CidrIpv4, r.CidrIpv6, r.ReferencedGroupInfo?.GroupId].join(' ');
+const keyOf = (r: Partial<SecurityGroupRule>) =>
+  [r.IsEgress, r.IpProtocol, r.FromPort, r.ToPort, r.CidrIpv4, r.CidrIpv6, r.ReferencedGroupInfo?.GroupId].join(' ');
 
 function addRules(call: CallContext, group: SecurityGroupRecord, list: IpPermission[], egress: boolean, tags: Tag[] = []): SecurityGroupRuleRecord[] {
   const { securityGroupRules } = call.tables;
@@ -145,7 +170,8 @@ function addRules(call: CallContext, group: SecurityGroupRecord, list: IpPermiss
     added.push(securityGroupRules.put(id, { ...rule, SecurityGroupRuleId: id }));
     putTags(call, id, tags);
   }
-  if ([...existing].filter((k) => k.startsWith(`${egress} `)).length > mostRules) throw new AwsError('RulesPerSecurityGroupLimitExceeded', 'The maximum number of rules per security group has been reached.');
+  if ([...existing].filter((k) => k.startsWith(`${egress} `)).length > mostRules)
+    throw new AwsError('RulesPerSecurityGroupLimitExceeded', 'The maximum number of rules per security group has been reached.');
   return added;
 }
 
@@ -165,7 +191,11 @@ function groupOf(call: CallContext, input: RuleInput): SecurityGroupRecord {
 }
 /** The permissions of a request, also in the older flat form. */
 const permissionsOf = (input: RuleInput): IpPermission[] =>
-  input.IpPermissions?.length ? input.IpPermissions : input.IpProtocol ? [{ IpProtocol: input.IpProtocol, FromPort: input.FromPort, ToPort: input.ToPort, IpRanges: [{ CidrIp: input.CidrIp }] }] : [];
+  input.IpPermissions?.length
+    ? input.IpPermissions
+    : input.IpProtocol
+      ? [{ IpProtocol: input.IpProtocol, FromPort: input.FromPort, ToPort: input.ToPort, IpRanges: [{ CidrIp: input.CidrIp }] }]
+      : [];
 
 function authorize(call: CallContext, input: AuthorizeSecurityGroupIngressRequest, egress: boolean): AuthorizeSecurityGroupIngressResult {
   const list = permissionsOf(input);
@@ -178,7 +208,8 @@ function revoke(call: CallContext, input: RuleInput, egress: boolean): RevokeSec
   const group = groupOf(call, input);
   for (const id of input.SecurityGroupRuleIds ?? []) {
     const rule = find(call.tables.securityGroupRules, names.securityGroupRule, id);
-    if (rule.GroupId !== group.GroupId || rule.IsEgress !== egress) throw new AwsError('InvalidSecurityGroupRuleId.NotFound', `The security group rule ID '${id}' does not exist`);
+    if (rule.GroupId !== group.GroupId || rule.IsEgress !== egress)
+      throw new AwsError('InvalidSecurityGroupRuleId.NotFound', `The security group rule ID '${id}' does not exist`);
     dropRule(call, id);
   }
   const wanted = rulesOf(call, group, permissionsOf(input), egress).map(keyOf);
@@ -196,7 +227,8 @@ export const securityGroupOperations = {
     const name = input.GroupName ?? '';
     if (!name || name.length > 255) throw invalidParameter(`Invalid security group name '${name}'`);
     if (/^sg-/.test(name)) throw invalidParameter('Group names may not be in the format sg-*');
-    if (call.tables.securityGroups.by('vpc', vpc.VpcId).some((g) => g.GroupName === name)) throw new AwsError('InvalidGroup.Duplicate', `The security group '${name}' already exists for VPC '${vpc.VpcId}'`);
+    if (call.tables.securityGroups.by('vpc', vpc.VpcId).some((g) => g.GroupName === name))
+      throw new AwsError('InvalidGroup.Duplicate', `The security group '${name}' already exists for VPC '${vpc.VpcId}'`);
     const tags = specifiedTags(input.TagSpecifications, 'security-group');
     const group = createGroup(call, vpc, name, input.Description ?? '');
     putTags(call, group.GroupId, tags);
@@ -205,23 +237,41 @@ export const securityGroupOperations = {
 
   DeleteSecurityGroup(input: DeleteSecurityGroupRequest, call: CallContext) {
     const group = find(call.tables.securityGroups, names.securityGroup, input.GroupId);
-    if (group.GroupName === 'default') throw new AwsError('CannotDelete', `the specified group: "${group.GroupId}" name: "default" cannot be deleted by a user`);
+    if (group.GroupName === 'default')
+      throw new AwsError('CannotDelete', `the specified group: "${group.GroupId}" name: "default" cannot be deleted by a user`);
     const referenced = call.tables.securityGroupRules.by('reference', group.GroupId).some((r) => r.GroupId !== group.GroupId);
-    if (referenced || call.tables.networkInterfaces.hasKey('group', group.GroupId)) throw new AwsError('DependencyViolation', `resource ${group.GroupId} has a dependent object`);
+    if (referenced || call.tables.networkInterfaces.hasKey('group', group.GroupId))
+      throw new AwsError('DependencyViolation', `resource ${group.GroupId} has a dependent object`);
     dropGroup(call, group.GroupId);
     return { Return: true, GroupId: group.GroupId };
   },
 
   DescribeSecurityGroups(input: DescribeSecurityGroupsRequest, call: CallContext): DescribeSecurityGroupsResult {
     const ids = input.GroupIds;
-    const page = describe(call.tables.securityGroups, names.securityGroup, (r) => viewGroup(call, r), (g) => g.GroupId, filters, ids, input);
+    const page = describe(
+      call.tables.securityGroups,
+      names.securityGroup,
+      (r) => viewGroup(call, r),
+      (g) => g.GroupId,
+      filters,
+      ids,
+      input,
+    );
     const named = input.GroupNames?.length ? page.items.filter((g) => input.GroupNames?.includes(g.GroupName ?? '')) : page.items;
     return { SecurityGroups: named, NextToken: page.NextToken };
   },
 
   DescribeSecurityGroupRules(input: DescribeSecurityGroupRulesRequest, call: CallContext): DescribeSecurityGroupRulesResult {
     const kind: IdNames = names.securityGroupRule;
-    const page = describe(call.tables.securityGroupRules, kind, (r) => viewRule(call, r), (r) => r.SecurityGroupRuleId, ruleFilters, input.SecurityGroupRuleIds, input);
+    const page = describe(
+      call.tables.securityGroupRules,
+      kind,
+      (r) => viewRule(call, r),
+      (r) => r.SecurityGroupRuleId,
+      ruleFilters,
+      input.SecurityGroupRuleIds,
+      input,
+    );
     return { SecurityGroupRules: page.items, NextToken: page.NextToken };
   },
 

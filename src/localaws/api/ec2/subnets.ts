@@ -75,7 +75,10 @@ export function takeAddress(cloud: Cloud, subnet: SubnetRecord, wanted: string |
     perSubnet.set(subnet.SubnetId, number === last ? first : number + 1);
     return address;
   }
-  throw new AwsError('InsufficientFreeAddressesInSubnet', `There are not enough free addresses in subnet '${subnet.SubnetId}' to satisfy the requested number of instances.`);
+  throw new AwsError(
+    'InsufficientFreeAddressesInSubnet',
+    `There are not enough free addresses in subnet '${subnet.SubnetId}' to satisfy the requested number of instances.`,
+  );
 }
 
 export const subnetOperations = {

@@ -43,7 +43,7 @@ export function checkTags(tags: Tag[]): { Key: string; Value: string }[] {
     if (!Key) throw invalidParameter('Tag key cannot be empty');
     if (Key.length > 127 + 1) throw invalidParameter(`Tag key exceeds the maximum length of 128 characters`);
     if ((Value ?? '').length > 256) throw invalidParameter(`Tag value exceeds the maximum length of 256 characters`);
-    if (/^aws:/i.test(Key)) throw invalidParameter('Tag keys starting with \'aws:\' are reserved for internal use');
+    if (/^aws:/i.test(Key)) throw invalidParameter("Tag keys starting with 'aws:' are reserved for internal use");
     return { Key, Value: Value ?? '' };
   });
 }

@@ -122,7 +122,15 @@ export const vpcOperations = {
   },
 
   DescribeVpcs(input: DescribeVpcsRequest, call: CallContext): DescribeVpcsResult {
-    const page = describe(call.tables.vpcs, names.vpc, (record) => viewVpc(call, record), (vpc) => vpc.VpcId, filters, input.VpcIds, input);
+    const page = describe(
+      call.tables.vpcs,
+      names.vpc,
+      (record) => viewVpc(call, record),
+      (vpc) => vpc.VpcId,
+      filters,
+      input.VpcIds,
+      input,
+    );
     return { Vpcs: page.items, NextToken: page.NextToken };
   },
 

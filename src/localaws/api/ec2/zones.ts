@@ -13,7 +13,10 @@ import { filterBy } from './describe.ts';
 /** The id of a zone, such as use1-az1 of us-east-1a. */
 export function zoneId(cloud: Cloud, zone: string): string {
   const [continent, direction, number] = cloud.region.split('-');
-  const short = direction === undefined ? cloud.region : `${continent}${direction.replace(/(north|south|east|west|central)/g, (word) => word[0]!)}${number ?? ''}`;
+  const short =
+    direction === undefined
+      ? cloud.region
+      : `${continent}${direction.replace(/(north|south|east|west|central)/g, (word) => word[0]!)}${number ?? ''}`;
   return `${short}-az${cloud.zones.indexOf(zone) + 1}`;
 }
 

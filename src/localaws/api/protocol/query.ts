@@ -82,10 +82,7 @@ export class QueryDecoder {
   private missing(path: string): AwsError {
     if (this.ec2) return new AwsError('MissingParameter', `The request must contain the parameter ${path}`);
     const field = path[0]!.toLowerCase() + path.slice(1);
-    return new AwsError(
-      'ValidationError',
-      `1 validation error detected: Value at '${field}' failed to satisfy constraint: Member must not be null`,
-    );
+    return new AwsError('ValidationError', `1 validation error detected: Value at '${field}' failed to satisfy constraint: Member must not be null`);
   }
 
   private value(member: Member, node: Parameter): unknown {

@@ -96,7 +96,9 @@ function headerDate(date: string | undefined): string | undefined {
 function scopeOf(credential: string) {
   const parts = credential.split('/');
   if (parts.length !== 5 || parts[4] !== 'aws4_request' || parts.some((part) => part === '')) {
-    throw incomplete(`Credential must have exactly 5 slash-delimited elements, e.g. keyid/date/region/service/term, got '${credential.slice(0, 200)}'`);
+    throw incomplete(
+      `Credential must have exactly 5 slash-delimited elements, e.g. keyid/date/region/service/term, got '${credential.slice(0, 200)}'`,
+    );
   }
   return { accessKeyId: parts[0]!, date: parts[1]!, region: parts[2]!, service: parts[3]! };
 }
@@ -163,16 +165,18 @@ export function checkSignature(request: SignedRequest, signature: Signature, sec
   const basic = (time: number) => new Date(time).toISOString().replace(/[-:]|\.\d+/g, '');
   const latest = signed + (signature.expires === undefined ? maximumSkew : signature.expires * 1000);
   if (now > latest) {
-    throw new AwsError('RequestExpired', `Signature expired: ${signature.time} is now earlier than ${basic(now - (latest - signed))} (${basic(now)})`, 400);
+    throw new AwsError(
+      'RequestExpired',
+      `Signature expired: ${signature.time} is now earlier than ${basic(now - (latest - signed))} (${basic(now)})`,
+      400,
+    );
   }
   if (signed > now + maximumSkew) {
     throw mismatch(`Signature not yet current: ${signature.time} is still later than ${basic(now + maximumSkew)} (${basic(now)} + 5 min.)`);
   }
   const scope = `${signature.date}/${signature.region}/${signature.service}/aws4_request`;
   const canonical = createHash('sha256').update(canonicalRequest(request, signature)).digest('hex');
-  const expected = createHmac('sha256', signingKey(secret, signature))
-    .update([algorithm, signature.time, scope, canonical].join('\n'))
-    .digest();
+  const expected = createHmac('sha256', signingKey(secret, signature)).update([algorithm, signature.time, scope, canonical].join('\n')).digest();
   const given = Buffer.from(signature.signature, 'hex');
   if (given.length !== expected.length || !timingSafeEqual(given, expected)) {
     throw mismatch(

@@ -194,7 +194,9 @@ function replay(path: string, bytes: Buffer, load: (entry: Entry) => void): numb
     if (first) {
       if (value?.format !== format) throw corrupt(at, 'it is not a state of the embedded AWS');
       if (value.version > version) {
-        throw new Error(`the state of the embedded AWS in ${path} has version ${value.version}, written by a newer release; this one reads up to ${version}`);
+        throw new Error(
+          `the state of the embedded AWS in ${path} has version ${value.version}, written by a newer release; this one reads up to ${version}`,
+        );
       }
       first = false;
     } else {

@@ -7,7 +7,10 @@ import { createServer } from 'node:net';
  * an abstract Unix socket, which the kernel removes with its process. Throws when another process has it.
  */
 export async function lockDirectory(directory: string): Promise<() => Promise<void>> {
-  const name = createHash('sha256').update(await realpath(directory)).digest('hex').slice(0, 32);
+  const name = createHash('sha256')
+    .update(await realpath(directory))
+    .digest('hex')
+    .slice(0, 32);
   const server = createServer((socket) => socket.destroy());
   server.unref();
   await new Promise<void>((resolve, reject) => {
