@@ -55,12 +55,16 @@ export function admitPod(pod: Pod, others: Pod[], node: Node | undefined, alloca
     const capacity = amount(name, allocatable[name]);
     const taken = used.get(name) ?? 0;
     if (taken + requested > capacity)
-      return { reason: `OutOf${name}`, message: `Node didn't have enough resource: ${name}, requested: ${requested}, used: ${taken}, capacity: ${capacity}` };
+      return {
+        reason: `OutOf${name}`,
+        message: `Node didn't have enough resource: ${name}, requested: ${requested}, used: ${taken}, capacity: ${capacity}`,
+      };
   }
   const ports = hostPorts(pod);
   if (others.some((o) => hostPorts(o).some((p) => ports.some((q) => clash(p, q)))))
     return { reason: 'NodePorts', message: `Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports` };
-  if (node && !matchesNode(pod, node)) return { reason: 'NodeAffinity', message: 'Predicate NodeAffinity failed: node(s) didn\'t match Pod\'s node affinity/selector' };
+  if (node && !matchesNode(pod, node))
+    return { reason: 'NodeAffinity', message: "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector" };
   return undefined;
 }
 

@@ -104,7 +104,12 @@ export function computePodActions(pod: Pod, state: PodState, probes: ProbeView):
       const last = status ?? lastExited(state, container);
       if (!shouldStart(pod, container, last)) continue;
       if (status?.state === 'CONTAINER_UNKNOWN')
-        actions.kill.push({ id: status.id, name: container.spec.name, reason: 'unknown', message: `Container ${container.spec.name} is in unknown state` });
+        actions.kill.push({
+          id: status.id,
+          name: container.spec.name,
+          reason: 'unknown',
+          message: `Container ${container.spec.name} is in unknown state`,
+        });
       starts.push(container);
       continue;
     }

@@ -77,7 +77,15 @@ export async function startContainer(o: StartInput): Promise<void> {
   if (!hook) return;
   try {
     const podIP = o.sandbox.network.ip || (ctx.hostIPs()[0] ?? '127.0.0.1');
-    await runHook(hook, { runtime: ctx.runtime, clock: ctx.clock, container: spec, containerId, podIP, timeoutMs: postStartTimeoutMs, signal: o.signal });
+    await runHook(hook, {
+      runtime: ctx.runtime,
+      clock: ctx.clock,
+      container: spec,
+      containerId,
+      podIP,
+      timeoutMs: postStartTimeoutMs,
+      signal: o.signal,
+    });
   } catch (error) {
     if (o.signal.aborted) throw error;
     ctx.recorder.event(pod, 'Warning', 'FailedPostStartHook', `PostStartHook failed: ${text(error)}`);
@@ -137,7 +145,8 @@ async function configOf(o: StartInput, restartCount: number) {
     return { containerPath: d.devicePath, hostPath: volume.hostPath, permissions: volume.readOnly ? 'r' : 'mrw' };
   });
   const target = container.target ? latest(o.state, container.target) : undefined;
-  if (container.target && target?.state !== 'CONTAINER_RUNNING') throw new ContainerConfigError(`unable to find target container ${container.target}`);
+  if (container.target && target?.state !== 'CONTAINER_RUNNING')
+    throw new ContainerConfigError(`unable to find target container ${container.target}`);
   return containerConfig({
     pod,
     container,

@@ -83,7 +83,9 @@ export function containerStatus(input: ContainerStatusInput, container: PodConta
     } else if (input.terminal || reported?.state?.running) {
       const ended = {
         reason: 'ContainerStatusUnknown',
-        message: input.terminal ? 'The container could not be located when the pod was terminated' : 'The container could not be located when the pod was deleted.  The container used to be Running',
+        message: input.terminal
+          ? 'The container could not be located when the pod was terminated'
+          : 'The container could not be located when the pod was deleted.  The container used to be Running',
         exitCode: 137,
       };
       if (input.terminal) status.state = { terminated: ended };

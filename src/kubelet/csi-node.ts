@@ -19,7 +19,12 @@ export interface CsiNodeDriver {
 export async function registerCsiDrivers(client: Client, node: Node, drivers: CsiNodeDriver[], signal: AbortSignal): Promise<void> {
   if (drivers.length === 0) return;
   const { name, uid } = node.metadata;
-  const wanted = drivers.map((d) => ({ name: d.name, nodeID: d.nodeId, topologyKeys: Object.keys(d.topology).sort(), allocatable: { count: d.allocatable } }));
+  const wanted = drivers.map((d) => ({
+    name: d.name,
+    nodeID: d.nodeId,
+    topologyKeys: Object.keys(d.topology).sort(),
+    allocatable: { count: d.allocatable },
+  }));
   const metadata = { name, ownerReferences: [{ apiVersion: 'v1', kind: 'Node', name, uid }] };
   try {
     await client.create(resources.csinodes, { metadata, spec: { drivers: wanted } }, { signal });
@@ -30,14 +35,24 @@ export async function registerCsiDrivers(client: Client, node: Node, drivers: Cs
     const drivers = [...existing.spec.drivers.filter((d) => !names.has(d.name)), ...wanted];
     const owned = existing.metadata.ownerReferences?.some((r) => r.uid === uid);
     if (!owned || JSON.stringify(drivers) !== JSON.stringify(existing.spec.drivers))
-      await client.update(resources.csinodes, { ...existing, metadata: { ...existing.metadata, ownerReferences: metadata.ownerReferences }, spec: { drivers } }, { signal });
+      await client.update(
+        resources.csinodes,
+        { ...existing, metadata: { ...existing.metadata, ownerReferences: metadata.ownerReferences }, spec: { drivers } },
+        { signal },
+      );
   }
   const labels = Object.assign({}, ...drivers.map((d) => d.topology)) as Record<string, string>;
   const missing = Object.entries(labels).filter(([key, value]) => node.metadata.labels?.[key] !== value && !foreign(key));
   const ids = JSON.stringify(Object.fromEntries(drivers.map((d) => [d.name, d.nodeId])));
   const annotation = 'csi.volume.kubernetes.io/nodeid';
   if (missing.length === 0 && node.metadata.annotations?.[annotation] === ids) return;
-  await client.patch(resources.nodes, { name }, 'merge', { metadata: { labels: Object.fromEntries(missing), annotations: { [annotation]: ids } } }, { signal });
+  await client.patch(
+    resources.nodes,
+    { name },
+    'merge',
+    { metadata: { labels: Object.fromEntries(missing), annotations: { [annotation]: ids } } },
+    { signal },
+  );
 }
 
 /** topology.kubernetes.io labels are the cloud controller's to set. */

@@ -14,7 +14,10 @@ export interface KeyPair {
 const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
 
 const pemOf = (label: string, der: Uint8Array): string =>
-  `-----BEGIN ${label}-----\n${Buffer.from(der).toString('base64').match(/.{1,64}/g)!.join('\n')}\n-----END ${label}-----\n`;
+  `-----BEGIN ${label}-----\n${Buffer.from(der)
+    .toString('base64')
+    .match(/.{1,64}/g)!
+    .join('\n')}\n-----END ${label}-----\n`;
 
 export async function newKey(): Promise<KeyPair> {
   const keys = (await crypto.subtle.generateKey(algorithm, true, ['sign', 'verify'])) as webcrypto.CryptoKeyPair;
@@ -34,7 +37,10 @@ export interface CsrRequest {
 /** Asks the cluster for a certificate for this node and waits until it is issued. Resolves to PEM; rejects when denied or failed. */
 export async function requestCertificate(o: CsrRequest): Promise<string> {
   const serving = o.signerName === 'kubernetes.io/kubelet-serving';
-  const names = [...(o.names?.dns ?? []).map((value) => ({ type: 'dns' as const, value })), ...(o.names?.ips ?? []).map((value) => ({ type: 'ip' as const, value }))];
+  const names = [
+    ...(o.names?.dns ?? []).map((value) => ({ type: 'dns' as const, value })),
+    ...(o.names?.ips ?? []).map((value) => ({ type: 'ip' as const, value })),
+  ];
   const csr = await Pkcs10CertificateRequestGenerator.create({
     name: [{ O: ['system:nodes'] }, { CN: [`system:node:${o.nodeName}`] }],
     keys: o.key.keys as never,
@@ -46,7 +52,11 @@ export async function requestCertificate(o: CsrRequest): Promise<string> {
   });
   const pem = `${csr.toString('pem')}\n`;
   // One key, one request: asked again after a restart it is the same object.
-  const digest = createHash('sha256').update(new Uint8Array(csr.publicKey.rawData)).digest('base64url').toLowerCase().replace(/[^a-z0-9]/g, 'x');
+  const digest = createHash('sha256')
+    .update(new Uint8Array(csr.publicKey.rawData))
+    .digest('base64url')
+    .toLowerCase()
+    .replace(/[^a-z0-9]/g, 'x');
   const name = serving ? `csr-${digest.slice(0, 10)}` : `node-csr-${digest}`;
   const body: CertificateSigningRequest['spec'] = {
     request: Buffer.from(pem).toString('base64'),
@@ -66,7 +76,11 @@ async function waitForCertificate(client: Client, name: string, signal: AbortSig
     const list = await client.list(type, { fieldSelector: `metadata.name=${name}`, signal });
     const now = list.items[0] && outcome(list.items[0]);
     if (now) return now;
-    for await (const event of client.watch(type, { fieldSelector: `metadata.name=${name}`, resourceVersion: list.metadata.resourceVersion, signal })) {
+    for await (const event of client.watch(type, {
+      fieldSelector: `metadata.name=${name}`,
+      resourceVersion: list.metadata.resourceVersion,
+      signal,
+    })) {
       if (event.type === 'ERROR') break;
       if (event.type === 'DELETED') throw new Error(`certificate signing request ${name} was deleted before it was signed`);
       const found = event.type !== 'BOOKMARK' && outcome(event.object);
@@ -78,6 +92,8 @@ async function waitForCertificate(client: Client, name: string, signal: AbortSig
 function outcome(csr: CertificateSigningRequest): string | undefined {
   for (const condition of csr.status?.conditions ?? [])
     if (condition.type === 'Denied' || condition.type === 'Failed')
-      throw new Error(`certificate signing request ${csr.metadata.name} is ${condition.type.toLowerCase()}: ${condition.reason ?? ''} ${condition.message ?? ''}`);
+      throw new Error(
+        `certificate signing request ${csr.metadata.name} is ${condition.type.toLowerCase()}: ${condition.reason ?? ''} ${condition.message ?? ''}`,
+      );
   return csr.status?.certificate ? Buffer.from(csr.status.certificate, 'base64').toString('utf8') : undefined;
 }

@@ -23,7 +23,9 @@ export function verifyTokenSignature(kubeconfig: string, signature: string, toke
   } catch {
     return false;
   }
-  const expected = createHmac('sha256', secret).update(`${header}.${Buffer.from(kubeconfig).toString('base64url')}`).digest();
+  const expected = createHmac('sha256', secret)
+    .update(`${header}.${Buffer.from(kubeconfig).toString('base64url')}`)
+    .digest();
   const actual = Buffer.from(given, 'base64url');
   return actual.length === expected.length && timingSafeEqual(actual, expected);
 }

@@ -92,13 +92,7 @@ export async function makeEnvironment(
 
 type ValueFrom = NonNullable<NonNullable<Container['env']>[number]['valueFrom']>;
 
-async function valueFrom(
-  pod: Pod,
-  container: Container,
-  from: ValueFrom,
-  addresses: PodAddresses,
-  sources: EnvSources,
-): Promise<string | undefined> {
+async function valueFrom(pod: Pod, container: Container, from: ValueFrom, addresses: PodAddresses, sources: EnvSources): Promise<string | undefined> {
   const { namespace } = pod.metadata;
   if (from.fieldRef) return fieldValue(pod, from.fieldRef, addresses);
   if (from.resourceFieldRef) return resourceFieldValue(pod, container, from.resourceFieldRef, sources.allocatable);

@@ -34,30 +34,40 @@ export function httpGet(o: HttpAsk): Promise<HttpAnswer> {
     const secure = o.scheme.toUpperCase() === 'HTTPS';
     const url = `${secure ? 'https' : 'http'}://${o.host.includes(':') ? `[${o.host}]` : o.host}:${o.port}${path}`;
     const options = { host: o.host, port: o.port, path, headers, method: 'GET', agent: false as const, ...(o.signal ? { signal: o.signal } : {}) };
-    const timer = setTimeout(() => request.destroy(new Error('context deadline exceeded (Client.Timeout exceeded while awaiting headers)')), o.timeoutMs);
+    const timer = setTimeout(
+      () => request.destroy(new Error('context deadline exceeded (Client.Timeout exceeded while awaiting headers)')),
+      o.timeoutMs,
+    );
     const fail = (error: Error) => {
       clearTimeout(timer);
       reject(new Error(`Get "${url}": ${dialMessage(error, o.host, o.port)}`));
     };
-    const request = (secure ? https : http).request({ ...options, ...(secure ? { rejectUnauthorized: false } : {}) } as https.RequestOptions, (response) => {
-      const chunks: Buffer[] = [];
-      let size = 0;
-      const done = () => {
-        clearTimeout(timer);
-        const location = response.headers.location;
-        resolve({ status: response.statusCode ?? 0, body: Buffer.concat(chunks).toString('utf8').slice(0, maxBody), ...(location ? { location } : {}) });
-      };
-      response.on('data', (chunk: Buffer) => {
-        chunks.push(chunk);
-        size += chunk.length;
-        if (size > maxBody) {
-          done();
-          response.destroy();
-        }
-      });
-      response.on('end', done);
-      response.on('error', fail);
-    });
+    const request = (secure ? https : http).request(
+      { ...options, ...(secure ? { rejectUnauthorized: false } : {}) } as https.RequestOptions,
+      (response) => {
+        const chunks: Buffer[] = [];
+        let size = 0;
+        const done = () => {
+          clearTimeout(timer);
+          const location = response.headers.location;
+          resolve({
+            status: response.statusCode ?? 0,
+            body: Buffer.concat(chunks).toString('utf8').slice(0, maxBody),
+            ...(location ? { location } : {}),
+          });
+        };
+        response.on('data', (chunk: Buffer) => {
+          chunks.push(chunk);
+          size += chunk.length;
+          if (size > maxBody) {
+            done();
+            response.destroy();
+          }
+        });
+        response.on('end', done);
+        response.on('error', fail);
+      },
+    );
     request.on('error', fail);
     request.end();
   });

@@ -50,7 +50,11 @@ export function credentialsFor(image: string, configs: Record<string, Record<str
   const found: { key: string; auth: RegistryAuth }[] = [];
   for (const config of configs)
     for (const [rawKey, entry] of Object.entries(config)) {
-      const key = rawKey.replace(/^https?:\/\//, '').replace(/\/v[12]\/?$/, '').replace(/\/$/, '').replace(/^index\.docker\.io/, 'docker.io');
+      const key = rawKey
+        .replace(/^https?:\/\//, '')
+        .replace(/\/v[12]\/?$/, '')
+        .replace(/\/$/, '')
+        .replace(/^index\.docker\.io/, 'docker.io');
       const [host = '', ...path] = key.split('/');
       const pattern = new RegExp(`^${host.replace(/[.+?^${}()|[\]\\]/g, '\\$&').replace(/\*/g, '[^.]*')}$`);
       const prefix = path.join('/');
@@ -106,7 +110,10 @@ export class ImageManager {
   async ensure(pod: Pod, container: Container, signal: AbortSignal): Promise<Image | undefined> {
     const image = container.image ?? '';
     if (!/^[a-zA-Z0-9][a-zA-Z0-9._\-/:@]*$/.test(image))
-      throw new ImageError('InvalidImageName', `Failed to apply default image tag "${image}": couldn't parse image name "${image}": invalid reference format`);
+      throw new ImageError(
+        'InvalidImageName',
+        `Failed to apply default image tag "${image}": couldn't parse image name "${image}": invalid reference format`,
+      );
     const policy = pullPolicyOf(container);
     const present = await this.runtime.imageStatus(image);
     if (policy === 'Never' || (policy === 'IfNotPresent' && present)) {

@@ -48,7 +48,11 @@ async function renew(o: NodeLeaseOptions, known: Lease | undefined): Promise<Lea
   let lease = known;
   if (!lease) {
     try {
-      return await client.create(resources.leases, { metadata: { name: nodeName, namespace, ...(ownerReferences ? { ownerReferences } : {}) }, spec }, { signal });
+      return await client.create(
+        resources.leases,
+        { metadata: { name: nodeName, namespace, ...(ownerReferences ? { ownerReferences } : {}) }, spec },
+        { signal },
+      );
     } catch (error) {
       if (!isAlreadyExists(error)) throw error;
       lease = await client.get(resources.leases, { name: nodeName, namespace }, { signal });

@@ -18,7 +18,10 @@ export function sandboxHostname(pod: Pod, clusterDomain: string, nodeHostname: s
   const { hostname, domain } = podHostname(pod, clusterDomain);
   if (!pod.spec.setHostnameAsFQDN || !domain) return hostname;
   const fqdn = `${hostname}.${domain}`;
-  if (fqdn.length > 64) throw new Error(`Failed to construct FQDN from pod hostname and cluster domain, FQDN ${fqdn} is too long (64 characters is the max, ${fqdn.length} characters requested)`);
+  if (fqdn.length > 64)
+    throw new Error(
+      `Failed to construct FQDN from pod hostname and cluster domain, FQDN ${fqdn} is too long (64 characters is the max, ${fqdn.length} characters requested)`,
+    );
   return fqdn;
 }
 
@@ -45,7 +48,10 @@ export function hostsFile(pod: Pod, podIPs: string[], clusterDomain: string, nod
 export function parseResolvConf(text: string): DnsConfig {
   const config: DnsConfig = { servers: [], searches: [], options: [] };
   for (const line of text.split('\n')) {
-    const words = line.replace(/[#;].*$/, '').trim().split(/\s+/);
+    const words = line
+      .replace(/[#;].*$/, '')
+      .trim()
+      .split(/\s+/);
     if (words[0] === 'nameserver' && words[1]) config.servers.push(words[1]);
     // The last search line counts.
     if (words[0] === 'search') config.searches = words.slice(1).map((s) => (s === '.' ? s : s.replace(/\.$/, '')));

@@ -13,6 +13,7 @@ export interface NodeRegistrationOptions {
   signal: AbortSignal;
   nodeName: string;
   labels: Record<string, string>;
+  annotations?: Record<string, string>;
   taints: Taint[];
   providerId?: string;
   updateFrequencyMs: number;
@@ -60,8 +61,9 @@ export class NodeRegistration {
 
   private async registerOnce(): Promise<Node> {
     const { client, nodeName, labels, taints, providerId, signal } = this.o;
+    const annotations = { 'volumes.kubernetes.io/controller-managed-attach-detach': 'true', ...this.o.annotations };
     const draft = {
-      metadata: { name: nodeName, labels, annotations: { 'volumes.kubernetes.io/controller-managed-attach-detach': 'true' } },
+      metadata: { name: nodeName, labels, annotations },
       spec: { ...(providerId ? { providerID: providerId } : {}), ...(taints.length > 0 ? { taints } : {}) },
     };
     const shell: Node = { apiVersion: 'v1', kind: 'Node', ...draft, metadata: { ...draft.metadata } as never };
@@ -78,9 +80,12 @@ export class NodeRegistration {
     const existing = await client.get(resources.nodes, { name: nodeName }, { signal });
     const patch: Record<string, unknown> = {};
     const missing = Object.entries(draft.metadata.labels).filter(([key, value]) => existing.metadata.labels?.[key] !== value);
-    const annotated = existing.metadata.annotations?.['volumes.kubernetes.io/controller-managed-attach-detach'] === 'true';
+    const annotated = Object.entries(annotations).every(([key, value]) => existing.metadata.annotations?.[key] === value);
     if (missing.length > 0 || !annotated)
-      patch['metadata'] = { ...(missing.length > 0 ? { labels: Object.fromEntries(missing) } : {}), ...(annotated ? {} : { annotations: draft.metadata.annotations }) };
+      patch['metadata'] = {
+        ...(missing.length > 0 ? { labels: Object.fromEntries(missing) } : {}),
+        ...(annotated ? {} : { annotations: annotations }),
+      };
     if (providerId && !existing.spec?.providerID) patch['spec'] = { providerID: providerId };
     return Object.keys(patch).length > 0 ? client.patch(resources.nodes, { name: nodeName }, 'merge', patch, { signal }) : existing;
   }

@@ -55,7 +55,14 @@ export function nodeStatus(node: Node, o: NodeStatusInput & { capacity: Record<s
   const condition = (type: string, value: boolean, reason: string, message: string): NodeCondition => {
     const status = value ? 'True' : 'False';
     const old = before?.conditions?.find((c) => c.type === type);
-    return { type, status, lastHeartbeatTime: now, lastTransitionTime: old?.status === status && old.lastTransitionTime ? old.lastTransitionTime : now, reason, message };
+    return {
+      type,
+      status,
+      lastHeartbeatTime: now,
+      lastTransitionTime: old?.status === status && old.lastTransitionTime ? old.lastTransitionTime : now,
+      reason,
+      message,
+    };
   };
   const own = [
     o.pressure.memory

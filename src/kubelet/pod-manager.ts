@@ -99,6 +99,10 @@ export class PodManager {
   trigger(uid: string): void {
     this.workers.get(uid)?.trigger();
   }
+  /** The files of a pod's volumes are out of date. */
+  refreshVolumes(uid: string): void {
+    this.workers.get(uid)?.refreshVolumes();
+  }
   triggerAll(): void {
     for (const worker of this.workers.values()) worker.trigger();
   }

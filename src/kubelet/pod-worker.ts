@@ -37,6 +37,8 @@ export class PodWorker {
   private grace: number | undefined;
   private deleted = false;
   private released = false;
+  /** Files of volumes may be out of date: after a start of the kubelet, and when something they show has changed. */
+  private volumesStale = true;
   private abort = new AbortController();
   private pending = true;
   private stopped = false;
@@ -60,9 +62,13 @@ export class PodWorker {
   get current(): Pod {
     return this.pod;
   }
-  /** Whether its containers are to run: counts for admission of other pods. */
+  /** Whether it was let in and its containers are to run: counts for admission of other pods. */
   get active(): boolean {
-    return (this.phase === 'sync' || this.phase === 'terminating') && !isTerminal(this.ctx.statuses.get(this.pod.metadata.uid)?.phase ?? this.pod.status?.phase);
+    if (!this.admitted && !this.pod.status?.startTime) return false;
+    return (
+      (this.phase === 'sync' || this.phase === 'terminating') &&
+      !isTerminal(this.ctx.statuses.get(this.pod.metadata.uid)?.phase ?? this.pod.status?.phase)
+    );
   }
 
   update(pod: Pod): void {
@@ -71,6 +77,7 @@ export class PodWorker {
     const phase = this.phase;
     this.pod = pod;
     this.changed();
+    if (!onlyStatus) this.volumesStale = true;
     // Our own status writes come back as events; they ask for nothing. Conditions of others (readiness gates) do.
     if (onlyStatus && phase === 'sync' && this.phase === phase && !pod.spec.readinessGates?.length) return;
     this.trigger();
@@ -86,6 +93,11 @@ export class PodWorker {
   /** Ends the pod for a reason of the node's own; it stays in the API as Failed. */
   evict(reason: string, message: string, graceSeconds: number): void {
     this.fail(reason, message, graceSeconds);
+    this.trigger();
+  }
+
+  refreshVolumes(): void {
+    this.volumesStale = true;
     this.trigger();
   }
 
@@ -192,6 +204,8 @@ export class PodWorker {
     this.admitted = true;
     if (this.pastDeadline(pod)) return;
     this.publish(state, false);
+    const stale = this.volumesStale;
+    this.volumesStale = false;
     const result = await syncPod(ctx, pod, state, this.waiting, this.abort.signal);
     state = await ctx.states.read(uid);
     // Nothing asked for an end while this ran: what was found there stands.
@@ -202,6 +216,12 @@ export class PodWorker {
       return;
     }
     this.wakeIn(resyncMs * (1 + Math.random() * 0.2));
+    if (stale && !result.mounted && state.containers.length > 0) {
+      await ctx.volumes.mount(pod, this.abort.signal).catch((error: unknown) => {
+        this.volumesStale = true;
+        throw error;
+      });
+    }
     if (result.retryMs !== undefined) this.wakeIn(result.retryMs);
     if (result.error && result.retryMs === undefined) throw result.error;
   }

@@ -63,7 +63,13 @@ export function podResources(pod: Pod): { cpuShares: number; cpuQuota?: number; 
     return Math.max(sum(running), ...once.map((c) => read(c.resources!.limits![name]!)));
   };
   const requested = pod.spec.resources?.requests?.['cpu'];
-  const cpu = requested ? toMilli(requested) : Math.max(running.reduce((t, c) => t + cpuOf(c), 0), ...once.map(cpuOf), 0);
+  const cpu = requested
+    ? toMilli(requested)
+    : Math.max(
+        running.reduce((t, c) => t + cpuOf(c), 0),
+        ...once.map(cpuOf),
+        0,
+      );
   const cpuLimit = limitSum('cpu', toMilli);
   const memory = limitSum('memory', toBytes);
   return {

@@ -74,6 +74,8 @@ export function verifyNonRoot(pod: Pod, container: Container, image: Image | und
     return;
   }
   if (image?.username)
-    throw new ContainerConfigError(`container has runAsNonRoot and image has non-numeric user (${image.username}), cannot verify user is non-root (${where})`);
+    throw new ContainerConfigError(
+      `container has runAsNonRoot and image has non-numeric user (${image.username}), cannot verify user is non-root (${where})`,
+    );
   throw new ContainerConfigError(`container has runAsNonRoot and image will run as root (${where})`);
 }

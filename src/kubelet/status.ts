@@ -116,7 +116,8 @@ function conditions(input: PodStatusInput, status: PodStatus, init: ContainerSta
   let containersReady = true;
   if (done) [containersReady, readyReason] = [false, ['PodCompleted']];
   else if (status.phase === 'Failed') [containersReady, readyReason] = [false, ['PodFailed']];
-  else if (unready.length > 0) [containersReady, readyReason] = [false, ['ContainersNotReady', `containers with unready status: [${unready.join(' ')}]`]];
+  else if (unready.length > 0)
+    [containersReady, readyReason] = [false, ['ContainersNotReady', `containers with unready status: [${unready.join(' ')}]`]];
 
   let ready = containersReady;
   let gateReason: [string?, string?] = readyReason;

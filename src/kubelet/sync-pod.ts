@@ -19,14 +19,22 @@ export interface SyncResult {
   /** Milliseconds until another try makes sense. */
   retryMs: number | undefined;
   error?: Error;
+  /** The volumes were brought up to date on the way. */
+  mounted: boolean;
 }
 
 /** Does once what the plan for this pod says. waiting is updated with why containers could not start. */
-export async function syncPod(ctx: PodContext, pod: Pod, state: PodState, waiting: Map<string, WaitingReason>, signal: AbortSignal): Promise<SyncResult> {
+export async function syncPod(
+  ctx: PodContext,
+  pod: Pod,
+  state: PodState,
+  waiting: Map<string, WaitingReason>,
+  signal: AbortSignal,
+): Promise<SyncResult> {
   const actions = computePodActions(pod, state, ctx.probes);
   const grace = pod.spec.terminationGracePeriodSeconds ?? 30;
   if (actions.killPod) {
-    if (!actions.createSandbox) return { finished: true, retryMs: undefined };
+    if (!actions.createSandbox) return { finished: true, retryMs: undefined, mounted: false };
     ctx.recorder.event(pod, 'Normal', 'SandboxChanged', 'Pod sandbox changed, it will be killed and re-created.');
     await killPod(ctx, pod, state, grace);
   }
@@ -35,12 +43,12 @@ export async function syncPod(ctx: PodContext, pod: Pod, state: PodState, waitin
     if (!container) continue;
     await killContainer(ctx, pod, container, graceFor(pod, kill.name, kill.reason, grace), kill.message);
   }
-  if (actions.start.length === 0 && !actions.createSandbox) return { finished: false, retryMs: undefined };
+  if (actions.start.length === 0 && !actions.createSandbox) return { finished: false, retryMs: undefined, mounted: false };
 
   const network = pod.spec.hostNetwork ? undefined : await ctx.networkError();
   if (network) {
     ctx.recorder.event(pod, 'Warning', 'NetworkNotReady', `network is not ready: ${network}`);
-    return { finished: false, retryMs: 2_000, error: new Error(`network is not ready: ${network}`) };
+    return { finished: false, retryMs: 2_000, mounted: false, error: new Error(`network is not ready: ${network}`) };
   }
   await ctx.cgroups.ensurePod(pod);
   const volumes = await ctx.volumes.mount(pod, signal);
@@ -69,7 +77,7 @@ export async function syncPod(ctx: PodContext, pod: Pod, state: PodState, waitin
       if (container.kind === 'init' && !(isSidecar(container.spec) && initialized(pod, fresh))) break;
     }
   }
-  return { finished: false, retryMs, ...(error ? { error } : {}) };
+  return { finished: false, retryMs, mounted: true, ...(error ? { error } : {}) };
 }
 
 const initialized = (pod: Pod, state: PodState) => pod.spec.containers.some((c) => state.containers.some((s) => containerNameOf(s) === c.name));
@@ -137,7 +145,8 @@ async function removeOldGenerations(ctx: PodContext, state: PodState, name: stri
     try {
       await ctx.runtime.removeContainer(container.id);
     } catch (error) {
-      if (!(error instanceof RuntimeError && error.code === 'NotFound')) ctx.log.warn({ err: error, container: container.id }, 'cannot remove old container');
+      if (!(error instanceof RuntimeError && error.code === 'NotFound'))
+        ctx.log.warn({ err: error, container: container.id }, 'cannot remove old container');
     }
     ctx.states.forget(container.id);
     if (container.logPath) await rm(logFile(ctx, container.logPath, state), { force: true }).catch(() => {});

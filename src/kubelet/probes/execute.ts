@@ -27,7 +27,8 @@ export async function executeProbe(probe: Probe, o: ProbeTarget): Promise<ProbeO
   try {
     if (probe.exec) return await execProbe(probe.exec.command ?? [], timeoutSeconds, o);
     if (probe.httpGet) return await httpProbe(probe.httpGet, timeoutSeconds * 1000, o);
-    if (probe.tcpSocket) return await tcpProbe(probe.tcpSocket.host || o.podIP, resolvePort(probe.tcpSocket.port, o.container), timeoutSeconds * 1000);
+    if (probe.tcpSocket)
+      return await tcpProbe(probe.tcpSocket.host || o.podIP, resolvePort(probe.tcpSocket.port, o.container), timeoutSeconds * 1000);
     if (probe.grpc) return await grpcHealth(o.podIP, probe.grpc.port, probe.grpc.service ?? '', timeoutSeconds * 1000);
     return { ok: false, message: 'missing probe handler' };
   } catch (error) {
@@ -37,7 +38,9 @@ export async function executeProbe(probe: Probe, o: ProbeTarget): Promise<ProbeO
 
 async function execProbe(command: string[], timeoutSeconds: number, o: ProbeTarget): Promise<ProbeOutcome> {
   const result = await o.runtime.execSync(o.containerId, command, timeoutSeconds);
-  const output = Buffer.concat([result.stdout, result.stderr]).subarray(0, 10 * 1024).toString('utf8');
+  const output = Buffer.concat([result.stdout, result.stderr])
+    .subarray(0, 10 * 1024)
+    .toString('utf8');
   return { ok: result.exitCode === 0, message: output };
 }
 
@@ -59,7 +62,10 @@ async function httpProbe(get: HttpGet, timeoutMs: number, o: ProbeTarget): Promi
     const answer = await httpGet({ ...ask, path });
     if (answer.status >= 300 && answer.status < 400 && answer.location) {
       const scheme = ask.scheme.toLowerCase();
-      const target = new URL(answer.location, `${scheme}://${host.includes(':') ? `[${host}]` : host}:${ask.port}${path.startsWith('/') ? path : `/${path}`}`);
+      const target = new URL(
+        answer.location,
+        `${scheme}://${host.includes(':') ? `[${host}]` : host}:${ask.port}${path.startsWith('/') ? path : `/${path}`}`,
+      );
       if (target.hostname.replace(/^\[|\]$/g, '') !== host)
         return { ok: true, warning: true, message: `Probe terminated redirects, Response body: ${answer.body}` };
       ask.port = Number(target.port) || (target.protocol === 'https:' ? 443 : 80);

@@ -14,7 +14,8 @@ export function grpcHealth(host: string, port: number, service: string, timeoutM
       resolve(outcome);
     };
     const timer = setTimeout(
-      () => done({ ok: false, message: `timeout: failed to connect service "${host}:${port}" within ${timeoutMs / 1000}s: context deadline exceeded` }),
+      () =>
+        done({ ok: false, message: `timeout: failed to connect service "${host}:${port}" within ${timeoutMs / 1000}s: context deadline exceeded` }),
       timeoutMs,
     );
     session.on('error', (error) => done({ ok: false, message: `failed to connect service "${host}:${port}": ${error.message}` }));
@@ -40,13 +41,19 @@ export function grpcHealth(host: string, port: number, service: string, timeoutM
       grpcStatus = String(trailers['grpc-status'] ?? grpcStatus);
     });
     stream.on('data', (chunk: Buffer) => chunks.push(chunk));
-    stream.on('error', (error) => done({ ok: false, message: `error: this server does not implement the grpc health protocol (grpc.health.v1.Health): ${error.message}` }));
+    stream.on('error', (error) =>
+      done({ ok: false, message: `error: this server does not implement the grpc health protocol (grpc.health.v1.Health): ${error.message}` }),
+    );
     stream.on('end', () => {
       if (grpcStatus && grpcStatus !== '0') return done({ ok: false, message: `service unhealthy (rpc error: code = ${grpcStatus})` });
       // HealthCheckResponse{ ServingStatus status = 1 }
       const body = Buffer.concat(chunks).subarray(5);
       const value = body[0] === 0x08 ? (body[1] ?? 0) : 0;
-      done(value === serving ? { ok: true, message: 'service healthy' } : { ok: false, message: `service unhealthy (responded with "${names[value] ?? value}")` });
+      done(
+        value === serving
+          ? { ok: true, message: 'service healthy' }
+          : { ok: false, message: `service unhealthy (responded with "${names[value] ?? value}")` },
+      );
     });
   });
 }

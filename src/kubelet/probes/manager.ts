@@ -134,7 +134,13 @@ export class ProbeManager {
         return;
       }
       const container = w.container.spec;
-      const outcome = await executeProbe(probe, { runtime: this.o.runtime, container, containerId: w.status.id, podIP: w.podIP, signal: abort.signal });
+      const outcome = await executeProbe(probe, {
+        runtime: this.o.runtime,
+        container,
+        containerId: w.status.id,
+        podIP: w.podIP,
+        signal: abort.signal,
+      });
       if (abort.signal.aborted) return;
       successes = outcome.ok ? successes + 1 : 0;
       failures = outcome.ok ? 0 : failures + 1;

@@ -72,7 +72,7 @@ export class ServerAuth {
     if (!token) return undefined;
     const known = this.users.get(token);
     if (known !== undefined) return known ?? undefined;
-    const review = await this.client.create(resources.tokenreviews, { metadata: {}, spec: { token } } as never) as TokenReview;
+    const review = (await this.client.create(resources.tokenreviews, { metadata: {}, spec: { token } } as never)) as TokenReview;
     const user = review.status?.authenticated
       ? { name: review.status.user?.username ?? '', groups: [...(review.status.user?.groups ?? []), 'system:authenticated'] }
       : null;
@@ -95,7 +95,11 @@ export class ServerAuth {
     if (known !== undefined) return known;
     const review = (await this.client.create(resources.subjectaccessreviews, {
       metadata: {},
-      spec: { user: user.name, groups: user.groups, resourceAttributes: { verb, version: 'v1', resource: 'nodes', subresource, name: this.nodeName } },
+      spec: {
+        user: user.name,
+        groups: user.groups,
+        resourceAttributes: { verb, version: 'v1', resource: 'nodes', subresource, name: this.nodeName },
+      },
     } as never)) as SubjectAccessReview;
     const allowed = review.status?.allowed === true;
     this.decisions.set(key, allowed, allowed ? allowedTtlMs : deniedTtlMs);

@@ -123,8 +123,10 @@ export class KubeletServer {
     if (first === 'run' && rest.length === 3) return text(await this.runCommand(url, rest as [string, string, string]));
     if (first === 'stats' && (rest[0] ?? 'summary') === 'summary') return json(await statsSummary(this.stats));
     if (first === 'metrics' && rest[0] === undefined) return text(await kubeletMetrics(this.stats), 'text/plain; version=0.0.4');
-    if (first === 'metrics' && (rest[0] === 'resource' || rest[0] === 'cadvisor')) return text(await resourceMetrics(this.stats), 'text/plain; version=0.0.4');
-    if (first === 'configz') return json({ kubeletconfig: { kind: 'KubeletConfiguration', apiVersion: 'kubelet.config.k8s.io/v1beta1', ...this.o.configuration } });
+    if (first === 'metrics' && (rest[0] === 'resource' || rest[0] === 'cadvisor'))
+      return text(await resourceMetrics(this.stats), 'text/plain; version=0.0.4');
+    if (first === 'configz')
+      return json({ kubeletconfig: { kind: 'KubeletConfiguration', apiVersion: 'kubelet.config.k8s.io/v1beta1', ...this.o.configuration } });
     throw new HttpError(404, '404 page not found');
   }
 
@@ -147,7 +149,12 @@ export class KubeletServer {
     return running;
   }
 
-  private async logs(request: IncomingMessage, response: ServerResponse, url: URL, [namespace, name, container]: [string, string, string]): Promise<void> {
+  private async logs(
+    request: IncomingMessage,
+    response: ServerResponse,
+    url: URL,
+    [namespace, name, container]: [string, string, string],
+  ): Promise<void> {
     const { pod, state } = await this.stateOf(namespace, name);
     if (!containerNamed(pod, container)) throw new HttpError(404, `container "${container}" not found in pod "${name}"`);
     let options: ReturnType<typeof logOptions>;
@@ -161,8 +168,11 @@ export class KubeletServer {
     if (!target && options.previous) throw new HttpError(400, `previous terminated container "${container}" in pod "${name}" not found`);
     if (!target) {
       const status = this.withStatus(pod).status;
-      const waiting = [...(status?.initContainerStatuses ?? []), ...(status?.containerStatuses ?? [])].find((s) => s.name === container)?.state?.waiting;
-      const image = waiting?.reason?.includes('Image') ? `trying and failing to pull image` : `waiting to start: ${waiting?.reason ?? 'ContainerCreating'}`;
+      const waiting = [...(status?.initContainerStatuses ?? []), ...(status?.containerStatuses ?? [])].find((s) => s.name === container)?.state
+        ?.waiting;
+      const image = waiting?.reason?.includes('Image')
+        ? `trying and failing to pull image`
+        : `waiting to start: ${waiting?.reason ?? 'ContainerCreating'}`;
       throw new HttpError(400, `container "${container}" in pod "${name}" is ${image}`);
     }
     const file = join(this.o.paths.podLogs(pod), container, `${restartCountOf(target)}.log`);
@@ -227,7 +237,8 @@ export class KubeletServer {
       .getAll('port')
       .flatMap((p) => p.split(','))
       .map(Number);
-    if (ports.length === 0 || ports.some((p) => !Number.isInteger(p) || p < 1 || p > 65535)) throw new HttpError(400, 'port must be a number from 1 to 65535');
+    if (ports.length === 0 || ports.some((p) => !Number.isInteger(p) || p < 1 || p > 65535))
+      throw new HttpError(400, 'port must be a number from 1 to 65535');
     this.sockets.handleUpgrade(request, socket, head, (ws) => void servePortForward(ws, ports, connect));
   }
 }

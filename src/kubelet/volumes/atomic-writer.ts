@@ -16,7 +16,8 @@ const dataLink = '..data';
  */
 export async function writeAtomically(directory: string, files: ReadonlyMap<string, ProjectedFile>, gid?: number): Promise<boolean> {
   for (const path of files.keys())
-    if (path.startsWith('/') || path.split('/').includes('..') || path.startsWith('..')) throw new Error(`invalid path ${JSON.stringify(path)} in volume`);
+    if (path.startsWith('/') || path.split('/').includes('..') || path.startsWith('..'))
+      throw new Error(`invalid path ${JSON.stringify(path)} in volume`);
   const current = await readlink(join(directory, dataLink)).catch(() => undefined);
   if (current !== undefined && (await same(join(directory, current), files))) return false;
 

@@ -81,7 +81,14 @@ export class CsiVolumes {
       if (!(await isMounted(global))) {
         await mkdir(global, { recursive: true, mode: 0o750 });
         const volumeReadOnly = csi.readOnly === true || (pv.spec?.accessModes ?? []).every((m) => m === 'ReadOnlyMany');
-        await formatAndMount(device, global, csi.fsType || 'ext4', pv.spec?.mountOptions ?? [], volumeReadOnly && (pv.spec?.accessModes?.length ?? 0) > 0, signal);
+        await formatAndMount(
+          device,
+          global,
+          csi.fsType || 'ext4',
+          pv.spec?.mountOptions ?? [],
+          volumeReadOnly && (pv.spec?.accessModes?.length ?? 0) > 0,
+          signal,
+        );
       }
       await mkdir(target, { recursive: true, mode: 0o750 });
       await bindMount(global, target, readOnly);

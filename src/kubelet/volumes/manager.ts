@@ -125,7 +125,10 @@ export class VolumeManager implements PodVolumes {
 
   private refreshAt(key: string, uid: string, at: number): void {
     this.refreshes.get(key)?.();
-    this.refreshes.set(key, this.o.clock.after(Math.max(1000, at - this.o.clock.now()), () => this.o.onChange(uid)));
+    this.refreshes.set(
+      key,
+      this.o.clock.after(Math.max(1000, at - this.o.clock.now()), () => this.o.onChange(uid)),
+    );
   }
 
   private async claim(pod: Pod, volume: Volume, signal: AbortSignal): Promise<MountedVolume> {
@@ -137,11 +140,13 @@ export class VolumeManager implements PodVolumes {
     });
     if (volume.ephemeral && !claim.metadata.ownerReferences?.some((r) => r.uid === uid))
       throw new Error(`PVC ${namespace}/${name} was not created for pod ${namespace}/${pod.metadata.name} (pod is not owner)`);
-    if (claim.metadata.deletionTimestamp && !(await this.alreadyUsed(uid))) throw new Error(`can't start pod because PVC ${namespace}/${name} is being deleted`);
+    if (claim.metadata.deletionTimestamp && !(await this.alreadyUsed(uid)))
+      throw new Error(`can't start pod because PVC ${namespace}/${name} is being deleted`);
     const volumeName = claim.spec?.volumeName;
     if (!volumeName || claim.status?.phase !== 'Bound') throw new Error(`PVC ${namespace}/${name} is not bound`);
     const pv = await this.o.client.get(resources.persistentvolumes, { name: volumeName }, { signal });
-    if (pv.spec?.claimRef && pv.spec.claimRef.uid !== claim.metadata.uid) throw new Error(`PV ${volumeName} is not bound to claim ${namespace}/${name}`);
+    if (pv.spec?.claimRef && pv.spec.claimRef.uid !== claim.metadata.uid)
+      throw new Error(`PV ${volumeName} is not bound to claim ${namespace}/${name}`);
     const block = pv.spec?.volumeMode === 'Block';
     const readOnly = volume.persistentVolumeClaim?.readOnly === true;
     return this.persistent(pod, pv, readOnly, block, signal);
@@ -164,7 +169,15 @@ export class VolumeManager implements PodVolumes {
     return (await readdir(dirname(this.o.paths.volume(uid, 'csi', 'x'))).catch(() => [])).length > 0;
   }
 
-  async subPath(pod: Pod, volume: MountedVolume, name: string, subPath: string, container: string, index: number, readOnly: boolean): Promise<string> {
+  async subPath(
+    pod: Pod,
+    volume: MountedVolume,
+    name: string,
+    subPath: string,
+    container: string,
+    index: number,
+    readOnly: boolean,
+  ): Promise<string> {
     const target = this.o.paths.subPath(pod.metadata.uid, name, container, index);
     await bindSubPath(volume.hostPath, subPath, target, readOnly);
     return target;

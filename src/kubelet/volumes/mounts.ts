@@ -32,7 +32,7 @@ export interface MountPoint {
   options: string[];
 }
 
-const unescape = (s: string) => s.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
+const unescapeOctal = (s: string) => s.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
 
 /** Every mount of this mount namespace, in mount order. */
 export async function listMounts(): Promise<MountPoint[]> {
@@ -44,7 +44,7 @@ export async function listMounts(): Promise<MountPoint[]> {
       const [before = '', after = ''] = line.split(' - ');
       const fields = before.split(' ');
       const [fsType = '', source = ''] = after.split(' ');
-      return { path: unescape(fields[4] ?? ''), options: (fields[5] ?? '').split(','), fsType, source: unescape(source) };
+      return { path: unescapeOctal(fields[4] ?? ''), options: (fields[5] ?? '').split(','), fsType, source: unescapeOctal(source) };
     });
 }
 
@@ -90,7 +90,14 @@ export async function fileSystemOf(device: string, signal?: AbortSignal): Promis
 }
 
 /** Mounts a device; an empty one is formatted first, one with another file system is refused. */
-export async function formatAndMount(device: string, target: string, fsType: string, options: string[], readOnly: boolean, signal?: AbortSignal): Promise<void> {
+export async function formatAndMount(
+  device: string,
+  target: string,
+  fsType: string,
+  options: string[],
+  readOnly: boolean,
+  signal?: AbortSignal,
+): Promise<void> {
   const found = await fileSystemOf(device, signal);
   if (found === '') {
     if (readOnly) throw new Error(`cannot mount unformatted disk ${device} read-only`);

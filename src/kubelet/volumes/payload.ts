@@ -58,7 +58,9 @@ async function projection(pod: Pod, source: VolumeProjection, mode: number, sour
 
 /** The user that all containers run as, if they agree on one. */
 function commonUser(pod: Pod): number | undefined {
-  const users = new Set([...(pod.spec.initContainers ?? []), ...pod.spec.containers].map((c) => c.securityContext?.runAsUser ?? pod.spec.securityContext?.runAsUser));
+  const users = new Set(
+    [...(pod.spec.initContainers ?? []), ...pod.spec.containers].map((c) => c.securityContext?.runAsUser ?? pod.spec.securityContext?.runAsUser),
+  );
   return users.size === 1 ? [...users][0] : undefined;
 }
 
@@ -72,7 +74,13 @@ function configMapData(map: ConfigMap | undefined): Map<string, Buffer> | undefi
 const secretData = (secret: Secret | undefined): Map<string, Buffer> | undefined =>
   secret && new Map(Object.entries(secret.data ?? {}).map(([key, value]) => [key, Buffer.from(value, 'base64')]));
 
-function select(data: Map<string, Buffer> | undefined, what: string, items: KeyToPath[] | undefined, optional: boolean | undefined, mode: number): Payload {
+function select(
+  data: Map<string, Buffer> | undefined,
+  what: string,
+  items: KeyToPath[] | undefined,
+  optional: boolean | undefined,
+  mode: number,
+): Payload {
   if (!data) {
     if (optional) return new Map();
     throw new Error(`${what} not found`);

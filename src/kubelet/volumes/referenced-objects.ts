@@ -29,7 +29,13 @@ export class ReferencedObjects {
   }
 
   /** The object, undefined where there is none. From now on onChange tells when it changes, until release. */
-  async get<K extends Kind>(kind: K, namespace: string, name: string, uid: string, signal: AbortSignal): Promise<(K extends 'secrets' ? Secret : ConfigMap) | undefined> {
+  async get<K extends Kind>(
+    kind: K,
+    namespace: string,
+    name: string,
+    uid: string,
+    signal: AbortSignal,
+  ): Promise<(K extends 'secrets' ? Secret : ConfigMap) | undefined> {
     const key = `${kind}/${namespace}/${name}`;
     const entry = this.entries.get(key) ?? this.watch(key, kind, namespace, name);
     entry.users.add(uid);
