@@ -30,7 +30,7 @@ const allowedInTests: Record<string, string[]> = {
   controllers: ['apiserver', 'store'],
   scheduler: ['apiserver', 'store', 'controllers'],
   cloud: ['apiserver', 'store', 'controllers', 'localaws'],
-  kubelet: ['apiserver', 'store'],
+  kubelet: ['apiserver', 'store', 'controllers'],
   proxy: ['apiserver', 'store'],
   network: ['apiserver', 'store'],
 };

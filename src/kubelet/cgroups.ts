@@ -67,6 +67,11 @@ export class Cgroups {
     await Promise.all(this.directories(this.podParent(pod)).map((dir) => removeTree(dir)));
   }
 
+  /** Removes all that setup made, and the root where that is a cgroup of its own. */
+  async remove(): Promise<void> {
+    for (const path of this.root === '/' ? ['kubepods'] : [this.root]) await Promise.all(this.directories(path).map((dir) => removeTree(dir)));
+  }
+
   private async make(path: string): Promise<void> {
     for (const dir of this.directories(path)) {
       try {

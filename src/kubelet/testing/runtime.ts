@@ -17,7 +17,7 @@ import {
   RuntimeError,
   type StreamOptions,
   type StreamSession,
-} from '../runtime/cri.ts';
+} from '../../runtime/cri.ts';
 
 /** What stands for the process of a container in tests. */
 export interface FakeProcess {
