@@ -13,6 +13,13 @@ export interface ClientConfig {
   token?: string;
   /** Read again at most once a minute: projected service account tokens rotate. */
   tokenFile?: string;
+  /**
+   * Asked before each request, for credentials that come from elsewhere; wins over all others. Asked again, with what it gave
+   * before, when the server answered 401 to that; the request is then sent a second time.
+   */
+  authenticate?: (refused?: { token?: string; cert?: string; key?: string }) => Promise<{ token?: string; cert?: string; key?: string }>;
+  /** Sent with every request: impersonation. */
+  headers?: Record<string, string | string[]>;
   userAgent?: string;
   /** The name in the server's certificate where it is not the host of `server`. */
   serverName?: string;

@@ -5,6 +5,7 @@ import type { Duplex } from 'node:stream';
 import { connect as connectTls } from 'node:tls';
 import type { RawRequest } from './client.ts';
 import type { ClientConfig } from './config.ts';
+import type { Credentials } from './exec-credentials.ts';
 
 /** A silent server is noticed after this and the wait for a ping's answer. */
 const pingEveryMs = 15_000;
@@ -37,9 +38,28 @@ export class HttpTransport {
 
   /** Resolves with the head of the answer. Rejects with an ordinary Error when the connection fails. */
   async request(request: RawRequest): Promise<TransportResponse> {
-    request.signal?.throwIfAborted();
-    const session = await this.#open();
-    request.signal?.throwIfAborted();
+    const given = await this.#authenticate(request.signal);
+    const answer = await this.#send(request, given);
+    if (answer.status !== 401) return answer;
+    // Expired or revoked before its time; once more with others, if there are others.
+    const other = given && (await this.#authenticate(request.signal, given));
+    if (given ? other?.token === given.token && other?.cert === given.cert : !this.#rereadToken()) return answer;
+    answer.stream.close();
+    return this.#send(request, other);
+  }
+
+  async #authenticate(signal: AbortSignal | undefined, refused?: Credentials): Promise<Credentials | undefined> {
+    signal?.throwIfAborted();
+    return this.#config.authenticate && unlessAborted(this.#config.authenticate(refused), signal);
+  }
+
+  async #send(request: RawRequest, given: Credentials | undefined): Promise<TransportResponse> {
+    let session = await unlessAborted(this.#open(given), request.signal);
+    if (session.closed || session.destroyed) {
+      // Broken a moment ago, and not yet forgotten.
+      this.#session = undefined;
+      session = await unlessAborted(this.#open(given), request.signal);
+    }
     const prefix = this.#url.pathname.replace(/\/$/, '');
     const body = request.body === undefined ? undefined : Buffer.from(request.body as string);
     const stream = session.request(
@@ -47,7 +67,8 @@ export class HttpTransport {
         [constants.HTTP2_HEADER_METHOD]: request.method,
         [constants.HTTP2_HEADER_PATH]: `${prefix}${request.path}`,
         'user-agent': this.#config.userAgent ?? 'kumulus',
-        ...this.#authorization(),
+        ...this.#authorization(given),
+        ...this.#config.headers,
         ...(body ? { 'content-length': String(body.length) } : {}),
         ...request.headers,
       },
@@ -84,22 +105,35 @@ export class HttpTransport {
     this.#session = undefined;
   }
 
-  #authorization(): Record<string, string> {
-    const { token, tokenFile } = this.#config;
+  #authorization(given: Credentials | undefined): Record<string, string> {
+    const { tokenFile } = this.#config;
+    const token = given?.token ?? this.#config.token;
     if (token) return { authorization: `Bearer ${token}` };
     if (!tokenFile) return {};
-    const now = Date.now();
-    if (!this.#token || now - this.#token.readAt > tokenAgeMs) {
-      const { mtimeMs } = statSync(tokenFile);
-      if (this.#token?.mtimeMs !== mtimeMs) this.#token = { text: readFileSync(tokenFile, 'utf8').trim(), readAt: now, mtimeMs };
-      else this.#token.readAt = now;
-    }
-    return { authorization: `Bearer ${this.#token.text}` };
+    if (!this.#token || Date.now() - this.#token.readAt > tokenAgeMs) this.#rereadToken();
+    return { authorization: `Bearer ${this.#token?.text}` };
   }
 
-  #open(): Promise<ClientHttp2Session> {
+  /** Whether the token file holds another token than before. Throws where it cannot be read and never could. */
+  #rereadToken(): boolean {
+    const { tokenFile, token } = this.#config;
+    if (!tokenFile || token) return false;
+    const before = this.#token;
+    try {
+      const { mtimeMs } = statSync(tokenFile);
+      if (before?.mtimeMs === mtimeMs) before.readAt = Date.now();
+      else this.#token = { text: readFileSync(tokenFile, 'utf8').trim(), readAt: Date.now(), mtimeMs };
+    } catch (error) {
+      if (!before) throw error;
+      // It may be being replaced; what it held may serve until it is back.
+      before.readAt = Date.now();
+    }
+    return before !== undefined && before.text !== this.#token?.text;
+  }
+
+  #open(given: Credentials | undefined): Promise<ClientHttp2Session> {
     if (this.#closed) return Promise.reject(new Error('the client is closed'));
-    const cert = this.#config.credentials?.().cert ?? this.#config.cert;
+    const { cert, key } = given?.cert ? given : (this.#config.credentials?.() ?? this.#config);
     if (this.#session && cert === this.#sessionCert) return this.#session;
     // A rotated certificate: what runs on the old session ends there, what is new goes to the new one.
     void this.#session?.then(
@@ -107,7 +141,7 @@ export class HttpTransport {
       () => {},
     );
     this.#sessionCert = cert;
-    const opening = this.#connect();
+    const opening = this.#connect({ cert, key });
     this.#session = opening;
     const forget = () => {
       if (this.#session === opening) this.#session = undefined;
@@ -119,8 +153,8 @@ export class HttpTransport {
     return opening;
   }
 
-  async #connect(): Promise<ClientHttp2Session> {
-    const socket = await this.#socket();
+  async #connect(own: Credentials): Promise<ClientHttp2Session> {
+    const socket = await this.#socket(own);
     return new Promise((resolve, reject) => {
       const session = connect(this.#url.origin, { createConnection: () => socket as never });
       session.once('connect', () => {
@@ -133,7 +167,7 @@ export class HttpTransport {
     });
   }
 
-  #socket(): Promise<Duplex> {
+  #socket({ cert, key }: Credentials): Promise<Duplex> {
     const { hostname, port, protocol } = this.#url;
     const secure = protocol === 'https:';
     const host = hostname.replace(/^\[|\]$/g, '');
@@ -141,7 +175,6 @@ export class HttpTransport {
       const what = `connect to ${this.#url.host}`;
       let timer: NodeJS.Timeout | undefined;
       const begin = (below: Duplex | undefined) => {
-        const { cert, key } = this.#config.credentials?.() ?? this.#config;
         const name = this.#config.serverName ?? host;
         const socket = secure
           ? connectTls({
@@ -173,6 +206,17 @@ export class HttpTransport {
       else Promise.resolve(this.#config.dial()).then(begin, (error) => reject(new Error(`${what}: ${error.message}`, { cause: error })));
     });
   }
+}
+
+/** What is waited for goes on, for others who wait for it too. */
+function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (!signal) return promise;
+  return new Promise((resolve, reject) => {
+    const onAbort = () => reject(reasonOf(signal));
+    if (signal.aborted) onAbort();
+    signal.addEventListener('abort', onAbort, { once: true });
+    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
+  });
 }
 
 /** Ends a session whose server no longer answers, so that its watches end and are begun again elsewhere. */
