@@ -36,6 +36,10 @@ export function finishTermination(cloud: Cloud, record: InstanceRecord): void {
     else detach(cloud, eni);
   }
   for (const volume of cloud.tables.volumes.by('instance', id)) releaseVolume(cloud, volume, id);
+  // Load balancers deregister what is terminated by themselves.
+  for (const group of cloud.tables.targetGroups.by('target', id)) {
+    cloud.tables.targetGroups.change(group.TargetGroupArn, { targets: group.targets.filter((one) => one.target.Id !== id) });
+  }
   setState(cloud, cloud.tables.instances.get(id) as InstanceRecord, 'terminated', record.instance.StateReason ?? userShutdown);
 }
 

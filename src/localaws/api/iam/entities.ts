@@ -8,14 +8,21 @@ export const deleteConflict = (message: string) => new AwsError('DeleteConflict'
 /** A name of letters, digits and +=,.@_- with at most 128 characters (64 for roles and users). */
 export function checkName(name: string | undefined, field: string, longest = 64): string {
   if (!name || name.length > longest || !/^[\w+=,.@-]+$/.test(name)) {
-    throw new AwsError('ValidationError', `The specified value for ${field} is invalid. It must contain only alphanumeric characters and/or the following: +=,.@_-`);
+    throw new AwsError(
+      'ValidationError',
+      `The specified value for ${field} is invalid. It must contain only alphanumeric characters and/or the following: +=,.@_-`,
+    );
   }
   return name;
 }
 
 export function checkPath(path: string | undefined): string {
   const given = path ?? '/';
-  if (!/^\/([!-~]+\/)?$/.test(given)) throw new AwsError('ValidationError', 'The specified value for path is invalid. It must begin and end with / and contain only alphanumeric characters and/or / characters.');
+  if (!/^\/([!-~]+\/)?$/.test(given))
+    throw new AwsError(
+      'ValidationError',
+      'The specified value for path is invalid. It must begin and end with / and contain only alphanumeric characters and/or / characters.',
+    );
   return given;
 }
 
@@ -43,7 +50,10 @@ export function page<T>(items: T[], input: { Marker?: string; MaxItems?: number 
 /** Documents are shown percent-encoded. */
 export const shown = (document: string) => encodeURIComponent(document);
 
-export function mergeTags(old: { Key?: string | undefined; Value?: string | undefined }[] | undefined, added: { Key?: string | undefined; Value?: string | undefined }[] | undefined): { Key: string; Value: string }[] {
+export function mergeTags(
+  old: { Key?: string | undefined; Value?: string | undefined }[] | undefined,
+  added: { Key?: string | undefined; Value?: string | undefined }[] | undefined,
+): { Key: string; Value: string }[] {
   const merged = new Map<string, { Key: string; Value: string }>();
   for (const tag of [...(old ?? []), ...(added ?? [])]) merged.set(tag.Key ?? '', { Key: tag.Key ?? '', Value: tag.Value ?? '' });
   return [...merged.values()];

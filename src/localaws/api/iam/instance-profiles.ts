@@ -14,7 +14,13 @@ function findProfile(call: CallContext, name: string | undefined): InstanceProfi
 
 function view(call: CallContext, record: InstanceProfileRecord): iam.InstanceProfile {
   const { roleNames, ...profile } = record;
-  return { ...profile, Roles: roleNames.flatMap((name) => { const role = call.tables.roles.get(name); return role ? [viewRole(role)] : []; }) } as iam.InstanceProfile;
+  return {
+    ...profile,
+    Roles: roleNames.flatMap((name) => {
+      const role = call.tables.roles.get(name);
+      return role ? [viewRole(role)] : [];
+    }),
+  } as iam.InstanceProfile;
 }
 
 export const instanceProfileOperations = {
@@ -58,7 +64,8 @@ export const instanceProfileOperations = {
 
   RemoveRoleFromInstanceProfile(input: iam.RemoveRoleFromInstanceProfileRequest, call: CallContext) {
     const profile = findProfile(call, input.InstanceProfileName);
-    if (!profile.roleNames.includes(input.RoleName ?? '')) throw noSuchEntity(`Role ${input.RoleName} is not in Instance Profile ${profile.InstanceProfileName}.`);
+    if (!profile.roleNames.includes(input.RoleName ?? ''))
+      throw noSuchEntity(`Role ${input.RoleName} is not in Instance Profile ${profile.InstanceProfileName}.`);
     call.tables.instanceProfiles.change(profile.InstanceProfileName, { roleNames: [] });
   },
 

@@ -19,7 +19,8 @@ function findPolicy(call: CallContext, arn: string | undefined): PolicyRecord {
 }
 
 const attachments = (call: CallContext, arn: string) =>
-  call.tables.roles.values().filter((one) => one.attached.includes(arn)).length + call.tables.users.values().filter((one) => one.attached.includes(arn)).length;
+  call.tables.roles.values().filter((one) => one.attached.includes(arn)).length +
+  call.tables.users.values().filter((one) => one.attached.includes(arn)).length;
 
 function view(call: CallContext, record: PolicyRecord): iam.Policy {
   const { versions: _, ...policy } = record;

@@ -43,7 +43,10 @@ export const roleOperations = {
   },
 
   ListRoles(input: iam.ListRolesRequest, call: CallContext): iam.ListRolesResponse {
-    const { items, ...rest } = page(call.tables.roles.values().filter((one) => (one.Path ?? '/').startsWith(input.PathPrefix ?? '/')), input);
+    const { items, ...rest } = page(
+      call.tables.roles.values().filter((one) => (one.Path ?? '/').startsWith(input.PathPrefix ?? '/')),
+      input,
+    );
     return { Roles: items.map(viewRole), ...rest };
   },
 
@@ -65,14 +68,16 @@ export const roleOperations = {
     const role = findRole(call, input.RoleName);
     if (role.attached.length) throw deleteConflict('Cannot delete entity, must detach all policies first.');
     if (Object.keys(role.policies).length) throw deleteConflict('Cannot delete entity, must delete policies first.');
-    if (call.tables.instanceProfiles.hasKey('role', role.RoleName)) throw deleteConflict('Cannot delete entity, must remove roles from instance profile first.');
+    if (call.tables.instanceProfiles.hasKey('role', role.RoleName))
+      throw deleteConflict('Cannot delete entity, must remove roles from instance profile first.');
     call.tables.roles.delete(role.RoleName);
   },
 
   AttachRolePolicy(input: iam.AttachRolePolicyRequest, call: CallContext) {
     const role = findRole(call, input.RoleName);
     policyName(call, input.PolicyArn);
-    if (!role.attached.includes(input.PolicyArn as string)) call.tables.roles.change(role.RoleName, { attached: [...role.attached, input.PolicyArn as string] });
+    if (!role.attached.includes(input.PolicyArn as string))
+      call.tables.roles.change(role.RoleName, { attached: [...role.attached, input.PolicyArn as string] });
   },
 
   DetachRolePolicy(input: iam.DetachRolePolicyRequest, call: CallContext) {

@@ -20,7 +20,16 @@ export const userOperations = {
     const name = checkName(input.UserName, 'userName');
     const path = checkPath(input.Path);
     if (call.tables.users.has(name)) throw alreadyExists(`User with name ${name} already exists.`);
-    const record = call.tables.users.put(name, { UserName: name, UserId: iamId('AIDA'), Arn: arnOf(call, 'user', path, name), Path: path, CreateDate: now(call), Tags: mergeTags([], input.Tags), policies: {}, attached: [] });
+    const record = call.tables.users.put(name, {
+      UserName: name,
+      UserId: iamId('AIDA'),
+      Arn: arnOf(call, 'user', path, name),
+      Path: path,
+      CreateDate: now(call),
+      Tags: mergeTags([], input.Tags),
+      policies: {},
+      attached: [],
+    });
     return { User: view(record) };
   },
 
@@ -46,7 +55,13 @@ export const userOperations = {
   CreateAccessKey(input: iam.CreateAccessKeyRequest, call: CallContext): iam.CreateAccessKeyResponse {
     const user = findUser(call, input.UserName);
     const id = iamId('AKIA');
-    const record = call.tables.accessKeys.put(id, { UserName: user.UserName, AccessKeyId: id, SecretAccessKey: secretKey(), Status: 'Active', CreateDate: now(call) });
+    const record = call.tables.accessKeys.put(id, {
+      UserName: user.UserName,
+      AccessKeyId: id,
+      SecretAccessKey: secretKey(),
+      Status: 'Active',
+      CreateDate: now(call),
+    });
     return { AccessKey: record };
   },
 
@@ -57,7 +72,8 @@ export const userOperations = {
 
   DeleteAccessKey(input: iam.DeleteAccessKeyRequest, call: CallContext) {
     const key = call.tables.accessKeys.get(input.AccessKeyId);
-    if (!key || (input.UserName !== undefined && key.UserName !== input.UserName)) throw noSuchEntity(`The Access Key with id ${input.AccessKeyId ?? ''} cannot be found.`);
+    if (!key || (input.UserName !== undefined && key.UserName !== input.UserName))
+      throw noSuchEntity(`The Access Key with id ${input.AccessKeyId ?? ''} cannot be found.`);
     call.tables.accessKeys.delete(key.AccessKeyId);
   },
 } satisfies Operations;

@@ -26,7 +26,15 @@ function read(call: CallContext, asked: string): Parameter | undefined {
   const [, name = asked, version] = /^(.+?)(?::(\d+))?$/.exec(asked) ?? [];
   const published = publicParameter(name);
   if (published !== undefined) {
-    return { Name: name, Type: 'String', Value: published, Version: 1, LastModifiedDate: new Date('2026-01-01T00:00:00Z'), ARN: arn(call, name), DataType: 'aws:ec2:image' };
+    return {
+      Name: name,
+      Type: 'String',
+      Value: published,
+      Version: 1,
+      LastModifiedDate: new Date('2026-01-01T00:00:00Z'),
+      ARN: arn(call, name),
+      DataType: 'aws:ec2:image',
+    };
   }
   const record = call.tables.parameters.get(name);
   if (!record) return undefined;
@@ -63,7 +71,11 @@ export const ssmOperations = {
 
   GetParametersByPath(input: GetParametersByPathRequest, call: CallContext): GetParametersByPathResult {
     const path = input.Path ?? '';
-    if (!path.startsWith('/')) throw new AwsError('ValidationException', `The parameter doesn't meet the parameter name requirements. The parameter name must begin with a forward slash "/".`);
+    if (!path.startsWith('/'))
+      throw new AwsError(
+        'ValidationException',
+        `The parameter doesn't meet the parameter name requirements. The parameter name must begin with a forward slash "/".`,
+      );
     const prefix = path.endsWith('/') ? path : `${path}/`;
     const names = [...publicParameterNames, ...call.tables.parameters.entries().map(([name]) => name)].filter(
       (name) => name.startsWith(prefix) && (input.Recursive || !name.slice(prefix.length).includes('/')),
@@ -74,19 +86,33 @@ export const ssmOperations = {
 
   PutParameter(input: PutParameterRequest, call: CallContext): PutParameterResult {
     const name = input.Name ?? '';
-    if (!/^[\w./-]{1,1011}$/.test(name)) throw new AwsError('ValidationException', `Parameter name: can't be prefixed with "ssm" and may contain only letters, digits and the symbols .-_/`);
+    if (!/^[\w./-]{1,1011}$/.test(name))
+      throw new AwsError(
+        'ValidationException',
+        `Parameter name: can't be prefixed with "ssm" and may contain only letters, digits and the symbols .-_/`,
+      );
     if (/^\/?aws/i.test(name)) throw new AwsError('AccessDeniedException', `No access to reserved parameter name: ${name}.`);
     if (!input.Value) throw new AwsError('ValidationException', 'Parameter value cannot be empty.');
     if (input.Value.length > 8192) throw new AwsError('ValidationException', 'Value length exceeds 8192 characters.');
     const old = call.tables.parameters.get(name);
     if (old && !input.Overwrite) {
-      throw new AwsError('ParameterAlreadyExists', 'The parameter already exists. To overwrite this value, set the overwrite option in the request to true.');
+      throw new AwsError(
+        'ParameterAlreadyExists',
+        'The parameter already exists. To overwrite this value, set the overwrite option in the request to true.',
+      );
     }
     const type = input.Type ?? old?.Type;
     if (!type) throw new AwsError('ValidationException', 'A parameter type is required when you create a parameter.');
     const version = (old?.Version ?? 0) + 1;
     const common = { Name: name, Type: type, Version: version, LastModifiedDate: now(call) };
-    const metadata = { ...common, ARN: arn(call, name), LastModifiedUser: call.principal.arn, ...(input.Description ? { Description: input.Description } : {}), Tier: input.Tier ?? ('Standard' as const), DataType: input.DataType ?? 'text' };
+    const metadata = {
+      ...common,
+      ARN: arn(call, name),
+      LastModifiedUser: call.principal.arn,
+      ...(input.Description ? { Description: input.Description } : {}),
+      Tier: input.Tier ?? ('Standard' as const),
+      DataType: input.DataType ?? 'text',
+    };
     call.tables.parameters.put(name, {
       ...common,
       Value: input.Value,
@@ -119,8 +145,16 @@ export const ssmOperations = {
     const wanted = (input.ParameterFilters ?? []).every((one) => one.Key === 'Name');
     if (!wanted) throw new AwsError('InvalidFilterKey', 'The embedded AWS filters parameters by Name alone.');
     const matches = (name: string) =>
-      (input.ParameterFilters ?? []).every((one) => (one.Values ?? []).some((value) => (one.Option === 'BeginsWith' ? name.startsWith(value) : one.Option === 'Contains' ? name.includes(value) : name === value)));
-    const page = pageOf(call.tables.parameters.values().filter((one) => matches(one.Name)), input, 50);
+      (input.ParameterFilters ?? []).every((one) =>
+        (one.Values ?? []).some((value) =>
+          one.Option === 'BeginsWith' ? name.startsWith(value) : one.Option === 'Contains' ? name.includes(value) : name === value,
+        ),
+      );
+    const page = pageOf(
+      call.tables.parameters.values().filter((one) => matches(one.Name)),
+      input,
+      50,
+    );
     return { Parameters: page.items.map((one) => one.metadata), ...(page.NextToken ? { NextToken: page.NextToken } : {}) };
   },
 } satisfies Operations;

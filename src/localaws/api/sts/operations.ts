@@ -40,9 +40,14 @@ export const stsOperations = {
     const name = input.RoleArn?.slice(input.RoleArn.lastIndexOf('/') + 1);
     const role = call.tables.roles.get(name);
     const session = input.RoleSessionName ?? '';
-    if (!/^[\w+=,.@-]{2,64}$/.test(session)) throw new AwsError('ValidationError', `1 validation error detected: Value '${session}' at 'roleSessionName' failed to satisfy constraint`);
+    if (!/^[\w+=,.@-]{2,64}$/.test(session))
+      throw new AwsError('ValidationError', `1 validation error detected: Value '${session}' at 'roleSessionName' failed to satisfy constraint`);
     if (!role || role.Arn !== input.RoleArn) {
-      throw new AwsError('AccessDenied', `User: ${call.principal.arn} is not authorized to perform: sts:AssumeRole on resource: ${input.RoleArn}`, 403);
+      throw new AwsError(
+        'AccessDenied',
+        `User: ${call.principal.arn} is not authorized to perform: sts:AssumeRole on resource: ${input.RoleArn}`,
+        403,
+      );
     }
     const given = call.keys.roleSession(role, session, duration(input.DurationSeconds, 3600, role.MaxSessionDuration ?? 43_200));
     return {
