@@ -2,6 +2,7 @@ import type { TargetHealthReasonEnum } from '@aws-sdk/client-elastic-load-balanc
 import type { CloudReports } from '../contract.ts';
 import type { Cloud } from './cloud.ts';
 import { finishTermination, setState, userShutdown } from './ec2/instance-states.ts';
+import { releasePublicAddresses } from './ec2/network-interfaces.ts';
 import { dropTags } from './ec2/tags.ts';
 
 /** What a data plane reports, put into the state. What is reported again, or of something that is gone, changes nothing. */
@@ -18,7 +19,10 @@ export function makeReports(cloud: Cloud): CloudReports {
           // An instance that shuts itself down stops, or ends where it was launched so.
           const why = reason ? { Code: reason.split(':')[0] ?? '', Message: reason } : (record.instance.StateReason ?? userShutdown);
           if (current !== 'stopping' && record.shutdownBehavior === 'terminate') setState(cloud, record, 'shutting-down', why);
-          else if (current !== 'shutting-down') setState(cloud, record, 'stopped', why);
+          else if (current !== 'shutting-down') {
+            releasePublicAddresses(cloud, instanceId);
+            setState(cloud, record, 'stopped', why);
+          }
         } else if (current === 'pending') setState(cloud, record, 'running');
       });
     },
@@ -48,8 +52,10 @@ export function makeReports(cloud: Cloud): CloudReports {
         if (to === 'deleted' && volume.State === 'deleting') {
           tables.volumes.delete(volumeId);
           dropTags(cloud, volumeId);
-        } else if (to === 'available' && volume.State === 'creating') tables.volumes.change(volumeId, { State: 'available' });
-        else if (to === 'error' && volume.State !== 'deleting') tables.volumes.change(volumeId, { State: 'error' });
+        } else if (to === 'available' && volume.State === 'creating') {
+          // A volume that is made with its instance is in use as soon as it is there.
+          tables.volumes.change(volumeId, { State: volume.Attachments.length ? 'in-use' : 'available' });
+        } else if (to === 'error' && volume.State !== 'deleting') tables.volumes.change(volumeId, { State: 'error' });
       });
     },
 

@@ -7,10 +7,13 @@ import type {
   DisassociateIamInstanceProfileRequest,
   DisassociateIamInstanceProfileResult,
   IamInstanceProfileAssociation,
+  IamInstanceProfileSpecification,
   InstanceAttribute,
   ModifyInstanceAttributeRequest,
   ModifyInstanceMetadataOptionsRequest,
   ModifyInstanceMetadataOptionsResult,
+  ReplaceIamInstanceProfileAssociationRequest,
+  ReplaceIamInstanceProfileAssociationResult,
 } from '@aws-sdk/client-ec2';
 import type { CallContext, Cloud, Operations } from '../cloud.ts';
 import { AwsError, invalidParameter } from '../errors.ts';
@@ -18,8 +21,10 @@ import { ec2Id } from '../ids.ts';
 import type { InstanceRecord, NetworkInterfaceRecord } from '../state/records.ts';
 import { filterBy, find, paginate } from './describe.ts';
 import { findInstanceType } from './instance-types.ts';
+import { viewInstance } from './instance-view.ts';
 import { names } from './names.ts';
 import { groupsOf } from './network-interfaces.ts';
+import { checkUserData, findProfile } from './run-instances.ts';
 
 function primary(call: CallContext, record: InstanceRecord): NetworkInterfaceRecord {
   const found = call.tables.networkInterfaces.by('instance', record.instance.InstanceId).find((one) => one.Attachment?.DeviceIndex === 0);
@@ -41,6 +46,25 @@ function associationOf(cloud: Cloud, record: InstanceRecord): IamInstanceProfile
     IamInstanceProfile: { Arn: profile.Arn, Id: profile.InstanceProfileId },
     State: 'associated',
   };
+}
+
+/** Gives an instance another profile, under a new association. */
+function associate(
+  call: CallContext,
+  record: InstanceRecord,
+  wanted: IamInstanceProfileSpecification | undefined,
+): IamInstanceProfileAssociation | undefined {
+  const changed = call.tables.instances.change(record.instance.InstanceId, {
+    instanceProfileName: findProfile(call, wanted).InstanceProfileName,
+    instanceProfileAssociationId: ec2Id('iip-assoc'),
+  });
+  return associationOf(call, changed);
+}
+
+function findAssociated(call: CallContext, associationId: string | undefined): InstanceRecord {
+  const record = call.tables.instances.values().find((one) => one.instanceProfileAssociationId && one.instanceProfileAssociationId === associationId);
+  if (!record) throw new AwsError('InvalidAssociationID.NotFound', `An invalid association-id of '${associationId ?? ''}' was given`);
+  return record;
 }
 
 export const instanceAttributeOperations = {
@@ -66,7 +90,7 @@ export const instanceAttributeOperations = {
     }
     if (input.UserData?.Value !== undefined) {
       mustBeStopped(record);
-      instances.change(id, { userData: Buffer.from(input.UserData.Value).toString('base64') });
+      instances.change(id, { userData: checkUserData(Buffer.from(input.UserData.Value).toString('base64')) });
     }
     if (input.InstanceType?.Value !== undefined) {
       mustBeStopped(record);
@@ -94,6 +118,10 @@ export const instanceAttributeOperations = {
         return { ...answer, InstanceInitiatedShutdownBehavior: { Value: record.shutdownBehavior } };
       case 'rootDeviceName':
         return { ...answer, RootDeviceName: { Value: record.instance.RootDeviceName ?? '' } };
+      case 'blockDeviceMapping':
+        return { ...answer, BlockDeviceMappings: viewInstance(call, record).BlockDeviceMappings };
+      case 'productCodes':
+        return { ...answer, ProductCodes: [] };
       case 'ebsOptimized':
         return { ...answer, EbsOptimized: { Value: record.instance.EbsOptimized ?? false } };
       case 'enaSupport':
@@ -116,22 +144,22 @@ export const instanceAttributeOperations = {
     const record = find(call.tables.instances, names.instance, input.InstanceId);
     if (record.instanceProfileName)
       throw new AwsError('IncorrectState', `There is an existing association for instance ${record.instance.InstanceId}`);
-    const { Name, Arn } = input.IamInstanceProfile ?? {};
-    const name = Name ?? Arn?.slice(Arn.lastIndexOf('/') + 1) ?? '';
-    if (!call.tables.instanceProfiles.has(name))
-      throw invalidParameter(`Value (${Name ?? Arn ?? ''}) for parameter iamInstanceProfile.name is invalid. Invalid IAM Instance Profile name`);
-    const changed = call.tables.instances.change(record.instance.InstanceId, {
-      instanceProfileName: name,
-      instanceProfileAssociationId: ec2Id('iip-assoc'),
-    });
-    return { IamInstanceProfileAssociation: associationOf(call, changed) };
+    const state = record.instance.State.Name;
+    if (state === 'shutting-down' || state === 'terminated') {
+      throw new AwsError('IncorrectInstanceState', `The instance '${record.instance.InstanceId}' is not in the 'running' or 'stopped' states.`);
+    }
+    return { IamInstanceProfileAssociation: associate(call, record, input.IamInstanceProfile) };
+  },
+
+  ReplaceIamInstanceProfileAssociation(
+    input: ReplaceIamInstanceProfileAssociationRequest,
+    call: CallContext,
+  ): ReplaceIamInstanceProfileAssociationResult {
+    return { IamInstanceProfileAssociation: associate(call, findAssociated(call, input.AssociationId), input.IamInstanceProfile) };
   },
 
   DisassociateIamInstanceProfile(input: DisassociateIamInstanceProfileRequest, call: CallContext): DisassociateIamInstanceProfileResult {
-    const record = call.tables.instances
-      .values()
-      .find((one) => one.instanceProfileAssociationId === input.AssociationId && one.instanceProfileAssociationId !== undefined);
-    if (!record) throw new AwsError('InvalidAssociationID.NotFound', `An invalid association-id of '${input.AssociationId ?? ''}' was given`);
+    const record = findAssociated(call, input.AssociationId);
     const shown = associationOf(call, record);
     const { instanceProfileName: _n, instanceProfileAssociationId: _a, ...rest } = record;
     call.tables.instances.put(record.instance.InstanceId, rest);

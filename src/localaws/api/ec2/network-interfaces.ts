@@ -4,6 +4,8 @@ import type {
   CreateNetworkInterfaceRequest,
   CreateNetworkInterfaceResult,
   DeleteNetworkInterfaceRequest,
+  DescribeNetworkInterfaceAttributeRequest,
+  DescribeNetworkInterfaceAttributeResult,
   DescribeNetworkInterfacesRequest,
   DescribeNetworkInterfacesResult,
   DetachNetworkInterfaceRequest,
@@ -49,7 +51,8 @@ export interface NewInterface {
   subnet: SubnetRecord;
   groups?: string[] | undefined;
   address?: string | undefined;
-  secondary?: number | undefined;
+  /** Further addresses: which, or how many. */
+  secondary?: number | string[] | undefined;
   description?: string | undefined;
   sourceDestCheck?: boolean;
   publicIp?: boolean;
@@ -63,8 +66,9 @@ export function createInterface(cloud: Cloud, o: NewInterface): NetworkInterface
   const address = takeAddress(cloud, o.subnet, o.address);
   const taken = new Set([address]);
   const addresses = [{ PrivateIpAddress: address, Primary: true, PrivateDnsName: privateDnsName(cloud, address) }];
-  for (let i = 0; i < (o.secondary ?? 0); i++) {
-    const more = takeAddress(cloud, o.subnet, undefined, taken);
+  const others = Array.isArray(o.secondary) ? o.secondary : Array.from({ length: o.secondary ?? 0 }, () => undefined);
+  for (const wanted of others) {
+    const more = takeAddress(cloud, o.subnet, wanted, taken);
     taken.add(more);
     addresses.push({ PrivateIpAddress: more, Primary: false, PrivateDnsName: privateDnsName(cloud, more) });
   }
@@ -87,7 +91,7 @@ export function createInterface(cloud: Cloud, o: NewInterface): NetworkInterface
     RequesterManaged: o.requester !== undefined,
     ...(o.requester ? { RequesterId: o.requester.id } : {}),
     Ipv6Addresses: [],
-    ...(o.publicIp ? { publicIp: publicAddress(cloud) } : {}),
+    ...(o.publicIp ? { publicIp: publicAddress(cloud), mapsPublicIp: true } : {}),
   });
 }
 
@@ -101,7 +105,32 @@ function publicAddress(cloud: Cloud): string {
   }
 }
 
+/** What a stop takes away from an instance: the addresses that it has only while it runs. */
+export function releasePublicAddresses(cloud: Cloud, instanceId: string): void {
+  for (const eni of cloud.tables.networkInterfaces.by('instance', instanceId)) {
+    if (eni.publicIp) cloud.tables.networkInterfaces.put(eni.NetworkInterfaceId, withoutPublicIp(eni));
+  }
+}
+
+/** Gives an instance that starts new ones. */
+export function takePublicAddresses(cloud: Cloud, instanceId: string): void {
+  for (const eni of cloud.tables.networkInterfaces.by('instance', instanceId)) {
+    if (eni.mapsPublicIp && !eni.publicIp) cloud.tables.networkInterfaces.change(eni.NetworkInterfaceId, { publicIp: publicAddress(cloud) });
+  }
+}
+
+function withoutPublicIp(record: NetworkInterfaceRecord): NetworkInterfaceRecord {
+  const { publicIp: _, ...rest } = record;
+  return rest;
+}
+
 export function dropInterface(cloud: Cloud, id: string): void {
+  for (const address of cloud.tables.addresses.values()) {
+    if (address.NetworkInterfaceId !== id) continue;
+    // An Elastic IP outlives what it was given to.
+    const { AssociationId: _a, NetworkInterfaceId: _n, InstanceId: _i, PrivateIpAddress: _p, NetworkInterfaceOwnerId: _o, ...free } = address;
+    cloud.tables.addresses.put(address.AllocationId, free);
+  }
   cloud.tables.networkInterfaces.delete(id);
   dropTags(cloud, id);
 }
@@ -117,7 +146,7 @@ export function association(
 }
 
 export function viewInterface(cloud: Cloud, record: NetworkInterfaceRecord): NetworkInterface & { NetworkInterfaceId: string } {
-  const { publicIp: _, ...shape } = record;
+  const { publicIp: _, mapsPublicIp: _m, ...shape } = record;
   const known = association(cloud, record);
   const addresses = known ? record.PrivateIpAddresses.map((one) => (one.Primary ? { ...one, Association: known } : one)) : record.PrivateIpAddresses;
   return { ...shape, ...(known ? { Association: known } : {}), PrivateIpAddresses: addresses, TagSet: tagsOf(cloud, record.NetworkInterfaceId) };
@@ -175,7 +204,7 @@ export function attach(
 
 /** Takes an interface off its instance. */
 export function detach(cloud: Cloud, record: NetworkInterfaceRecord): void {
-  const { Attachment: _, publicIp: _public, ...rest } = record;
+  const { Attachment: _, mapsPublicIp: _m, ...rest } = withoutPublicIp(record);
   cloud.tables.networkInterfaces.put(record.NetworkInterfaceId, { ...rest, Status: 'available' });
 }
 
@@ -193,11 +222,13 @@ function own(call: CallContext, id: string | undefined): NetworkInterfaceRecord 
 export const networkInterfaceOperations = {
   CreateNetworkInterface(input: CreateNetworkInterfaceRequest, call: CallContext): CreateNetworkInterfaceResult {
     const subnet = find(call.tables.subnets, names.subnet, input.SubnetId);
+    const primary = input.PrivateIpAddresses?.find((one) => one.Primary);
+    const others = input.PrivateIpAddresses?.filter((one) => one !== primary).map((one) => one.PrivateIpAddress!);
     const record = createInterface(call, {
       subnet,
       groups: input.Groups,
-      address: input.PrivateIpAddress ?? input.PrivateIpAddresses?.find((one) => one.Primary)?.PrivateIpAddress,
-      secondary: input.SecondaryPrivateIpAddressCount,
+      address: input.PrivateIpAddress ?? primary?.PrivateIpAddress,
+      secondary: others?.length ? others : input.SecondaryPrivateIpAddressCount,
       description: input.Description,
     });
     putTags(call, record.NetworkInterfaceId, specifiedTags(input.TagSpecifications, 'network-interface'));
@@ -231,12 +262,16 @@ export const networkInterfaceOperations = {
     const record = own(call, input.NetworkInterfaceId);
     const { instance } = find(call.tables.instances, names.instance, input.InstanceId);
     if (record.Attachment) throw invalidParameter(`Interface: [${record.NetworkInterfaceId}] in use.`);
-    const zone = call.tables.subnets.get(record.SubnetId)?.AvailabilityZone;
-    if (zone !== instance.Placement?.AvailabilityZone)
+    if (record.VpcId !== instance.VpcId) throw invalidParameter('You may not attach a network interface to an instance in another network');
+    if (record.AvailabilityZone !== instance.Placement?.AvailabilityZone)
       throw invalidParameter('You may not attach a network interface to an instance if they are not in the same availability zone');
     const index = input.DeviceIndex ?? 1;
     if (call.tables.networkInterfaces.by('instance', instance.InstanceId).some((n) => n.Attachment?.DeviceIndex === index)) {
       throw invalidParameter(`Instance '${instance.InstanceId}' already has an interface attached at device index '${index}'.`);
+    }
+    const state = instance.State.Name;
+    if (state !== 'running' && state !== 'stopped' && state !== 'pending') {
+      throw new AwsError('IncorrectState', `Instance '${instance.InstanceId}' is not 'running' or 'stopped'.`);
     }
     const attached = attach(call, record, instance.InstanceId, index, false);
     return { AttachmentId: attached.Attachment?.AttachmentId, NetworkCardIndex: 0 };
@@ -249,6 +284,23 @@ export const networkInterfaceOperations = {
       throw new AwsError('OperationNotPermitted', `The network interface at device index 0 cannot be detached.`);
     }
     detach(call, own(call, record.NetworkInterfaceId));
+  },
+
+  DescribeNetworkInterfaceAttribute(input: DescribeNetworkInterfaceAttributeRequest, call: CallContext): DescribeNetworkInterfaceAttributeResult {
+    const record = find(call.tables.networkInterfaces, names.networkInterface, input.NetworkInterfaceId);
+    const answer = { NetworkInterfaceId: record.NetworkInterfaceId };
+    switch (input.Attribute) {
+      case 'description':
+        return { ...answer, Description: { Value: record.Description ?? '' } };
+      case 'groupSet':
+        return { ...answer, Groups: record.Groups };
+      case 'sourceDestCheck':
+        return { ...answer, SourceDestCheck: { Value: record.SourceDestCheck ?? true } };
+      case 'attachment':
+        return { ...answer, ...(record.Attachment ? { Attachment: record.Attachment } : {}) };
+      default:
+        throw invalidParameter(`Value (${input.Attribute ?? ''}) for parameter attribute is invalid. Unknown attribute.`);
+    }
   },
 
   ModifyNetworkInterfaceAttribute(input: ModifyNetworkInterfaceAttributeRequest, call: CallContext) {
@@ -268,6 +320,9 @@ export const networkInterfaceOperations = {
   AssignPrivateIpAddresses(input: AssignPrivateIpAddressesRequest, call: CallContext): AssignPrivateIpAddressesResult {
     const record = find(call.tables.networkInterfaces, names.networkInterface, input.NetworkInterfaceId);
     const subnet = find(call.tables.subnets, names.subnet, record.SubnetId);
+    if (!input.PrivateIpAddresses?.length && !input.SecondaryPrivateIpAddressCount) {
+      throw new AwsError('MissingParameter', 'Either privateIpAddresses or secondaryPrivateIpAddressCount should be provided.');
+    }
     const wanted = input.PrivateIpAddresses ?? Array.from({ length: input.SecondaryPrivateIpAddressCount ?? 0 }, () => undefined);
     const taken = new Set<string>();
     const added = wanted.map((address) => {

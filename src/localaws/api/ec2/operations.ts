@@ -9,6 +9,7 @@ import { keyPairOperations } from './key-pairs.ts';
 import { launchTemplateOperations } from './launch-templates.ts';
 import { networkInterfaceOperations } from './network-interfaces.ts';
 import { routeTableOperations } from './route-tables.ts';
+import { runInstancesOperations } from './run-instances.ts';
 import { securityGroupOperations } from './security-groups.ts';
 import { snapshotOperations } from './snapshots.ts';
 import { subnetOperations } from './subnets.ts';
@@ -25,6 +26,7 @@ export const ec2Operations: Operations = {
   ...routeTableOperations,
   ...securityGroupOperations,
   ...networkInterfaceOperations,
+  ...runInstancesOperations,
   ...instanceOperations,
   ...instanceAttributeOperations,
   ...zoneOperations,

@@ -31,6 +31,8 @@ export type NetworkInterfaceRecord = With<
 > & {
   /** An address given to an instance for as long as it runs (not an Elastic IP). */
   publicIp?: string;
+  /** Whether the instance gets such an address at each of its starts. */
+  mapsPublicIp?: boolean;
 };
 
 /**
