@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { mkdir, readdir, readFile, rmdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
@@ -40,6 +40,13 @@ export class Cgroups {
     return this.v2 ? [join(this.mount, path)] : this.controllers.map((c) => join(this.mount, c, path));
   }
 
+  /** The same cgroup in every hierarchy: runtimes also make it in those that the kubelet has no use for. */
+  private everywhere(path: string): string[] {
+    if (this.v2) return this.directories(path);
+    const hierarchies = readdirSync(this.mount, { withFileTypes: true }).filter((e) => e.isDirectory());
+    return hierarchies.map((e) => join(this.mount, e.name, path));
+  }
+
   /** Makes the parents of all pods. */
   async setup(): Promise<void> {
     for (const path of ['kubepods', 'kubepods/burstable', 'kubepods/besteffort']) await this.make(join(this.root, path));
@@ -64,12 +71,12 @@ export class Cgroups {
 
   /** Removes the pod's cgroup, which must be without processes. Retries while the kernel still empties it. */
   async removePod(pod: Pod): Promise<void> {
-    await Promise.all(this.directories(this.podParent(pod)).map((dir) => removeTree(dir)));
+    await Promise.all(this.everywhere(this.podParent(pod)).map((dir) => removeTree(dir)));
   }
 
   /** Removes all that setup made, and the root where that is a cgroup of its own. */
   async remove(): Promise<void> {
-    for (const path of this.root === '/' ? ['kubepods'] : [this.root]) await Promise.all(this.directories(path).map((dir) => removeTree(dir)));
+    for (const path of this.root === '/' ? ['kubepods'] : [this.root]) await Promise.all(this.everywhere(path).map((dir) => removeTree(dir)));
   }
 
   private async make(path: string): Promise<void> {

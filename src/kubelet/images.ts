@@ -145,7 +145,8 @@ export class ImageManager {
       this.log.warn({ image, err: error }, 'image pull failed');
       this.recorder.event(pod, 'Warning', 'Failed', `Failed to pull image "${image}": ${message}`);
       this.recorder.event(pod, 'Warning', 'Failed', 'Error: ErrImagePull');
-      throw new ImageError('ErrImagePull', message, this.backoff.remaining(key, this.clock.now()));
+      // Soon once more, not to pull but to say that it backs off.
+      throw new ImageError('ErrImagePull', message, Math.min(1000, this.backoff.remaining(key, this.clock.now())));
     }
     this.failures.delete(key);
     this.backoff.reset(key);

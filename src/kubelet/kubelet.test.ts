@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { resources } from '../api/generated/resources.ts';
 import type { Kubelet } from './kubelet.ts';
-import { eventually, nodeName, startTestCluster, type TestCluster } from './testing/cluster.ts';
+import { eventually, isReady, nodeName, startTestCluster, type TestCluster } from './testing/cluster.ts';
 import { FakeRuntime } from './testing/runtime.ts';
 
 let cluster: TestCluster;
@@ -18,8 +18,6 @@ afterAll(async () => {
   await cluster?.stop();
 });
 
-const ready = (pod: { status?: any }) => pod.status?.conditions?.some((c: any) => c.type === 'Ready' && c.status === 'True');
-
 describe('the node', () => {
   test('registers and becomes Ready', async () => {
     const node = await eventually('the node to be Ready', async () => {
@@ -33,7 +31,7 @@ describe('the node', () => {
 
   test('a pod runs', async () => {
     await cluster.createPod('first', { containers: [{ name: 'c', image: 'registry.example/app:v1' }] });
-    const pod = await cluster.until('first', 'Ready', ready);
+    const pod = await cluster.until('first', 'Ready', isReady);
     expect(pod.status).toMatchObject({ phase: 'Running', hostIP: '127.0.0.1', podIP: expect.stringMatching(/^127\.9\.0\./) });
   });
 });

@@ -252,3 +252,6 @@ export async function eventually<T>(
     await delay(10);
   }
 }
+
+/** Whether the pod's Ready condition is True. */
+export const isReady = (pod: Pod): boolean => pod.status?.conditions?.some((c) => c.type === 'Ready' && c.status === 'True') === true;
