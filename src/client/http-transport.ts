@@ -1,6 +1,6 @@
 import { readFileSync, statSync } from 'node:fs';
 import { type ClientHttp2Session, type ClientHttp2Stream, connect, constants, type IncomingHttpHeaders } from 'node:http2';
-import { connect as connectTcp } from 'node:net';
+import { connect as connectTcp, isIP } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { connect as connectTls } from 'node:tls';
 import type { RawRequest } from './client.ts';
@@ -171,39 +171,45 @@ export class HttpTransport {
     const { hostname, port, protocol } = this.#url;
     const secure = protocol === 'https:';
     const host = hostname.replace(/^\[|\]$/g, '');
+    const { serverName, ca, insecureSkipTlsVerify, dial } = this.#config;
     return new Promise((resolve, reject) => {
-      const what = `connect to ${this.#url.host}`;
-      let timer: NodeJS.Timeout | undefined;
+      let socket: Duplex | undefined;
+      let over = false;
+      const fail = (error: Error) => {
+        over = true;
+        clearTimeout(timer);
+        socket?.destroy();
+        reject(new Error(`connect to ${this.#url.host}: ${error.message}`, { cause: error }));
+      };
+      const timer = setTimeout(() => fail(new Error(`no answer in ${connectTimeoutMs / 1000} s`)), connectTimeoutMs);
       const begin = (below: Duplex | undefined) => {
-        const name = this.#config.serverName ?? host;
-        const socket = secure
+        if (over) return below?.destroy();
+        const name = serverName ?? host;
+        socket = secure
           ? connectTls({
               ...(below ? { socket: below } : { host, port: Number(port || 443) }),
-              ...(/^[\d.]+$|:/.test(name) ? {} : { servername: name }),
-              ...(this.#config.ca ? { ca: this.#config.ca } : {}),
+              ...(isIP(name) ? {} : { servername: name }),
+              ...(ca ? { ca } : {}),
               ...(cert && key ? { cert, key } : {}),
-              rejectUnauthorized: !this.#config.insecureSkipTlsVerify,
+              rejectUnauthorized: !insecureSkipTlsVerify,
               ALPNProtocols: ['h2'],
             })
           : (below ?? connectTcp({ host, port: Number(port || 80) }));
-        const fail = (error: Error) => {
-          clearTimeout(timer);
-          socket.destroy();
-          reject(new Error(`${what}: ${error.message}`, { cause: error }));
-        };
-        timer = setTimeout(() => fail(new Error(`no answer in ${connectTimeoutMs / 1000} s`)), connectTimeoutMs);
-        socket.once('error', fail);
+        const connected = socket;
+        // A second one must not end the process.
+        connected.on('error', () => {});
+        connected.once('error', fail);
         const done = () => {
           clearTimeout(timer);
-          socket.off('error', fail);
-          resolve(socket);
+          connected.off('error', fail);
+          resolve(connected);
         };
-        if (secure) socket.once('secureConnect', done);
+        if (secure) connected.once('secureConnect', done);
         else if (below) done();
-        else socket.once('connect', done);
+        else connected.once('connect', done);
       };
-      if (!this.#config.dial) begin(undefined);
-      else Promise.resolve(this.#config.dial()).then(begin, (error) => reject(new Error(`${what}: ${error.message}`, { cause: error })));
+      if (!dial) begin(undefined);
+      else Promise.resolve().then(dial).then(begin).catch(fail);
     });
   }
 }

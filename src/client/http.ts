@@ -79,6 +79,8 @@ class HttpClient implements Client {
       watch: true,
       allowWatchBookmarks: o.allowWatchBookmarks,
       sendInitialEvents: o.sendInitialEvents,
+      // The server wants it said.
+      ...(o.sendInitialEvents ? { resourceVersionMatch: 'NotOlderThan' } : {}),
       timeoutSeconds: o.timeoutSeconds,
     };
     const response = await this.#send('GET', pathOf(type, o.namespace, undefined, undefined, query), undefined, o.signal);
@@ -147,7 +149,12 @@ class HttpClient implements Client {
 
   async #call<R>(method: string, path: string, body: unknown, signal?: AbortSignal, contentType?: string): Promise<R> {
     const response = await this.#send(method, path, body, signal, contentType);
-    return JSON.parse(await textOf(response, signal)) as R;
+    const text = await textOf(response, signal);
+    try {
+      return JSON.parse(text) as R;
+    } catch (error) {
+      throw new Error(`${method} ${path}: the answer is not whole, or not JSON: ${(error as Error).message}`, { cause: error });
+    }
   }
 
   /** The answer's head; an error status becomes a StatusError. */
@@ -182,5 +189,8 @@ async function textOf(response: TransportResponse, signal?: AbortSignal): Promis
     throw signal?.aborted ? reasonOf(signal) : error;
   }
   if (signal?.aborted) throw reasonOf(signal);
+  const { aborted, rstCode } = response.stream;
+  // Node ends such a stream as if it were whole.
+  if (aborted || rstCode) throw new Error(`the connection broke in the middle of an answer (${rstCode})`);
   return Buffer.concat(chunks).toString('utf8');
 }
