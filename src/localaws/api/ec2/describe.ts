@@ -11,6 +11,9 @@ export interface DescribeInput {
   NextToken?: string;
 }
 
+/** A character as a regular expression with the flag `u` has it. */
+const literal = (character: string) => character.replace(/[\\^$.*+?()[\]{}|/]/, '\\$&');
+
 const patterns = new Map<string, RegExp | undefined>();
 
 /** A filter's value as a pattern: `*` and `?` stand for others, `\` takes their meaning away. Undefined when it is plain. */
@@ -21,10 +24,10 @@ function pattern(value: string): RegExp | undefined {
     let source = '';
     for (let i = 0; i < value.length; i++) {
       const character = value[i]!;
-      if (character === '\\' && i + 1 < value.length) source += value[++i]!.replace(/[^a-zA-Z0-9]/g, '\\$&');
+      if (character === '\\' && i + 1 < value.length) source += literal(value[++i]!);
       else if (character === '*') source += source.endsWith('[^]*') ? '' : '[^]*';
       else if (character === '?') source += '[^]';
-      else source += character.replace(/[^a-zA-Z0-9 ]/g, '\\$&');
+      else source += literal(character);
     }
     if (patterns.size > 500) patterns.clear();
     patterns.set(value, (expression = new RegExp(`^${source}$`, 'u')));

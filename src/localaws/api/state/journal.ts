@@ -165,6 +165,8 @@ export class Journal {
       await syncDirectory(dirname(this.path));
     } catch (error) {
       await next.close();
+      // On a full disk it would take the room that the log needs.
+      await rm(`${this.path}.new`, { force: true });
       throw error;
     }
     await this.file.close().catch(() => undefined);
