@@ -20,7 +20,9 @@ import type { StatusManager } from '../status-manager.ts';
 import { ServerAuth } from './auth.ts';
 import { logOptions, readLog } from './logs.ts';
 import { portForwardProtocols, servePortForward } from './port-forward.ts';
-import { isSpdyTunnel, serveSpdyPortForward, spdyPortForwardProtocol } from './spdy-port-forward.ts';
+import type { SpdyConnection } from './spdy.ts';
+import { forwardPorts, isSpdyTunnel, serveSpdyPortForward, spdyPortForwardProtocol, spdyProtocol } from './spdy-port-forward.ts';
+import { serveSpdyStreams, spdyExecProtocols } from './spdy-streams.ts';
 import { kubeletMetrics, resourceMetrics, statsSummary, type StatsSource } from './stats.ts';
 import { execProtocols, serveStreams } from './streams.ts';
 
@@ -57,12 +59,15 @@ export class KubeletServer {
   private readonly auth: ServerAuth;
   private readonly server: https.Server;
   private readonly sockets = new WebSocketServer({ noServer: true, perMessageDeflate: false, handleProtocols: (offered) => choose(offered) });
+  private readonly tunnels = new WebSocketServer({ noServer: true, perMessageDeflate: false });
+  private readonly connections = new Set<SpdyConnection>();
   private readonly stats: StatsSource;
 
   constructor(o: KubeletServerOptions) {
     this.o = o;
     this.auth = new ServerAuth(o.client, o.clock, o.nodeName);
     this.stats = { runtime: o.runtime, nodeName: o.nodeName, startedAt: o.clock.now(), now: () => o.clock.now(), pods: () => o.pods.list() };
+    this.tunnels.on('headers', (headers) => headers.push(`Sec-WebSocket-Protocol: ${spdyPortForwardProtocol}`));
     this.server = https.createServer({ ca: o.clientCa, requestCert: true, rejectUnauthorized: false, minVersion: 'TLSv1.2' });
     this.server.on('request', (request, response) => void this.handle(request, response));
     this.server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => void this.upgrade(request, socket, head));
@@ -86,9 +91,15 @@ export class KubeletServer {
   }
 
   async stop(): Promise<void> {
-    for (const client of this.sockets.clients) client.terminate();
+    for (const client of [...this.sockets.clients, ...this.tunnels.clients]) client.terminate();
+    for (const connection of this.connections) connection.close();
     this.server.closeAllConnections();
     await new Promise<void>((resolve) => this.server.close(() => resolve()));
+  }
+
+  private keep(connection: SpdyConnection): void {
+    this.connections.add(connection);
+    void connection.done.then(() => this.connections.delete(connection));
   }
 
   /** Throws HttpError where the request may not be made. */
@@ -215,9 +226,9 @@ export class KubeletServer {
       const options = { stdin: flag('input'), stdout: flag('output'), stderr: flag('error') && !tty, tty };
       const command = url.searchParams.getAll('command');
       if (!options.stdin && !options.stdout && !options.stderr) throw new HttpError(400, 'you must specify at least 1 of stdin, stdout, stderr');
-      if (!isWebSocket(request)) throw new HttpError(400, 'only WebSocket upgrades are served');
       const start = () => (kind === 'exec' ? this.o.runtime.exec(target.id, command, options) : this.o.runtime.attach(target.id, options));
-      this.sockets.handleUpgrade(request, socket, head, (ws) => void serveStreams(ws, start, command));
+      if (isWebSocket(request)) this.sockets.handleUpgrade(request, socket, head, (ws) => void serveStreams(ws, start, command));
+      else this.keep(serveSpdyStreams(acceptSpdy(request, socket, head, spdyExecProtocols), options, start, command));
     } catch (error) {
       refuse(socket, error instanceof HttpError ? error.status : 500, error instanceof Error ? error.message : String(error));
     }
@@ -227,10 +238,15 @@ export class KubeletServer {
     const { state } = await this.stateOf(namespace, name);
     const sandbox = state.sandboxes.find((s) => s.state === 'SANDBOX_READY');
     if (!sandbox) throw new HttpError(404, `pod "${name}" is not running`);
-    if (!isWebSocket(request)) throw new HttpError(400, 'only WebSocket upgrades are served');
     const connect = (port: number) => this.o.runtime.portForward(sandbox.id, port);
+    if (!isWebSocket(request)) {
+      this.keep(forwardPorts(acceptSpdy(request, socket, head, [spdyProtocol]), connect, this.o.log));
+      return;
+    }
     if (isSpdyTunnel(request.headers['sec-websocket-protocol'])) {
-      this.sockets.handleUpgrade(request, socket, head, (ws) => serveSpdyPortForward(ws, connect, this.o.log));
+      // The name of this protocol is no token of HTTP, which the WebSocket library insists on.
+      delete request.headers['sec-websocket-protocol'];
+      this.tunnels.handleUpgrade(request, socket, head, (ws) => this.keep(serveSpdyPortForward(ws, connect, this.o.log)));
       return;
     }
     const ports = url.searchParams
@@ -245,8 +261,24 @@ export class KubeletServer {
 
 const isWebSocket = (request: IncomingMessage) => request.headers.upgrade?.toLowerCase() === 'websocket';
 
+/** Answers a request for SPDY/3.1 and gives the bare connection. Throws HttpError where no version in common is asked for. */
+function acceptSpdy(request: IncomingMessage, socket: Duplex, head: Buffer, supported: string[]): Duplex {
+  if (request.headers.upgrade?.toLowerCase() !== 'spdy/3.1')
+    throw new HttpError(400, 'unable to upgrade: neither WebSocket nor SPDY/3.1 is asked for');
+  const offered = [request.headers['x-stream-protocol-version'] ?? []].flat().flatMap((v) => v.split(',').map((p) => p.trim()));
+  const version = supported.find((p) => offered.includes(p));
+  if (!version)
+    throw new HttpError(
+      403,
+      `unable to upgrade: unable to negotiate protocol: client supports [${offered.join(' ')}], server accepts [${supported.join(' ')}]`,
+    );
+  socket.write(`HTTP/1.1 101 Switching Protocols\r\nUpgrade: SPDY/3.1\r\nConnection: Upgrade\r\nX-Stream-Protocol-Version: ${version}\r\n\r\n`);
+  if (head.length > 0) socket.unshift(head);
+  return socket;
+}
+
 function choose(offered: Set<string>): string | false {
-  for (const protocol of [spdyPortForwardProtocol, ...execProtocols, ...portForwardProtocols]) if (offered.has(protocol)) return protocol;
+  for (const protocol of [...execProtocols, ...portForwardProtocols]) if (offered.has(protocol)) return protocol;
   return false;
 }
 

@@ -7,6 +7,9 @@ import { SpdyConnection, type SpdyStream } from './spdy.ts';
 /** kubectl's way of port forwarding: SPDY inside of WebSocket messages. */
 export const spdyPortForwardProtocol = 'SPDY/3.1+portforward.k8s.io';
 
+/** The same over SPDY alone. */
+export const spdyProtocol = 'portforward.k8s.io';
+
 export const isSpdyTunnel = (protocols: string | undefined): boolean =>
   (protocols ?? '').split(',').some((p) => p.trim() === spdyPortForwardProtocol);
 

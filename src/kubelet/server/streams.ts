@@ -18,7 +18,8 @@ export function exitStatus(code: number, command: string[]): unknown {
   };
 }
 
-const failure = (message: string) => ({ metadata: {}, status: 'Failure', message, reason: 'InternalError', code: 500 });
+/** That exec or attach could not be done. */
+export const failureStatus = (message: string) => ({ metadata: {}, status: 'Failure', message, reason: 'InternalError', code: 500 });
 
 /** Joins a client's WebSocket to a session in a container until either ends. start is called when the connection is there. */
 export async function serveStreams(ws: WebSocket, start: () => Promise<StreamSession>, command: string[]): Promise<void> {
@@ -72,7 +73,7 @@ export async function serveStreams(ws: WebSocket, start: () => Promise<StreamSes
     await Promise.allSettled(pumps);
     await send(channel.error, Buffer.from(JSON.stringify(exitStatus(code, command))));
   } catch (error) {
-    if (!closed) await send(channel.error, Buffer.from(JSON.stringify(failure(error instanceof Error ? error.message : String(error)))));
+    if (!closed) await send(channel.error, Buffer.from(JSON.stringify(failureStatus(error instanceof Error ? error.message : String(error)))));
   } finally {
     if (!closed) ws.close(1000);
   }
