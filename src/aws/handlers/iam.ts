@@ -37,6 +37,9 @@ export const instanceProfile: ResourceHandler<{ Name: string; ManagedPolicies: s
   async repair({ clients }, { id }, p) {
     const iam = await clients.iam();
     for (const PolicyArn of p.ManagedPolicies) await iam.send(new AttachRolePolicyCommand({ RoleName: id, PolicyArn }));
+    // Looked up first: the SDK takes LimitExceeded for throttling, and would try again for many seconds.
+    const { InstanceProfile: profile } = await iam.send(new GetInstanceProfileCommand({ InstanceProfileName: id }));
+    if (profile?.Roles?.length) return;
     await iam
       .send(new AddRoleToInstanceProfileCommand({ InstanceProfileName: id, RoleName: id }))
       .catch(ignore('LimitExceeded', 'LimitExceededException'));
