@@ -28,6 +28,18 @@ import {
   StopInstancesCommand,
   TerminateInstancesCommand,
 } from '@aws-sdk/client-ec2';
+import {
+  CreateListenerCommand,
+  CreateLoadBalancerCommand,
+  CreateTargetGroupCommand,
+  DeleteLoadBalancerCommand,
+  DeregisterTargetsCommand,
+  DescribeLoadBalancersCommand,
+  DescribeTargetHealthCommand,
+  ElasticLoadBalancingV2Client,
+  ModifyTargetGroupAttributesCommand,
+  RegisterTargetsCommand,
+} from '@aws-sdk/client-elastic-load-balancing-v2';
 import { AddRoleToInstanceProfileCommand, CreateInstanceProfileCommand, CreateRoleCommand, IAMClient } from '@aws-sdk/client-iam';
 import { pino } from 'pino';
 import { afterEach, beforeEach, expect, test } from 'vitest';
@@ -190,6 +202,63 @@ mount /dev/sdg /mnt && echo "it is $(cat /mnt/file)"
   expect(readdirSync(join(directory, 'volumes'))).toEqual([]);
   expect((await findLeavings()).filter((one) => one.name.includes(directory))).toEqual([]);
 });
+
+test('a load balancer reaches its targets, and lets go of those that are deregistered or end', async () => {
+  const { subnet, group } = await network();
+  const everything = [{ IpProtocol: 'tcp', FromPort: 80, ToPort: 80, IpRanges: [{ CidrIp: '0.0.0.0/0' }] }];
+  await ec2.send(new AuthorizeSecurityGroupIngressCommand({ GroupId: group, IpPermissions: everything }));
+  const serve = `#!/bin/sh
+node -e 'require("http").createServer((q, r) => r.setHeader("connection", "close").end(require("os").hostname())).listen(80)'
+`;
+  const [a, b] = await Promise.all([launch({ subnet, group }, serve), launch({ subnet, group }, serve)]);
+  const elb = endpoint.keep(new ElasticLoadBalancingV2Client(endpoint.config()));
+  const balancer = (await elb.send(new CreateLoadBalancerCommand({ Name: 'web', Type: 'network', Subnets: [subnet] }))).LoadBalancers![0]!;
+  const TargetGroupArn = (
+    await elb.send(
+      new CreateTargetGroupCommand({
+        Name: 'web',
+        Protocol: 'TCP',
+        Port: 80,
+        VpcId: balancer.VpcId!,
+        TargetType: 'instance',
+        HealthCheckIntervalSeconds: 5,
+        HealthCheckTimeoutSeconds: 2,
+        HealthyThresholdCount: 2,
+        UnhealthyThresholdCount: 2,
+      }),
+    )
+  ).TargetGroups![0]!.TargetGroupArn!;
+  const delay = [{ Key: 'deregistration_delay.timeout_seconds', Value: '1' }];
+  await elb.send(new ModifyTargetGroupAttributesCommand({ TargetGroupArn, Attributes: delay }));
+  await Promise.all([reach(a, 'running'), reach(b, 'running')]);
+  await elb.send(new RegisterTargetsCommand({ TargetGroupArn, Targets: [{ Id: a }, { Id: b }] }));
+  const LoadBalancerArn = balancer.LoadBalancerArn!;
+  await elb.send(new CreateListenerCommand({ LoadBalancerArn, Protocol: 'TCP', Port: 80, DefaultActions: [{ Type: 'forward', TargetGroupArn }] }));
+  const healths = async () => {
+    const found = (await elb.send(new DescribeTargetHealthCommand({ TargetGroupArn }))).TargetHealthDescriptions!;
+    return new Map(found.map((one) => [one.Target!.Id!, one.TargetHealth!.State!]));
+  };
+  await until('an active load balancer', async () => {
+    const found = await elb.send(new DescribeLoadBalancersCommand({ LoadBalancerArns: [LoadBalancerArn] }));
+    return found.LoadBalancers![0]!.State!.Code === 'active';
+  });
+  await until('healthy targets', async () => [...(await healths()).values()].join() === 'healthy,healthy', 30_000);
+  const get = async () => (await fetch(`http://${plane!.loadBalancerAddress(LoadBalancerArn)}/`, { signal: AbortSignal.timeout(5000) })).text();
+  const nameOf = async (instance: string) => (await describe(instance)).PrivateDnsName!.split('.')[0]!;
+  const [nameA, nameB] = [await nameOf(a), await nameOf(b)];
+  const answered = new Set<string>();
+  await until('answers of both', async () => answered.add(await get()).size === 2);
+  expect([...answered].sort()).toEqual([nameA, nameB].sort());
+
+  await elb.send(new DeregisterTargetsCommand({ TargetGroupArn, Targets: [{ Id: a }] }));
+  expect((await healths()).get(a)).toBe('draining');
+  await until('the target gone', async () => !(await healths()).has(a));
+  for (let i = 0; i < 10; i++) expect(await get()).toBe(nameB);
+  await elb.send(new DeleteLoadBalancerCommand({ LoadBalancerArn }));
+  await until('what the load balancer held to be free', async () => (await healths()).get(b) === 'unused');
+  await ec2.send(new TerminateInstancesCommand({ InstanceIds: [a, b] }));
+  await Promise.all([reach(a, 'terminated'), reach(b, 'terminated')]);
+}, 60_000);
 
 test('endpoint and data plane end and start again under an instance that runs on', async () => {
   const instance = await launch(await network(), '#!/bin/sh\necho first boot; n=0; while sleep 0.2; do n=$((n+1)); echo "turn $n"; done\n');

@@ -50,8 +50,11 @@ function releaseVolume(cloud: Cloud, volume: VolumeRecord, instanceId: string): 
   else cloud.tables.volumes.change(volume.VolumeId, { State: left.length ? 'in-use' : 'available', Attachments: left });
 }
 
-/** An instance that ended is shown for about an hour, then it is forgotten. */
+/** An instance that ended is shown for about an hour, then it is forgotten, also as a target. */
 export function forgetInstance(cloud: Cloud, id: string): void {
+  for (const group of cloud.tables.targetGroups.by('target', id)) {
+    cloud.tables.targetGroups.change(group.TargetGroupArn, { targets: group.targets.filter((one) => one.target.Id !== id) });
+  }
   cloud.tables.instances.delete(id);
   dropTags(cloud, id);
   cloud.consoles.remove(id);
