@@ -124,7 +124,7 @@ async function configOf(o: StartInput, restartCount: number) {
   const { spec } = container;
   const { uid } = pod.metadata;
   const podIPs = pod.spec.hostNetwork ? ctx.hostIPs() : [o.sandbox.network.ip, ...o.sandbox.network.additionalIps].filter(Boolean);
-  const envs = await makeEnvironment(pod, spec, { podIPs, hostIPs: ctx.hostIPs() }, ctx.env);
+  const envs = await makeEnvironment(pod, spec, { podIPs, hostIPs: ctx.hostIPs() }, ctx.env(pod, o.signal));
 
   const message = ctx.paths.terminationLog(uid, spec.name, restartCount);
   await mkdir(dirname(message), { recursive: true });

@@ -45,7 +45,8 @@ export interface PodContext {
   volumes: PodVolumes;
   statuses: StatusManager;
   states: PodStateReader;
-  env: EnvSources;
+  /** What environment variables of this pod may refer to. */
+  env(pod: Pod, signal: AbortSignal): EnvSources;
   crashBackoff: Backoff;
   hostIPs(): string[];
   /** Why pods with an own network cannot run now. */

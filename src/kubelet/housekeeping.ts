@@ -6,6 +6,7 @@ import type { Runtime } from '../runtime/cri.ts';
 import type { PodVolumes } from './context.ts';
 import { ImageGc } from './image-gc.ts';
 import { nodeLabel, podUidLabel } from './labels.ts';
+import { rotateLogs } from './log-rotation.ts';
 import type { Paths } from './paths.ts';
 import type { PodManager } from './pod-manager.ts';
 import type { PodStateReader } from './pod-state.ts';
@@ -40,6 +41,7 @@ export async function keepHouse(o: HousekeepingOptions): Promise<void> {
     if (round > 0) await step('end pods that are gone', () => o.pods.endOrphans());
     await step('remove old sandboxes', () => removeOldSandboxes(o));
     await step('remove files of pods that are gone', () => removeOrphanDirectories(o));
+    await step('rotate container logs', () => rotateLogs({ ...o, now: () => o.clock.now() }));
     if (round % imagePeriods === 0) await step('remove unused images', () => images.collect());
     await sleep(o.clock, periodMs, o.signal).catch(() => {});
   }

@@ -1,10 +1,8 @@
 import { createHash } from 'node:crypto';
 import { mkdir } from 'node:fs/promises';
 import type { Logger } from 'pino';
-import { isNotFound } from '../api/errors.ts';
 import { resources } from '../api/generated/resources.ts';
 import type { Node, Pod, Taint } from '../api/generated/types.ts';
-import type { ResourceType } from '../api/object.ts';
 import type { Client } from '../client/client.ts';
 import { type Clock, sleep, systemClock } from '../client/clock.ts';
 import { type ClientConfig, createHttpClient } from '../client/http.ts';
@@ -270,6 +268,7 @@ async function run(o: KubeletOptions, signal: AbortSignal, ends: (() => unknown)
   const followNode = (node: Node) => {
     registration.observe(node);
     serving.wanted(node.status?.addresses ?? []);
+    volumes.csi.nodeChanged(node.status?.volumesAttached ?? []);
     const assigned = node.spec?.podCIDR ?? '';
     if (!assigned || assigned === podCidr) return;
     podCidr = assigned;
@@ -311,12 +310,12 @@ async function run(o: KubeletOptions, signal: AbortSignal, ends: (() => unknown)
     volumes,
     statuses,
     states,
-    env: {
-      configMap: (namespace, name) => optional(client, resources.configmaps, namespace, name),
-      secret: (namespace, name) => optional(client, resources.secrets, namespace, name),
+    env: (pod, until) => ({
+      configMap: (namespace, name) => volumes.objects.get('configmaps', namespace, name, pod.metadata.uid, until),
+      secret: (namespace, name) => volumes.objects.get('secrets', namespace, name, pod.metadata.uid, until),
       services: () => services.list(),
       allocatable,
-    },
+    }),
     crashBackoff: new Backoff(clock, 10_000, 300_000),
     hostIPs,
     networkError: () => health.networkProblem(),
@@ -341,13 +340,6 @@ function nodeLabels(o: KubeletOptions, architecture: string): Record<string, str
     'beta.kubernetes.io/arch': architecture,
     ...o.nodeLabels,
   };
-}
-
-async function optional<T>(client: Client, type: ResourceType<T>, namespace: string, name: string): Promise<T | undefined> {
-  return client.get(type, { namespace, name }).catch((error: unknown) => {
-    if (isNotFound(error)) return undefined;
-    throw error;
-  });
 }
 
 function messageOf(paths: Paths, container: ContainerStatus): Promise<string> {

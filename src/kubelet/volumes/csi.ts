@@ -44,6 +44,8 @@ export class CsiVolumes {
   };
   /** Pods by unique volume name. */
   private readonly users = new Map<string, Set<string>>();
+  private readonly waiting = new Set<() => void>();
+  private attached = '';
   private readonly locks = new Map<string, Promise<unknown>>();
 
   constructor(o: CsiVolumes['o']) {
@@ -72,7 +74,12 @@ export class CsiVolumes {
         await mkdir(podDirectory, { recursive: true, mode: 0o750 });
         const data: VolumeData = { driverName: csi.driver, volumeHandle: csi.volumeHandle, specVolID: pv.metadata.name };
         await writeFile(join(podDirectory, dataFile), JSON.stringify(data));
-        if (fresh) await this.o.reportInUse();
+        if (fresh)
+          await this.o.reportInUse().catch((error: unknown) => {
+            // Nothing is to be mounted that the control plane may take away.
+            this.users.delete(unique);
+            throw error;
+          });
       }
       if (!block && (await isMounted(target))) return { hostPath: target, readOnly };
       const device = await this.attachedDevice(csi.driver, csi.volumeHandle, signal);
@@ -158,7 +165,7 @@ export class CsiVolumes {
     const both = AbortSignal.any([signal, deadline]);
     let why = 'there is no VolumeAttachment';
     try {
-      for (let wait = 250; ; wait = Math.min(wait * 2, 4000)) {
+      for (let wait = 250; ; wait = Math.min(wait * 2, 8000)) {
         const attachment = await this.o.client.get(resources.volumeattachments, { name }, { signal: both }).catch((error: unknown) => {
           // A node may read its attachment only once it exists.
           if (isNotFound(error) || isForbidden(error)) return undefined;
@@ -168,12 +175,34 @@ export class CsiVolumes {
         if (device) return await this.present(device, both);
         const problem = attachment?.status?.attachError?.message;
         why = problem ?? (attachment ? 'it is not attached yet' : 'there is no VolumeAttachment');
-        await sleep(this.o.clock, wait, both);
+        await this.attachmentsChanged(wait, both);
       }
     } catch (error) {
       if (deadline.aborted && !signal.aborted)
         throw new Error(`timed out waiting for external-attacher of ${driver} CSI driver to attach volume ${handle}: ${why}`);
       throw error;
+    }
+  }
+
+  /** The Node says anew what is attached to it. */
+  nodeChanged(attached: readonly { name: string }[]): void {
+    const text = attached.map((a) => a.name).join();
+    if (text === this.attached) return;
+    this.attached = text;
+    for (const wake of [...this.waiting]) wake();
+  }
+
+  /** Until nodeChanged brings news, and ms milliseconds at most: the attachment itself cannot be watched before it exists. */
+  private async attachmentsChanged(ms: number, signal: AbortSignal): Promise<void> {
+    const woken = new AbortController();
+    const wake = () => woken.abort();
+    this.waiting.add(wake);
+    try {
+      await sleep(this.o.clock, ms, AbortSignal.any([signal, woken.signal]));
+    } catch (error) {
+      if (!woken.signal.aborted || signal.aborted) throw error;
+    } finally {
+      this.waiting.delete(wake);
     }
   }
 

@@ -42,7 +42,10 @@ export interface VolumeManagerOptions {
 export class VolumeManager implements PodVolumes {
   readonly csi: CsiVolumes;
   private readonly o: VolumeManagerOptions;
-  private readonly objects: ReferencedObjects;
+  /** ConfigMaps and Secrets of the node's pods, kept current also while the API server is away. */
+  readonly objects: ReferencedObjects;
+  /** Volumes of claims, by pod uid and volume name, that are set up: nothing has to be asked for them again. */
+  private readonly claimed = new Map<string, MountedVolume>();
   private readonly tokens: TokenManager;
   private readonly refreshes = new Map<string, () => void>();
   private readonly grouped = new Set<string>();
@@ -133,6 +136,9 @@ export class VolumeManager implements PodVolumes {
 
   private async claim(pod: Pod, volume: Volume, signal: AbortSignal): Promise<MountedVolume> {
     const { namespace, uid } = pod.metadata;
+    const key = `${uid}/${volume.name}`;
+    const known = this.claimed.get(key);
+    if (known && (known.block || (await isMounted(known.hostPath)))) return known;
     const name = volume.persistentVolumeClaim?.claimName ?? `${pod.metadata.name}-${volume.name}`;
     const claim = await this.o.client.get(resources.persistentvolumeclaims, { namespace, name }, { signal }).catch((error: unknown) => {
       if (isNotFound(error)) throw new Error(`persistentvolumeclaim "${name}" not found`);
@@ -149,7 +155,9 @@ export class VolumeManager implements PodVolumes {
       throw new Error(`PV ${volumeName} is not bound to claim ${namespace}/${name}`);
     const block = pv.spec?.volumeMode === 'Block';
     const readOnly = volume.persistentVolumeClaim?.readOnly === true;
-    return this.persistent(pod, pv, readOnly, block, signal);
+    const mounted = await this.persistent(pod, pv, readOnly, block, signal);
+    this.claimed.set(key, mounted);
+    return mounted;
   }
 
   private async persistent(pod: Pod, pv: PersistentVolume, readOnly: boolean, block: boolean, signal: AbortSignal): Promise<MountedVolume> {
@@ -187,6 +195,7 @@ export class VolumeManager implements PodVolumes {
     const { uid } = pod.metadata;
     this.objects.release(uid);
     this.tokens.forget(uid);
+    for (const key of this.claimed.keys()) if (key.startsWith(`${uid}/`)) this.claimed.delete(key);
     for (const [key, cancel] of this.refreshes)
       if (key.startsWith(`${uid}/`)) {
         cancel();
