@@ -5,11 +5,30 @@ import type { Readable, Writable } from 'node:stream';
  * The kubelet knows nothing else of a runtime. Implementations: the embedded one (embedded/), later any CRI socket,
  * and `simulated`. Times are nanoseconds since the epoch as bigint in CRI; here milliseconds as number.
  */
-export interface PodSandboxMetadata { name: string; uid: string; namespace: string; attempt: number }
+export interface PodSandboxMetadata {
+  name: string;
+  uid: string;
+  namespace: string;
+  attempt: number;
+}
 export type NamespaceMode = 'POD' | 'CONTAINER' | 'NODE' | 'TARGET';
-export interface NamespaceOption { network: NamespaceMode; pid: NamespaceMode; ipc: NamespaceMode; targetId?: string }
-export interface DnsConfig { servers: string[]; searches: string[]; options: string[] }
-export interface PortMapping { protocol: 'TCP' | 'UDP' | 'SCTP'; containerPort: number; hostPort: number; hostIp?: string }
+export interface NamespaceOption {
+  network: NamespaceMode;
+  pid: NamespaceMode;
+  ipc: NamespaceMode;
+  targetId?: string;
+}
+export interface DnsConfig {
+  servers: string[];
+  searches: string[];
+  options: string[];
+}
+export interface PortMapping {
+  protocol: 'TCP' | 'UDP' | 'SCTP';
+  containerPort: number;
+  hostPort: number;
+  hostIp?: string;
+}
 
 export interface PodSandboxConfig {
   metadata: PodSandboxMetadata;
@@ -34,10 +53,23 @@ export interface PodSandboxConfig {
 }
 
 export type PodSandboxState = 'SANDBOX_READY' | 'SANDBOX_NOTREADY';
-export interface PodSandbox { id: string; metadata: PodSandboxMetadata; state: PodSandboxState; createdAt: number; labels: Record<string, string>; annotations: Record<string, string> }
-export interface PodSandboxStatus extends PodSandbox { network: { ip: string; additionalIps: string[] }; namespaces: NamespaceOption }
+export interface PodSandbox {
+  id: string;
+  metadata: PodSandboxMetadata;
+  state: PodSandboxState;
+  createdAt: number;
+  labels: Record<string, string>;
+  annotations: Record<string, string>;
+}
+export interface PodSandboxStatus extends PodSandbox {
+  network: { ip: string; additionalIps: string[] };
+  namespaces: NamespaceOption;
+}
 
-export interface ContainerMetadata { name: string; attempt: number }
+export interface ContainerMetadata {
+  name: string;
+  attempt: number;
+}
 export interface Mount {
   containerPath: string;
   hostPath: string;
@@ -110,10 +142,27 @@ export interface ContainerStatus extends Container {
   mounts: Mount[];
   logPath: string;
 }
-export interface ContainerStats { id: string; cpu: { usageCoreNanoSeconds: number }; memory: { workingSetBytes: number; usageBytes: number }; writableLayer: { usedBytes: number } }
-export interface Image { id: string; repoTags: string[]; repoDigests: string[]; size: number; uid?: number; username?: string; pinned: boolean }
+export interface ContainerStats {
+  id: string;
+  cpu: { usageCoreNanoSeconds: number };
+  memory: { workingSetBytes: number; usageBytes: number };
+  writableLayer: { usedBytes: number };
+}
+export interface Image {
+  id: string;
+  repoTags: string[];
+  repoDigests: string[];
+  size: number;
+  uid?: number;
+  username?: string;
+  pinned: boolean;
+}
 
-export interface ExecResult { stdout: Buffer; stderr: Buffer; exitCode: number }
+export interface ExecResult {
+  stdout: Buffer;
+  stderr: Buffer;
+  exitCode: number;
+}
 /** A running exec or attach session. stderr is absent with a tty. */
 export interface StreamSession {
   stdin: Writable | undefined;
@@ -124,7 +173,12 @@ export interface StreamSession {
   exitCode: Promise<number>;
   close(): void;
 }
-export interface StreamOptions { stdin: boolean; stdout: boolean; stderr: boolean; tty: boolean }
+export interface StreamOptions {
+  stdin: boolean;
+  stdout: boolean;
+  stderr: boolean;
+  tty: boolean;
+}
 
 export interface ContainerEvent {
   containerId: string;
@@ -179,7 +233,11 @@ export interface Runtime {
   listImages(filter?: { image?: string }): Promise<Image[]>;
   imageStatus(image: string): Promise<Image | undefined>;
   /** Resolves to the image's reference by digest. */
-  pullImage(image: string, auth?: { username?: string; password?: string; auth?: string; identityToken?: string; registryToken?: string }, signal?: AbortSignal): Promise<string>;
+  pullImage(
+    image: string,
+    auth?: { username?: string; password?: string; auth?: string; identityToken?: string; registryToken?: string },
+    signal?: AbortSignal,
+  ): Promise<string>;
   removeImage(image: string): Promise<void>;
   imageFsInfo(): Promise<{ mountpoint: string; usedBytes: number; inodesUsed: number }>;
   close(): Promise<void>;

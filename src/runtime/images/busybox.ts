@@ -21,7 +21,10 @@ export async function busyboxImage(
   const entries: ImageEntry[] = [
     { path: 'bin/busybox', hostFile: busybox, mode: 0o755 },
     ...applets.filter((path) => path !== 'linuxrc').map((path) => ({ path, link: '/bin/busybox' })),
-    { path: 'etc/passwd', content: 'root:x:0:0:root:/root:/bin/sh\nwww-data:x:33:33:www-data:/www:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/sh\n' },
+    {
+      path: 'etc/passwd',
+      content: 'root:x:0:0:root:/root:/bin/sh\nwww-data:x:33:33:www-data:/www:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/sh\n',
+    },
     { path: 'etc/group', content: 'root:x:0:\nwww-data:x:33:\nnogroup:x:65534:\n' },
     { path: 'root', directory: true, mode: 0o700 },
     { path: 'tmp', directory: true, mode: 0o1777 },

@@ -54,7 +54,12 @@ function once(
     const timeout = o.timeout ?? idleTimeout;
     const request = make(
       url,
-      { method, headers: { 'user-agent': 'kumulus', ...headers }, agent: secure ? agents['https:'] : agents['http:'], ...(o.signal && { signal: o.signal }) },
+      {
+        method,
+        headers: { 'user-agent': 'kumulus', ...headers },
+        agent: secure ? agents['https:'] : agents['http:'],
+        ...(o.signal && { signal: o.signal }),
+      },
       resolve,
     );
     request.setTimeout(timeout, () => request.destroy(new Error(`${method} ${url.origin}${url.pathname}: no byte for ${timeout / 1000} s`)));

@@ -56,7 +56,9 @@ export interface ImageConfig {
 
 /** The platform of this machine in the words of images. */
 export function hostPlatform(): Platform {
-  const architecture = { x64: 'amd64', arm64: 'arm64', arm: 'arm', ia32: '386', ppc64: 'ppc64le', s390x: 's390x', riscv64: 'riscv64' }[process.arch as string];
+  const architecture = { x64: 'amd64', arm64: 'arm64', arm: 'arm', ia32: '386', ppc64: 'ppc64le', s390x: 's390x', riscv64: 'riscv64' }[
+    process.arch as string
+  ];
   return { os: 'linux', architecture: architecture ?? process.arch };
 }
 

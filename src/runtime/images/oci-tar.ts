@@ -7,7 +7,20 @@ import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip, gzipSync } from 'node:zlib';
 import tar from 'tar-stream';
-import { type Descriptor, hostPlatform, type ImageConfig, type Index, type Manifest, ociConfig, ociIndex, ociLayer, ociLayerGzip, ociManifest, type ProcessConfig, selectPlatform } from './media-types.ts';
+import {
+  type Descriptor,
+  hostPlatform,
+  type ImageConfig,
+  type Index,
+  type Manifest,
+  ociConfig,
+  ociIndex,
+  ociLayer,
+  ociLayerGzip,
+  ociManifest,
+  type ProcessConfig,
+  selectPlatform,
+} from './media-types.ts';
 
 /** A file, folder or link to put in a layer. `path` is relative to the image's root. */
 export interface ImageEntry {
@@ -88,7 +101,12 @@ export async function layerTar(entries: ImageEntry[]): Promise<Buffer> {
 export async function buildImage(o: { entries: ImageEntry[]; config?: ProcessConfig; repoTags?: string[] }): Promise<ImageSource> {
   const layer = await layerTar(o.entries);
   const packed = gzipSync(layer, { level: 6 });
-  const config: ImageConfig = { ...hostPlatform(), created: new Date(0).toISOString(), config: o.config ?? {}, rootfs: { type: 'layers', diff_ids: [digestOf(layer)] } };
+  const config: ImageConfig = {
+    ...hostPlatform(),
+    created: new Date(0).toISOString(),
+    config: o.config ?? {},
+    rootfs: { type: 'layers', diff_ids: [digestOf(layer)] },
+  };
   const configBytes = Buffer.from(JSON.stringify(config));
   const blobs = new Map<string, Buffer>([
     [digestOf(configBytes), configBytes],
@@ -219,7 +237,9 @@ async function listMembers(path: string): Promise<Map<string, Member>> {
       const magic = string(257, 5);
       if (magic !== 'ustar' && offset === 0) throw new Error(`${path} is no tar archive`);
       const octal = (from: number, length: number): number =>
-        header[from]! & 0x80 ? header.subarray(from + 1, from + length).reduce((n, b) => n * 256 + b, 0) : Number.parseInt(string(from, length).trim() || '0', 8);
+        header[from]! & 0x80
+          ? header.subarray(from + 1, from + length).reduce((n, b) => n * 256 + b, 0)
+          : Number.parseInt(string(from, length).trim() || '0', 8);
       let size = octal(124, 12);
       const type = String.fromCharCode(header[156]!);
       const data = { offset: offset + 512, size };
@@ -268,7 +288,8 @@ function rangeStream(path: string, m: Member): Readable {
 type ReadJson = (name: string) => Promise<any>;
 
 async function ociLayout(path: string, plain: PlainTar, members: Map<string, Member>, json: ReadJson, imageName?: string): Promise<ImageSource> {
-  const nameOf = (d: Descriptor): string | undefined => d.annotations?.['io.containerd.image.name'] ?? d.annotations?.['org.opencontainers.image.ref.name'];
+  const nameOf = (d: Descriptor): string | undefined =>
+    d.annotations?.['io.containerd.image.name'] ?? d.annotations?.['org.opencontainers.image.ref.name'];
   let index = (await json('index.json')) as Index;
   let descriptor = imageName ? index.manifests.find((d) => nameOf(d) === imageName) : index.manifests[0];
   if (!descriptor) throw new Error(`${path} holds no image${imageName ? ` named ${imageName}` : ''}`);
@@ -286,7 +307,8 @@ async function ociLayout(path: string, plain: PlainTar, members: Map<string, Mem
   const manifest = body as Manifest;
   const manifestBytes = await readRange(plain.path, members.get(blobName(descriptor.digest))!);
   if (digestOf(manifestBytes) !== descriptor.digest) throw new Error(`${path}: the manifest does not match its digest ${descriptor.digest}`);
-  for (const blob of [manifest.config, ...manifest.layers]) if (!members.has(blobName(blob.digest))) throw new Error(`${path}: blob ${blob.digest} is missing`);
+  for (const blob of [manifest.config, ...manifest.layers])
+    if (!members.has(blobName(blob.digest))) throw new Error(`${path}: blob ${blob.digest} is missing`);
   const config = (await json(blobName(manifest.config.digest))) as ImageConfig;
   return {
     manifest: { ...manifest, mediaType: manifest.mediaType ?? descriptor.mediaType },
@@ -324,7 +346,12 @@ async function dockerSave(path: string, plain: PlainTar, members: Map<string, Me
     layers.push({ mediaType: gzipped ? ociLayerGzip : ociLayer, digest, size: member.size });
     blobs.set(digest, () => rangeStream(plain.path, member));
   }
-  const manifest: Manifest = { schemaVersion: 2, mediaType: ociManifest, config: { mediaType: ociConfig, digest: digestOf(configBytes), size: configBytes.length }, layers };
+  const manifest: Manifest = {
+    schemaVersion: 2,
+    mediaType: ociManifest,
+    config: { mediaType: ociConfig, digest: digestOf(configBytes), size: configBytes.length },
+    layers,
+  };
   const manifestBytes = Buffer.from(JSON.stringify(manifest));
   return {
     manifest,

@@ -93,14 +93,16 @@ export class Puller {
     for (let depth = 0; Array.isArray(body.manifests); depth++) {
       const platform = hostPlatform();
       const chosen = selectPlatform(body, platform);
-      if (!chosen || depth > 3) throw new RuntimeError('NotFound', `no match for platform ${platform.os}/${platform.architecture} in the manifest list`);
+      if (!chosen || depth > 3)
+        throw new RuntimeError('NotFound', `no match for platform ${platform.os}/${platform.architecture} in the manifest list`);
       body = JSON.parse((await retry(signal, () => repository.manifest(chosen.digest, signal))).bytes.toString());
     }
     if (!body.config || !Array.isArray(body.layers)) throw new Error(`the manifest has the form ${top.mediaType}, which is not known here`);
     const manifest: Manifest = body;
     const config = await this.#config(repository, manifest.config, signal);
     const diffIds = config.rootfs?.diff_ids ?? [];
-    if (diffIds.length !== manifest.layers.length) throw new Error(`the image names ${diffIds.length} layers and its manifest ${manifest.layers.length}`);
+    if (diffIds.length !== manifest.layers.length)
+      throw new Error(`the image names ${diffIds.length} layers and its manifest ${manifest.layers.length}`);
     const names = ImageStore.snapshotNames(diffIds);
     const release = store.hold(names);
     try {
@@ -220,7 +222,10 @@ async function retry<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T>
     try {
       return await work();
     } catch (error) {
-      const final = error instanceof RegistryError ? error.status < 500 && error.status !== 429 : (error as { code?: string }).code === 'ENOTFOUND' || (error as { code?: string }).code === 'ECONNREFUSED';
+      const final =
+        error instanceof RegistryError
+          ? error.status < 500 && error.status !== 429
+          : (error as { code?: string }).code === 'ENOTFOUND' || (error as { code?: string }).code === 'ECONNREFUSED';
       if (signal.aborted || final || attempt === attempts) throw error;
       await delay(200 * 2 ** (attempt - 1), undefined, { signal });
     }

@@ -11,7 +11,8 @@ export interface ImageReference {
 
 const digestPattern = /^[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[0-9a-fA-F]{32,}$/;
 const pathPattern = /^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:\/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*$/;
-const domainPattern = /^(?:(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])(?:\.(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9]))*|\[[0-9a-fA-F:]+\])(?::[0-9]+)?$/;
+const domainPattern =
+  /^(?:(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])(?:\.(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9]))*|\[[0-9a-fA-F:]+\])(?::[0-9]+)?$/;
 const tagPattern = /^[\w][\w.-]{0,127}$/;
 
 /**
@@ -19,7 +20,8 @@ const tagPattern = /^[\w][\w.-]{0,127}$/;
  * digest the tag is `latest`. Throws InvalidArgument with the words that kubectl users know from InvalidImageName.
  */
 export function parseReference(name: string): ImageReference {
-  const invalid = (why: string): RuntimeError => new RuntimeError('InvalidArgument', `couldn't parse image name "${name}": invalid reference format: ${why}`);
+  const invalid = (why: string): RuntimeError =>
+    new RuntimeError('InvalidArgument', `couldn't parse image name "${name}": invalid reference format: ${why}`);
   let rest = name;
   let digest: string | undefined;
   const at = rest.indexOf('@');

@@ -54,14 +54,23 @@ export class Repository {
     const response = await this.#call('GET', `manifests/${reference}`, { headers: { accept }, signal });
     const bytes = await readBody(response.body);
     const digest = digestOf(bytes);
-    if (reference.startsWith('sha256:') && digest !== reference) throw new Error(`registry ${this.base.host} sent a manifest of digest ${digest} for ${reference}`);
+    if (reference.startsWith('sha256:') && digest !== reference)
+      throw new Error(`registry ${this.base.host} sent a manifest of digest ${digest} for ${reference}`);
     const mediaType = (response.headers['content-type'] ?? '').split(';')[0]!.trim();
-    return { bytes, digest, mediaType: mediaType && mediaType !== 'application/json' ? mediaType : ((JSON.parse(bytes.toString()).mediaType as string) ?? ociManifest) };
+    return {
+      bytes,
+      digest,
+      mediaType: mediaType && mediaType !== 'application/json' ? mediaType : ((JSON.parse(bytes.toString()).mediaType as string) ?? ociManifest),
+    };
   }
 
   /** A blob's bytes from `offset` on. `offset` in the answer is where the stream really starts (0 where ranges are not served). */
   async blob(digest: string, offset: number, signal?: AbortSignal): Promise<{ body: Readable; offset: number }> {
-    const response = await this.#call('GET', `blobs/${digest}`, { headers: offset > 0 ? { range: `bytes=${offset}-` } : {}, signal, accept: [200, 206] });
+    const response = await this.#call('GET', `blobs/${digest}`, {
+      headers: offset > 0 ? { range: `bytes=${offset}-` } : {},
+      signal,
+      accept: [200, 206],
+    });
     return { body: response.body, offset: response.status === 206 ? offset : 0 };
   }
 
@@ -122,7 +131,11 @@ export class Repository {
     } catch {
       detail = text.slice(0, 200).trim();
     }
-    return new RegistryError(response.status, code, `${method} ${url.origin}${url.pathname}: ${response.status}${code && ' ' + code}${detail && ': ' + detail}`);
+    return new RegistryError(
+      response.status,
+      code,
+      `${method} ${url.origin}${url.pathname}: ${response.status}${code && ' ' + code}${detail && ': ' + detail}`,
+    );
   }
 
   #basic(): string | undefined {
@@ -142,7 +155,13 @@ export class Repository {
     const service = parameter('service');
     let response: HttpResponse;
     if (this.#auth?.identityToken) {
-      const form = new URLSearchParams({ grant_type: 'refresh_token', refresh_token: this.#auth.identityToken, scope, ...(service && { service }), client_id: 'kumulus' });
+      const form = new URLSearchParams({
+        grant_type: 'refresh_token',
+        refresh_token: this.#auth.identityToken,
+        scope,
+        ...(service && { service }),
+        client_id: 'kumulus',
+      });
       const body = Buffer.from(form.toString());
       const headers = { 'content-type': 'application/x-www-form-urlencoded', 'content-length': String(body.length) };
       response = await http(url, { method: 'POST', headers, body, signal });
