@@ -85,6 +85,30 @@ test('requests of web pages, and those for another host, are not answered', asyn
   expect((await send({}, 'Action=DescribeVpcs&Version=2016-11-15')).body).toContain('MissingAuthenticationToken');
 });
 
+test('bodies that are too large, too deep, or make no sense', async () => {
+  expect((await send({}, 'x'.repeat(1024 * 1024 + 1))).status).toBe(413);
+  expect((await send({}, '\u0000%%%&=&Action')).status).toBe(403);
+  expect((await send({ 'x-amz-target': 'AmazonSSM.Nonsense' }, '{')).status).toBe(400);
+  const client = endpoint.ec2();
+  /** Sends a form as it is, signed. */
+  const form = (body: string) => {
+    const replace = (next: (args: any) => Promise<any>) => async (args: any) => {
+      Object.assign(args.request, { body, headers: { ...args.request.headers, 'content-length': String(Buffer.byteLength(body)) } });
+      return next(args);
+    };
+    client.middlewareStack.add(replace, { step: 'build', priority: 'low', name: 'body', override: true });
+    return codeOf(client.send(new DescribeVpcsCommand({})));
+  };
+  const head = 'Action=DescribeVpcs&Version=2016-11-15&';
+  expect(await form(`${head}${'a.'.repeat(40)}b=1`)).toBe('InvalidParameterValue');
+  expect(await form(`${head}Colour=blue`)).toBe('UnknownParameter');
+  expect(await form(`${head}MaxResults=many`)).toBe('InvalidParameterValue');
+  expect(await form(`${head}VpcId.x=1`)).toBe('InvalidParameterValue');
+  expect(await form(`${head}__proto__.x=1`)).toBe('UnknownParameter');
+  expect(await form('Action=constructor&Version=2016-11-15')).toBe('InvalidAction');
+  expect(await form('Version=2016-11-15')).toBe('InvalidAction');
+});
+
 test('keys are for their owner only to read, and state and keys outlive the endpoint', async () => {
   const { Vpc } = await endpoint.ec2().send(new CreateVpcCommand({ CidrBlock: '10.7.0.0/16' }));
   await endpoint.ec2().send(new CreateTagsCommand({ Resources: [Vpc!.VpcId!], Tags: [{ Key: 'Name', Value: 'it <stays> & "stays"' }] }));
