@@ -1,3 +1,4 @@
+import { basename, dirname } from 'node:path';
 import { PassThrough, Writable } from 'node:stream';
 import { RuntimeError, type StreamOptions, type StreamSession } from '../cri.ts';
 import { start } from './command.ts';
@@ -30,7 +31,11 @@ while (1) {
 
 /** Joins the streams of a container's first process. Output from before is not repeated. `ended` resolves to the container's exit code. */
 export function attach(o: StreamOptions & { socket: string; control: (line: string) => void; ended: Promise<number> }): StreamSession {
-  const child = start('perl', ['-e', relay, o.socket, o.stdin ? '1' : '0'], { stdio: [o.stdin ? 'pipe' : 'ignore', 'pipe', 'pipe'] });
+  const child = start('perl', ['-e', relay, basename(o.socket), o.stdin ? '1' : '0'], {
+    // A socket's path has 107 characters at most; from its own folder it is short.
+    cwd: dirname(o.socket),
+    stdio: [o.stdin ? 'pipe' : 'ignore', 'pipe', 'pipe'],
+  });
   const stdout = new PassThrough();
   const stderr = o.tty ? undefined : new PassThrough();
   let words = '';

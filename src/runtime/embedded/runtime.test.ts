@@ -242,11 +242,10 @@ describe('a container', () => {
   });
 
   it('is killed when it takes more memory than it may', async () => {
-    const config = containerConfig('tail -c 100m /dev/zero | wc -c; x=$(tail -c 100m /dev/zero | tr "\\0" a); echo survived');
+    const config = containerConfig('exec tail -c 100m /dev/zero');
     const one = await startOne({ ...config, linux: { ...config.linux, resources: { memoryLimitInBytes: 32 << 20 } } });
     const status = await ended(one.id);
-    expect(status.exitCode).not.toBe(0);
-    expect(logOf(one.pod)).not.toContain('survived');
+    expect(status).toMatchObject({ exitCode: 137, reason: 'OOMKilled' });
   });
 
   it('shows what it uses', async () => {

@@ -3,7 +3,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { appendFile, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { dirname, join } from 'node:path';
-import { Duplex } from 'node:stream';
+import type { Duplex } from 'node:stream';
 import type { Logger } from 'pino';
 import type { PodNetwork } from '../../network/network.ts';
 import {
@@ -35,6 +35,7 @@ import { createWithConmon } from './conmon.ts';
 import { Containers, type StoredContainer } from './containers.ts';
 import { execStream, execSync } from './exec.ts';
 import { bootIdentity, identify, isAlive, signalProcess } from './processes.ts';
+import { overProcess } from './relay.ts';
 import { type Sandbox, Sandboxes } from './sandboxes.ts';
 import { cgroupProcesses, cgroupUsage, removeCgroup } from './stats.ts';
 import { resolveUser } from './users.ts';
@@ -484,17 +485,7 @@ class EmbeddedRuntime implements Runtime {
     const relay = ['busybox', 'nc', '127.0.0.1', String(port)];
     const [program, ...args] = netns ? ['nsenter', `--net=${netns}`, ...relay] : relay;
     const child = start(program as string, args, { stdio: ['pipe', 'pipe', 'pipe'] });
-    let words = '';
-    child.stderr?.on('data', (chunk) => {
-      words = (words + chunk).slice(0, 1000);
-    });
-    const duplex = Duplex.from({ readable: child.stdout!, writable: child.stdin! });
-    child.on('error', (error) => duplex.destroy(new RuntimeError('Internal', `cannot start nsenter: ${error.message}`)));
-    child.on('close', (code) => {
-      if (code && words) duplex.destroy(new RuntimeError('Unavailable', `failed to connect to localhost:${port} inside namespace: ${words.trim()}`));
-    });
-    duplex.on('close', () => child.kill('SIGKILL'));
-    return duplex;
+    return overProcess(child, (words) => new RuntimeError('Unavailable', `failed to connect to localhost:${port} inside namespace: ${words}`));
   }
 
   // Events.

@@ -127,7 +127,7 @@ export class Sandboxes {
     const outer = identify(child.pid ?? 0);
     if (!outer) throw new Error('the first process of the shared PID namespace did not start');
     await shell(
-      'for i in 1 2 3 4 5 6 7 8 9 10; do [ -s "/proc/$1/task/$1/children" ] && break; sleep 0.02; done; read -r child rest <"/proc/$1/task/$1/children"; mount --bind "/proc/$child/ns/pid" "$2"',
+      'for i in 1 2 3 4 5 6 7 8 9 10; do [ -s "/proc/$1/task/$1/children" ] && break; sleep 0.02; done; read -r child rest <"/proc/$1/task/$1/children" || [ -n "$child" ]; mount --bind "/proc/$child/ns/pid" "$2"',
       [String(outer.pid), file],
     );
     return outer;
