@@ -1,5 +1,6 @@
 import { isAlias, isMap, isScalar, isSeq, parseDocument } from 'yaml';
 import { badRequest, type StatusError } from './errors.ts';
+import { parseQuantity } from './quantity.ts';
 import { type Definition, definitionOf, type Shape, typeName } from './schema.ts';
 
 export interface GroupVersionKind {
@@ -27,8 +28,15 @@ export function parseBody(text: string | Buffer, contentType: 'application/json'
   try {
     return { object: JSON.parse(source), duplicates };
   } catch (error) {
-    throw badRequest(`couldn't get version/kind; json parse error: ${(error as Error).message}`);
+    throw badRequest(`couldn't get version/kind; json parse error: ${goJsonError((error as Error).message)}`);
   }
+}
+
+/** V8's message in the words of Go's decoder. */
+function goJsonError(message: string): string {
+  const token = /^Unexpected token '?(.)'?/su.exec(message)?.[1];
+  if (token) return `invalid character '${token}' looking for beginning of value`;
+  return `${message.charAt(0).toLowerCase()}${message.slice(1)}`;
 }
 
 /**
@@ -132,10 +140,12 @@ export function checkTypes(definition: string, object: unknown, gvk: GroupVersio
     if (value === null || value === undefined) return;
     switch (shape.special) {
       case 'quantity':
-        if (typeof value !== 'string' && typeof value !== 'number')
-          fail("quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'");
-        else if (!/^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$/.test(String(value)))
-          fail("quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'");
+        try {
+          // Anything but text and numbers is no quantity, and its text is none either.
+          parseQuantity(typeof value === 'string' || typeof value === 'number' ? value : '');
+        } catch (error) {
+          fail((error as Error).message);
+        }
         return;
       case 'intOrString':
         if (typeof value !== 'string' && typeof value !== 'number') mismatch(value, owner, path, 'int32');

@@ -1,3 +1,4 @@
+import { canonicalize } from './canonical.ts';
 import { type Definition, definitionOf, type Shape } from './schema.ts';
 import type { ServedResource } from './scheme.ts';
 
@@ -59,8 +60,9 @@ function fill(object: any, definition: Definition): void {
   for (const [name, shape] of plan.children) visit(object[name], shape);
 }
 
-/** Completes an object in place: the schema's defaults, then the kind's own. */
+/** Completes an object in place: its canonical form, the schema's defaults, then the kind's own. */
 export function applyDefaults(resource: ServedResource, object: any): void {
+  canonicalize(resource.definition, object);
   const definition = definitionOf(resource.definition);
   if (definition && !definition.open) fill(object, definition);
   resource.strategy.default?.(object);

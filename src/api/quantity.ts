@@ -7,14 +7,20 @@ export interface Quantity {
 const decimal: Record<string, number> = { n: -9, u: -6, m: -3, '': 0, k: 3, M: 6, G: 9, T: 12, P: 15, E: 18 };
 const binary: Record<string, number> = { Ki: 10, Mi: 20, Gi: 30, Ti: 40, Pi: 50, Ei: 60 };
 const grammar = /^([+-]?)(\d*)(?:\.(\d*))?(?:([numkMGTPE]|[KMGTPE]i)|[eE]([+-]?\d+))?$/;
+/** What is right but for its suffix. */
+const loose = /^[+-]?[0-9.]+[eEinumkKMGTP]*[-+]?[0-9]*$/;
 const maxInt64 = 2n ** 63n - 1n;
-export const quantityError = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
+const syntaxError = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
+const suffixError = "unable to parse quantity's suffix";
 
-/** Parses a quantity such as 100m, 1.5Gi, 12e6. Throws Error on bad syntax. Values finer than nano are rounded up, those beyond 2^63-1 capped. */
+/**
+ * Parses a quantity such as 100m, 1.5Gi, 12e6. Throws Error on bad syntax, in upstream's words. Values finer than nano are rounded
+ * up, those of binary suffixes capped at 2^63-1.
+ */
 export function parseQuantity(text: string | number): Quantity {
-  const s = String(text);
+  const s = String(text).trim();
   const m = s.length > 100 ? null : grammar.exec(s);
-  if (!m || (!m[2] && !m[3])) throw new Error(quantityError);
+  if (!m || !/[\d.]/.test(s)) throw new Error(loose.test(s) && !/\..*\./.test(s) ? suffixError : syntaxError);
   const fraction = m[3] ?? '';
   const suffix = m[4] ?? '';
   let digits = BigInt(`${m[2]}${fraction}` || '0');
@@ -33,7 +39,7 @@ export function parseQuantity(text: string | number): Quantity {
     const divisor = 10n ** BigInt(-exponent);
     nano = (digits + divisor - 1n) / divisor;
   }
-  if (nano > maxInt64 * 10n ** 9n) nano = maxInt64 * 10n ** 9n;
+  if (format === 'BinarySI' && nano > maxInt64 * 10n ** 9n) nano = maxInt64 * 10n ** 9n;
   return { nano: m[1] === '-' ? -nano : nano, format };
 }
 
@@ -43,6 +49,10 @@ const divideUp = (n: bigint, by: bigint): bigint => {
   const q = abs(n) / by + (abs(n) % by === 0n ? 0n : 1n);
   return n < 0n ? -q : q;
 };
+
+/** No finer than thousandths, away from zero. */
+export const roundUpToMilli = (q: Quantity): Quantity =>
+  q.nano % 1_000_000n === 0n ? q : { nano: divideUp(q.nano, 1_000_000n) * 1_000_000n, format: q.format };
 
 /** The text that Kubernetes gives an exact quantity: no fraction, the largest suffix that keeps it exact. */
 export function formatQuantity(q: Quantity): string {
@@ -62,7 +72,8 @@ export function formatQuantity(q: Quantity): string {
     return `${sign}${n}${names[i]}`;
   }
   let exponent = -9;
-  while (exponent < 18 && n % 1000n === 0n) {
+  const largest = q.format === 'DecimalExponent' ? Number.POSITIVE_INFINITY : 18;
+  while (exponent < largest && n % 1000n === 0n) {
     n /= 1000n;
     exponent += 3;
   }

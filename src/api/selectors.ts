@@ -1,4 +1,5 @@
 import { badRequest } from './errors.ts';
+import { labelValueProblems, qualifiedNameProblems } from './validation.ts';
 
 export interface Requirement {
   key: string;
@@ -15,68 +16,86 @@ export interface LabelSelector {
   matchExpressions?: { key: string; operator: string; values?: string[] }[];
 }
 
-const labelValue = /^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$/;
-const labelKey = /^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*\/)?([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]$/;
-const bad = (text: string, why: string) => badRequest(`unable to parse requirement: ${why}${text ? ` (in ${JSON.stringify(text)})` : ''}`);
+const symbols = /^(\(|\)|,|!=|==|=|!|<|>)$/;
+const words = (token: string | undefined): token is string => token !== undefined && !symbols.test(token);
+const unparsable = (why: string) => badRequest(`unable to parse requirement: ${why}`);
 
-/** Parses `a=b,c!=d,e in (f,g),h notin (i),j,!k,l>1`. StatusError 400 on anything else. */
+/** Parses `a=b,c!=d,e in (f,g),h notin (i),j,!k,l>1`. StatusError 400 on anything else, in upstream's words. */
 export function parseLabelSelector(text: string): Requirement[] {
-  const requirements: Requirement[] = [];
   const tokens = text.match(/\(|\)|,|!=|==|=|!|<|>|[^\s(),!=<>]+/g) ?? [];
+  const requirements: Requirement[] = [];
   let i = 0;
   const key = (): string => {
-    const k = tokens[i++];
-    if (k === undefined || !labelKey.test(k) || (k.split('/').at(-1) as string).length > 63)
-      throw bad(text, `found '${k ?? ''}', expected: identifier`);
-    return k;
+    const found = tokens[i++];
+    if (!words(found)) throw unparsable(`found '${found ?? ''}', expected: identifier`);
+    return found;
   };
-  const isWord = (t: string | undefined) => t !== undefined && !/^(\(|\)|,|!=|==|=|!|<|>)$/.test(t);
+  /** One value, maybe none. */
   const value = (): string => {
-    const v = isWord(tokens[i]) ? (tokens[i++] as string) : '';
-    if (v.length > 63 || !labelValue.test(v))
-      throw bad(
-        text,
-        `values[0]: Invalid value: ${JSON.stringify(v)}: a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character`,
-      );
-    return v;
+    if (tokens[i] === undefined || tokens[i] === ',') return '';
+    if (!words(tokens[i])) throw unparsable(`found '${tokens[i]}', expected: identifier`);
+    return tokens[i++] as string;
   };
-  while (i < tokens.length) {
+  const values = (): string[] => {
+    if (tokens[i] !== '(') throw unparsable(`found '${tokens[i] ?? ''}' expected: '('`);
+    i++;
+    const found: string[] = [];
+    for (;;) {
+      found.push(words(tokens[i]) ? (tokens[i++] as string) : '');
+      const next = tokens[i++];
+      if (next === ')') return [...new Set(found)];
+      if (next !== ',') throw unparsable(`found '${next ?? ''}', expected: ',' or ')'`);
+    }
+  };
+  const requirement = (): Requirement => {
     if (tokens[i] === '!') {
       i++;
-      requirements.push({ key: key(), operator: 'DoesNotExist', values: [] });
-    } else {
-      const k = key();
-      const operator = tokens[i];
-      if (operator === undefined || operator === ',') requirements.push({ key: k, operator: 'Exists', values: [] });
-      else if (operator === '=' || operator === '==') {
-        i++;
-        requirements.push({ key: k, operator: 'In', values: [value()] });
-      } else if (operator === '!=') {
-        i++;
-        requirements.push({ key: k, operator: 'NotIn', values: [value()] });
-      } else if (operator === '<' || operator === '>') {
-        i++;
-        const number = value();
-        if (!/^-?\d+$/.test(number)) throw bad(text, `for 'Gt', 'Lt' operators, the value must be an integer`);
-        requirements.push({ key: k, operator: operator === '>' ? 'GreaterThan' : 'LessThan', values: [number] });
-      } else if (operator === 'in' || operator === 'notin') {
-        i++;
-        if (tokens[i++] !== '(') throw bad(text, `found '${tokens[i - 1] ?? ''}', expected: '('`);
-        const values: string[] = [];
-        for (;;) {
-          values.push(value());
-          const next = tokens[i++];
-          if (next === ')') break;
-          if (next !== ',') throw bad(text, `found '${next ?? ''}', expected: ',' or ')'`);
-        }
-        requirements.push({ key: k, operator: operator === 'in' ? 'In' : 'NotIn', values });
-      } else throw bad(text, `found '${operator}', expected: in, notin, =, ==, !=, gt, lt`);
+      return { key: key(), operator: 'DoesNotExist', values: [] };
     }
-    if (i >= tokens.length) break;
-    if (tokens[i++] !== ',') throw bad(text, `found '${tokens[i - 1]}', expected: ',' or 'end of string'`);
-    if (i >= tokens.length) throw bad(text, `found '', expected: identifier after ','`);
+    const k = key();
+    const operator = tokens[i];
+    if (operator === undefined || operator === ',') return { key: k, operator: 'Exists', values: [] };
+    i++;
+    switch (operator) {
+      case '=':
+      case '==':
+        return { key: k, operator: 'In', values: [value()] };
+      case '!=':
+        return { key: k, operator: 'NotIn', values: [value()] };
+      case '<':
+        return { key: k, operator: 'LessThan', values: [value()] };
+      case '>':
+        return { key: k, operator: 'GreaterThan', values: [value()] };
+      case 'in':
+        return { key: k, operator: 'In', values: values() };
+      case 'notin':
+        return { key: k, operator: 'NotIn', values: values() };
+      default:
+        throw unparsable(`found '${operator}', expected: in, notin, =, ==, !=, gt, lt`);
+    }
+  };
+  while (i < tokens.length) {
+    const first = tokens[i];
+    if (first !== '!' && !words(first)) throw badRequest(`found '${first}', expected: !, identifier, or 'end of string'`);
+    const found = requirement();
+    check(found);
+    requirements.push(found);
+    const next = tokens[i++];
+    if (next === undefined) break;
+    if (next !== ',') throw badRequest(`found '${next}', expected: ',' or 'end of string'`);
+    if (tokens[i] !== '!' && !words(tokens[i])) throw badRequest(`found '${tokens[i] ?? ''}', expected: identifier after ','`);
   }
   return requirements;
+}
+
+function check({ key, operator, values }: Requirement): void {
+  const invalid = (path: string, value: string, detail: string) => unparsable(`${path}: Invalid value: ${JSON.stringify(value)}: ${detail}`);
+  for (const detail of qualifiedNameProblems(key)) throw invalid('<nil>', key, detail);
+  values.forEach((value, n) => {
+    if ((operator === 'GreaterThan' || operator === 'LessThan') && !/^[-+]?\d+$/.test(value))
+      throw invalid(`values[${n}]`, value, "for 'Gt', 'Lt' operators, the value must be an integer");
+    for (const detail of labelValueProblems(value)) throw invalid(`values[${n}][${key}]`, value, detail);
+  });
 }
 
 function matches(r: { key: string; operator: string; values?: readonly string[] }, labels: Record<string, string> | undefined): boolean {
@@ -126,25 +145,28 @@ export function formatLabelSelector(selector: LabelSelector | undefined): string
   return parts.length ? parts.join(',') : '<none>';
 }
 
-/** Parses `a.b=c,d!=e`, with backslash escapes. StatusError 400 on anything else. */
+/** Parses `a.b=c,d!=e`, with backslash escapes. StatusError 400 on anything else, in upstream's words. */
 export function parseFieldSelector(text: string): FieldRequirement[] {
-  const terms: string[] = [];
-  let term = '';
-  for (let i = 0; i < text.length; i++) {
-    if (text[i] === '\\' && i + 1 < text.length) term += text[i++] as string;
-    else if (text[i] === ',') {
-      terms.push(term);
-      term = '';
-      continue;
-    }
-    term += text[i];
-  }
-  terms.push(term);
-  return terms
-    .filter((t) => t !== '')
-    .map((t) => {
-      const m = /^([^=!]*)(!=|==|=)([\s\S]*)$/.exec(t);
-      if (!m) throw badRequest(`invalid selector: '${text}'; can't understand '${t}'`);
-      return { field: m[1] as string, op: m[2] === '!=' ? '!=' : '=', value: (m[3] as string).replace(/\\([\\,=])/g, '$1') } as FieldRequirement;
+  return text
+    .split(/(?<!(?<!\\)(?:\\\\)*\\),/)
+    .filter((term) => term !== '')
+    .map((term) => {
+      const m = /^([^=!]*)(!=|==|=)([\s\S]*)$/.exec(term);
+      if (!m) throw badRequest(`invalid selector: '${text}'; can't understand '${term}'`);
+      return { field: m[1] as string, op: m[2] === '!=' ? '!=' : '=', value: unescape(m[3] as string) };
     });
+}
+
+function unescape(value: string): string {
+  let plain = '';
+  for (let i = 0; i < value.length; i++) {
+    const c = value[i] as string;
+    if (c === '\\') {
+      const next = value[++i] ?? '';
+      if (!['\\', ',', '='].includes(next)) throw badRequest(`invalid field selector: invalid escape sequence: \\${next}`);
+      plain += next;
+    } else if (c === ',' || c === '=') throw badRequest(`invalid field selector: unescaped character in value: ${c.charCodeAt(0)}`);
+    else plain += c;
+  }
+  return plain;
 }

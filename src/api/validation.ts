@@ -11,8 +11,6 @@ const subdomainMessage =
   "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
 const labelMessage =
   "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
-const label1035Message =
-  "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')";
 
 export function subdomainProblems(name: string): string[] {
   const problems: string[] = [];
@@ -23,13 +21,7 @@ export function subdomainProblems(name: string): string[] {
 export function labelProblems(name: string): string[] {
   const problems: string[] = [];
   if (name.length > 63) problems.push('must be no more than 63 characters');
-  if (!dnsLabel.test(name)) problems.push(labelMessage);
-  return problems;
-}
-export function label1035Problems(name: string): string[] {
-  const problems: string[] = [];
-  if (name.length > 63) problems.push('must be no more than 63 characters');
-  if (!/^[a-z]([-a-z0-9]*[a-z0-9])?$/.test(name)) problems.push(label1035Message);
+  if (!dnsLabel.test(name)) problems.push(dnsSubdomain.test(name) ? 'must not contain dots' : labelMessage);
   return problems;
 }
 /** Names that only must fit into a path: RBAC objects. */
@@ -38,21 +30,31 @@ export function pathSegmentProblems(name: string): string[] {
   return ['/', '%'].filter((c) => name.includes(c)).map((c) => `may not contain '${c}'`);
 }
 
-function qualifiedNameProblems(key: string): string[] {
+/** What is wrong with a label's key, the name of a finalizer and the like. */
+export function qualifiedNameProblems(key: string): string[] {
   const parts = key.split('/');
   const name = parts.at(-1) as string;
   const message =
     "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
   const problems: string[] = [];
   if (parts.length > 2)
-    return [
-      "a qualified name must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')",
-    ];
+    return [`${message.replace('name part', 'a valid label key')} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')`];
   if (parts.length === 2)
     problems.push(...(parts[0] ? subdomainProblems(parts[0]).map((p) => `prefix part ${p}`) : ['prefix part must be non-empty']));
   if (name === '') problems.push('name part must be non-empty');
-  else if (name.length > 63) problems.push('name part must be no more than 63 characters');
+  else if (name.length > 63) problems.push('name part must be no more than 63 bytes');
   if (!qualifiedName.test(name)) problems.push(message);
+  return problems;
+}
+
+/** What is wrong with a label's value. */
+export function labelValueProblems(value: string): string[] {
+  const problems: string[] = [];
+  if (value.length > 63) problems.push('must be no more than 63 bytes');
+  if (!labelValue.test(value))
+    problems.push(
+      "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')",
+    );
   return problems;
 }
 
@@ -60,17 +62,7 @@ export function validateLabels(labels: Record<string, string> | undefined, path:
   const errors: FieldError[] = [];
   for (const [key, value] of Object.entries(labels ?? {})) {
     for (const detail of qualifiedNameProblems(key)) errors.push({ type: 'FieldValueInvalid', field: path, value: key, detail });
-    const text = String(value);
-    if (text.length > 63) errors.push({ type: 'FieldValueInvalid', field: path, value: text, detail: 'must be no more than 63 characters' });
-    else if (!labelValue.test(text)) {
-      errors.push({
-        type: 'FieldValueInvalid',
-        field: path,
-        value: text,
-        detail:
-          "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')",
-      });
-    }
+    for (const detail of labelValueProblems(String(value))) errors.push({ type: 'FieldValueInvalid', field: path, value: String(value), detail });
   }
   return errors;
 }
@@ -102,28 +94,47 @@ export function validateObjectMeta(meta: any, resource: ServedResource): FieldEr
   }
   if (size > annotationLimit)
     errors.push({ type: 'FieldValueTooLong', field: 'metadata.annotations', detail: `may not be more than ${annotationLimit} bytes` });
-  for (const finalizer of meta.finalizers ?? [])
+  errors.push(...validateOwners(meta.ownerReferences ?? []), ...validateFinalizers(meta.finalizers ?? []));
+  return errors;
+}
+
+const standardFinalizers = ['orphan', 'foregroundDeletion', 'kubernetes'];
+
+function validateFinalizers(finalizers: string[]): FieldError[] {
+  const errors: FieldError[] = [];
+  finalizers.forEach((finalizer, i) => {
     for (const detail of qualifiedNameProblems(finalizer))
       errors.push({ type: 'FieldValueInvalid', field: 'metadata.finalizers', value: finalizer, detail });
-  let controllers = 0;
-  (meta.ownerReferences ?? []).forEach((o: any, i: number) => {
-    const path = `metadata.ownerReferences[${i}]`;
-    for (const [field, what] of [
-      ['apiVersion', 'version must not be empty'],
-      ['kind', 'must not be empty'],
-      ['name', 'must not be empty'],
-      ['uid', 'must not be empty'],
-    ] as const) {
-      if (!o[field]) errors.push({ type: 'FieldValueInvalid', field: `${path}.${field}`, value: o[field] ?? '', detail: what });
+    if (!finalizer.includes('/') && !standardFinalizers.includes(finalizer)) {
+      const detail = 'name is neither a standard finalizer name nor is it fully qualified';
+      errors.push({ type: 'FieldValueInvalid', field: `metadata.finalizers[${i}]`, value: finalizer, detail });
     }
-    if (o.controller && ++controllers > 1)
-      errors.push({
-        type: 'FieldValueInvalid',
-        field: 'metadata.ownerReferences',
-        value: meta.ownerReferences,
-        detail: 'Only one reference can have Controller set to true',
-      });
   });
+  if (finalizers.includes('orphan') && finalizers.includes('foregroundDeletion')) {
+    const detail = 'finalizer orphan and foregroundDeletion cannot be both set';
+    errors.push({ type: 'FieldValueInvalid', field: 'metadata.finalizers', value: finalizers, detail });
+  }
+  return errors;
+}
+
+function validateOwners(owners: any[]): FieldError[] {
+  const errors: FieldError[] = [];
+  owners.forEach((owner, i) => {
+    const path = `metadata.ownerReferences[${i}]`;
+    for (const field of ['apiVersion', 'kind', 'name', 'uid'])
+      if (!owner[field]) errors.push({ type: 'FieldValueRequired', field: `${path}.${field}`, detail: 'must not be empty' });
+    if (String(owner.apiVersion ?? '').split('/').length > 2) {
+      const detail = 'must be <group>/<version> or <version>';
+      errors.push({ type: 'FieldValueInvalid', field: `${path}.apiVersion`, value: owner.apiVersion, detail });
+    }
+    if (owner.kind === 'Event' && owner.apiVersion === 'v1')
+      errors.push({ type: 'FieldValueInvalid', field: path, value: owner, detail: '/v1, Kind=Event is disallowed from being an owner' });
+  });
+  const controllers = owners.filter((o) => o.controller === true).map((o) => `${o.kind}/${o.name}`);
+  if (controllers.length > 1) {
+    const detail = `Only one reference can have Controller set to true. Found "true" in references for ${controllers[0]} and ${controllers[1]}`;
+    errors.push({ type: 'FieldValueInvalid', field: 'metadata.ownerReferences', value: owners, detail });
+  }
   return errors;
 }
 

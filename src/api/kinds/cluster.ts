@@ -181,23 +181,26 @@ export const storageClass: KindStrategy = {
 const base64 = /^[A-Za-z0-9+/]*={0,2}$/;
 const dataKey = /^[-._a-zA-Z0-9]+$/;
 const dataLimit = 1024 * 1024;
-function validateData(o: any, maps: string[]): FieldError[] {
+const reservedKey = (key: string): string | undefined => {
+  if (key.length > 253) return 'must be no more than 253 characters';
+  if (!dataKey.test(key))
+    return "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')";
+  if (key === '.' || key === '..') return `must not be '${key}'`;
+  return key.startsWith('..') ? "must not start with '..'" : undefined;
+};
+function validateData(o: any, maps: string[], whole: string): FieldError[] {
   const errors: FieldError[] = [];
   let size = 0;
   for (const map of maps) {
     for (const [key, value] of Object.entries(o[map] ?? {})) {
-      size += String(value).length;
-      if (!dataKey.test(key))
-        errors.push({
-          type: 'FieldValueInvalid',
-          field: `${map}[${key}]`,
-          value: key,
-          detail:
-            "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')",
-        });
+      size += map === 'data' && maps.length > 1 ? Buffer.byteLength(String(value)) : Buffer.byteLength(String(value), 'base64');
+      const detail = reservedKey(key);
+      if (detail) errors.push({ type: 'FieldValueInvalid', field: `${map}[${key}]`, value: key, detail });
+      if (map === 'data' && maps.length > 1 && o.binaryData && Object.hasOwn(o.binaryData, key))
+        errors.push({ type: 'FieldValueInvalid', field: `data[${key}]`, value: key, detail: 'duplicate of key present in binaryData' });
     }
   }
-  if (size > dataLimit) errors.push({ type: 'FieldValueTooLong', field: maps[0] as string, detail: `may not be more than ${dataLimit} bytes` });
+  if (size > dataLimit) errors.push({ type: 'FieldValueTooLong', field: whole, detail: `may not be more than ${dataLimit} bytes` });
   return errors;
 }
 function immutableData(o: any, old: any): FieldError[] {
@@ -209,7 +212,7 @@ function immutableData(o: any, old: any): FieldError[] {
   return [];
 }
 export const configMap: KindStrategy = {
-  validate: (o) => validateData(o, ['data', 'binaryData']),
+  validate: (o) => validateData(o, ['data', 'binaryData'], '[]'),
   validateUpdate: immutableData,
   allowUnconditionalUpdate: true,
   columns: columns(column('Data', (o) => Object.keys(o.data ?? {}).length + Object.keys(o.binaryData ?? {}).length, { type: 'integer' })),
@@ -224,7 +227,7 @@ export const secret: KindStrategy = {
     delete o.stringData;
   },
   validate(o) {
-    const errors = validateData(o, ['data']);
+    const errors = validateData(o, ['data'], 'data');
     for (const [key, value] of Object.entries(o.data ?? {}))
       if (!base64.test(String(value)))
         errors.push({ type: 'FieldValueInvalid', field: `data[${key}]`, value: '<omitted>', detail: 'illegal base64 data' });

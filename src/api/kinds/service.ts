@@ -1,7 +1,7 @@
 import type { FieldError } from '../errors.ts';
 import type { KindStrategy } from '../scheme.ts';
 import { formatLabelSelector } from '../selectors.ts';
-import { label1035Problems, labelProblems } from '../validation.ts';
+import { labelProblems } from '../validation.ts';
 import { column, columns, orNone } from './column.ts';
 import { specAndStatus } from './spec-and-status.ts';
 
@@ -22,7 +22,7 @@ function externalIp(o: any): string {
 const ports = (o: any) => (o.spec?.ports ?? []).map((p: any) => `${p.port}${p.nodePort ? `:${p.nodePort}` : ''}/${p.protocol}`).join(',') || '<none>';
 
 export const service: KindStrategy = {
-  validateName: label1035Problems,
+  validateName: labelProblems,
   allowUnconditionalUpdate: true,
   default(o) {
     const s = (o.spec ??= {});
