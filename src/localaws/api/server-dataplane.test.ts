@@ -168,6 +168,16 @@ node /tmp/who.mjs
   expect(readdirSync(join(directory, 'instances'))).toEqual([]);
 });
 
+test('an instance that shuts itself down stops, or ends for good where it was launched so', async () => {
+  const where = await network();
+  const off = '#!/bin/sh\npoweroff\n';
+  const [a, b] = await Promise.all([launch(where, off), launch(where, off, { InstanceInitiatedShutdownBehavior: 'terminate' })]);
+  await Promise.all([reach(a, 'stopped'), reach(b, 'terminated')]);
+  expect((await describe(a)).StateReason?.Code).toBe('Client.InstanceInitiatedShutdown');
+  await ec2.send(new TerminateInstancesCommand({ InstanceIds: [a] }));
+  await reach(a, 'terminated');
+});
+
 test('a volume is made, attached, written, detached and read elsewhere', async () => {
   const where = await network();
   const writer = `#!/bin/sh

@@ -4,6 +4,8 @@ import type {
   DescribeIamInstanceProfileAssociationsRequest,
   DescribeIamInstanceProfileAssociationsResult,
   DescribeInstanceAttributeRequest,
+  DescribeInstanceCreditSpecificationsRequest,
+  DescribeInstanceCreditSpecificationsResult,
   DisassociateIamInstanceProfileRequest,
   DisassociateIamInstanceProfileResult,
   IamInstanceProfileAssociation,
@@ -129,6 +131,22 @@ export const instanceAttributeOperations = {
       default:
         throw invalidParameter(`Value (${input.Attribute ?? ''}) for parameter attribute is invalid. Unknown attribute.`);
     }
+  },
+
+  DescribeInstanceCreditSpecifications(
+    input: DescribeInstanceCreditSpecificationsRequest,
+    call: CallContext,
+  ): DescribeInstanceCreditSpecificationsResult {
+    const records = input.InstanceIds?.length
+      ? input.InstanceIds.map((id) => find(call.tables.instances, names.instance, id))
+      : call.tables.instances.values();
+    // Nothing limits processors here, so what can burst does so without end.
+    const bursting = records.filter((one) => findInstanceType(one.instance.InstanceType).BurstablePerformanceSupported);
+    const page = paginate(bursting, (one) => one.instance.InstanceId, input);
+    return {
+      InstanceCreditSpecifications: page.items.map((one) => ({ InstanceId: one.instance.InstanceId, CpuCredits: 'unlimited' })),
+      NextToken: page.NextToken,
+    };
   },
 
   ModifyInstanceMetadataOptions(input: ModifyInstanceMetadataOptionsRequest, call: CallContext): ModifyInstanceMetadataOptionsResult {
