@@ -8,8 +8,8 @@ import {
   SubjectAlternativeNameExtension,
   X509CertificateGenerator,
 } from '@peculiar/x509';
-import { createHmac, generateKeyPairSync, type webcrypto } from 'node:crypto';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { createHmac, generateKeyPairSync, randomBytes, type webcrypto } from 'node:crypto';
+import { mkdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -82,6 +82,8 @@ export interface TestCluster {
   startKubelet(runtime: Runtime, options?: Partial<KubeletOptions>): Promise<Kubelet>;
   /** Where the kubelet named `node` keeps its files. */
   directory: string;
+  /** The cgroup below which pods have theirs. */
+  cgroupRoot: string;
   /** Everything of the cluster has ended and its files are gone. Kubelets must be stopped before. */
   stop(): Promise<void>;
   createPod(name: string, spec: object, metadata?: object): Promise<Pod>;
@@ -92,16 +94,18 @@ export interface TestCluster {
 
 export const nodeName = 'ip-10-0-0-7.ec2.internal';
 
-export async function startTestCluster(): Promise<TestCluster> {
+/** id: what its directory and cgroup are named after, for whoever has to clean up after a process that was killed. */
+export async function startTestCluster(id = randomBytes(3).toString('hex')): Promise<TestCluster> {
   const authority = await newAuthority();
-  const directory = await mkdtemp(join(tmpdir(), 'kumulus-kubelet-'));
+  const directory = join(tmpdir(), `kumulus-kubelet-${id}`);
+  await mkdir(directory, { mode: 0o700 });
   const log = pino({ level: process.env['KUMULUS_TEST_LOG'] ?? 'silent' });
   const accounts = generateKeyPairSync('ec', {
     namedCurve: 'P-256',
     publicKeyEncoding: { type: 'spki', format: 'pem' },
     privateKeyEncoding: { type: 'pkcs8', format: 'pem' },
   });
-  const cgroupRoot = `/kumulus-kubelet-${process.pid}`;
+  const cgroupRoot = `/kumulus-kubelet-${id}`;
   const store = openMemoryStore();
   const server = await startApiServer({
     store,
@@ -136,6 +140,7 @@ export async function startTestCluster(): Promise<TestCluster> {
     adminCertificate: await authority.issue('kubernetes-admin', 'system:masters', false),
     admin,
     log,
+    cgroupRoot,
     directory: join(directory, 'kubelet'),
     startKubelet: (runtime, options = {}) =>
       startKubelet({
