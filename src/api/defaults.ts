@@ -56,7 +56,8 @@ function visit(value: any, shape: Shape): void {
 function fill(object: any, definition: Definition): void {
   const plan = planOf(definition);
   for (const [name, value] of plan.values)
-    if (object[name] === undefined || object[name] === null) object[name] = typeof value === 'object' ? structuredClone(value) : value;
+    if (object[name] === undefined || object[name] === null || (object[name] === '' && typeof value === 'string'))
+      object[name] = typeof value === 'object' ? structuredClone(value) : value;
   for (const [name, shape] of plan.children) visit(object[name], shape);
 }
 

@@ -1,24 +1,26 @@
 import type { FieldError } from '../errors.ts';
 import type { KindStrategy } from '../scheme.ts';
-import { labelProblems, subdomainProblems } from '../validation.ts';
+import { compareQuantities, parseQuantity } from '../quantity.ts';
 import { age } from './age.ts';
 import { column, columns } from './column.ts';
+import { validatePodSpec } from './pod-validation.ts';
 
 const clusterFirst = 'ClusterFirst';
 
+// Go's zero values are as good as none: "" and 0 get the default too, where the field is no pointer.
 function defaultProbe(probe: any): void {
   if (!probe) return;
-  probe.timeoutSeconds ??= 1;
-  probe.periodSeconds ??= 10;
-  probe.successThreshold ??= 1;
-  probe.failureThreshold ??= 3;
+  probe.timeoutSeconds ||= 1;
+  probe.periodSeconds ||= 10;
+  probe.successThreshold ||= 1;
+  probe.failureThreshold ||= 3;
   defaultHandler(probe);
 }
 function defaultHandler(handler: any): void {
   if (!handler) return;
   if (handler.httpGet) {
-    handler.httpGet.path ??= '/';
-    handler.httpGet.scheme ??= 'HTTP';
+    handler.httpGet.path ||= '/';
+    handler.httpGet.scheme ||= 'HTTP';
   }
   if (handler.grpc) handler.grpc.service ??= '';
 }
@@ -27,19 +29,19 @@ function defaultHandler(handler: any): void {
 export function pullPolicyOf(image: string): string {
   const withoutDigest = image.split('@')[0] as string;
   const last = withoutDigest.slice(withoutDigest.lastIndexOf('/') + 1);
-  if (image.includes('@')) return 'IfNotPresent';
-  return !last.includes(':') || last.endsWith(':latest') ? 'Always' : 'IfNotPresent';
+  if (last.endsWith(':latest')) return 'Always';
+  return last.includes(':') || image.includes('@') ? 'IfNotPresent' : 'Always';
 }
 
 function defaultContainer(container: any): void {
-  container.imagePullPolicy ??= pullPolicyOf(container.image ?? '');
-  container.terminationMessagePath ??= '/dev/termination-log';
-  container.terminationMessagePolicy ??= 'File';
+  container.imagePullPolicy ||= pullPolicyOf(container.image ?? '');
+  container.terminationMessagePath ||= '/dev/termination-log';
+  container.terminationMessagePolicy ||= 'File';
   container.resources ??= {};
-  for (const port of container.ports ?? []) port.protocol ??= 'TCP';
+  for (const port of container.ports ?? []) port.protocol ||= 'TCP';
   for (const probe of [container.livenessProbe, container.readinessProbe, container.startupProbe]) defaultProbe(probe);
   for (const hook of [container.lifecycle?.postStart, container.lifecycle?.preStop]) defaultHandler(hook);
-  for (const env of container.env ?? []) if (env.valueFrom?.fieldRef) env.valueFrom.fieldRef.apiVersion ??= 'v1';
+  for (const env of container.env ?? []) if (env.valueFrom?.fieldRef) env.valueFrom.fieldRef.apiVersion ||= 'v1';
   // A limit without a request asks for as much.
   if (container.resources.limits) {
     container.resources.requests ??= {};
@@ -50,14 +52,14 @@ function defaultContainer(container: any): void {
 
 /** Defaults of a PodSpec, as SetDefaults_PodSpec and its kin. */
 export function defaultPodSpec(spec: any): void {
-  spec.restartPolicy ??= 'Always';
-  spec.dnsPolicy ??= clusterFirst;
-  spec.schedulerName ??= 'default-scheduler';
+  spec.restartPolicy ||= 'Always';
+  spec.dnsPolicy ||= clusterFirst;
+  spec.schedulerName ||= 'default-scheduler';
   spec.securityContext ??= {};
   spec.terminationGracePeriodSeconds ??= 30;
   for (const container of [...(spec.initContainers ?? []), ...(spec.containers ?? [])]) {
     defaultContainer(container);
-    if (spec.hostNetwork) for (const port of container.ports ?? []) port.hostPort ??= port.containerPort;
+    if (spec.hostNetwork) for (const port of container.ports ?? []) port.hostPort ||= port.containerPort;
   }
   for (const container of spec.ephemeralContainers ?? []) defaultContainer(container);
   for (const volume of spec.volumes ?? []) {
@@ -65,109 +67,20 @@ export function defaultPodSpec(spec: any): void {
     if (!sources.length) volume.emptyDir = {};
     for (const source of [volume.configMap, volume.secret, volume.downwardAPI, volume.projected]) if (source) source.defaultMode ??= 420;
     if (volume.hostPath) volume.hostPath.type ??= '';
-    for (const item of volume.downwardAPI?.items ?? []) if (item.fieldRef) item.fieldRef.apiVersion ??= 'v1';
+    for (const item of volume.downwardAPI?.items ?? []) if (item.fieldRef) item.fieldRef.apiVersion ||= 'v1';
     for (const source of volume.projected?.sources ?? []) {
       if (source.serviceAccountToken) source.serviceAccountToken.expirationSeconds ??= 3600;
-      for (const item of source.downwardAPI?.items ?? []) if (item.fieldRef) item.fieldRef.apiVersion ??= 'v1';
+      for (const item of source.downwardAPI?.items ?? []) if (item.fieldRef) item.fieldRef.apiVersion ||= 'v1';
     }
   }
-  if (spec.serviceAccountName) spec.serviceAccount ??= spec.serviceAccountName;
+  if (spec.serviceAccountName) spec.serviceAccount = spec.serviceAccountName;
   else if (spec.serviceAccount) spec.serviceAccountName = spec.serviceAccount;
-}
-
-/** Findings about a PodSpec at a path. */
-export function validatePodSpec(spec: any, path: string, options: { template?: boolean } = {}): FieldError[] {
-  const errors: FieldError[] = [];
-  const required = (field: string, detail = '') => errors.push({ type: 'FieldValueRequired', field, detail });
-  if (!spec?.containers?.length) required(`${path}.containers`);
-  const names = new Set<string>();
-  const volumes = new Set<string>((spec?.volumes ?? []).map((v: any) => v.name));
-  (spec?.volumes ?? []).forEach((v: any, i: number) => {
-    if (!v.name) required(`${path}.volumes[${i}].name`);
-    else
-      for (const detail of labelProblems(v.name))
-        errors.push({ type: 'FieldValueInvalid', field: `${path}.volumes[${i}].name`, value: v.name, detail });
-    if ((spec.volumes as any[]).findIndex((o) => o.name === v.name) < i)
-      errors.push({ type: 'FieldValueDuplicate', field: `${path}.volumes[${i}].name`, value: v.name, detail: '' });
-  });
-  for (const list of ['initContainers', 'containers'] as const) {
-    (spec?.[list] ?? []).forEach((c: any, i: number) => {
-      const at = `${path}.${list}[${i}]`;
-      if (!c.name) required(`${at}.name`);
-      else {
-        for (const detail of labelProblems(c.name)) errors.push({ type: 'FieldValueInvalid', field: `${at}.name`, value: c.name, detail });
-        if (names.has(c.name)) errors.push({ type: 'FieldValueDuplicate', field: `${at}.name`, value: c.name, detail: '' });
-        names.add(c.name);
-      }
-      if (!c.image) {
-        if (!options.template) required(`${at}.image`);
-        else required(`${at}.image`);
-      } else if (c.image !== c.image.trim())
-        errors.push({ type: 'FieldValueInvalid', field: `${at}.image`, value: c.image, detail: 'must not have leading or trailing whitespace' });
-      if (c.imagePullPolicy && !['Always', 'IfNotPresent', 'Never'].includes(c.imagePullPolicy)) {
-        errors.push({
-          type: 'FieldValueNotSupported',
-          field: `${at}.imagePullPolicy`,
-          value: c.imagePullPolicy,
-          detail: 'supported values: "Always", "IfNotPresent", "Never"',
-        });
-      }
-      (c.ports ?? []).forEach((p: any, j: number) => {
-        for (const key of ['containerPort', 'hostPort'] as const) {
-          if (key === 'hostPort' && !p.hostPort) continue;
-          if (!(p[key] >= 1 && p[key] <= 65_535))
-            errors.push({
-              type: 'FieldValueInvalid',
-              field: `${at}.ports[${j}].${key}`,
-              value: p[key] ?? 0,
-              detail: 'must be between 1 and 65535, inclusive',
-            });
-        }
-        if (!['TCP', 'UDP', 'SCTP'].includes(p.protocol))
-          errors.push({
-            type: 'FieldValueNotSupported',
-            field: `${at}.ports[${j}].protocol`,
-            value: p.protocol,
-            detail: 'supported values: "SCTP", "TCP", "UDP"',
-          });
-      });
-      (c.volumeMounts ?? []).forEach((m: any, j: number) => {
-        if (!m.mountPath) required(`${at}.volumeMounts[${j}].mountPath`);
-        if (!volumes.has(m.name)) errors.push({ type: 'FieldValueNotFound', field: `${at}.volumeMounts[${j}].name`, value: m.name, detail: '' });
-      });
-      (c.env ?? []).forEach((e: any, j: number) => {
-        if (!e.name) required(`${at}.env[${j}].name`);
-      });
-    });
-  }
-  if (spec?.restartPolicy && !['Always', 'OnFailure', 'Never'].includes(spec.restartPolicy)) {
-    errors.push({
-      type: 'FieldValueNotSupported',
-      field: `${path}.restartPolicy`,
-      value: spec.restartPolicy,
-      detail: 'supported values: "Always", "OnFailure", "Never"',
-    });
-  }
-  if (spec?.nodeName)
-    for (const detail of subdomainProblems(spec.nodeName))
-      errors.push({ type: 'FieldValueInvalid', field: `${path}.nodeName`, value: spec.nodeName, detail });
-  if (spec?.hostname)
-    for (const detail of labelProblems(spec.hostname))
-      errors.push({ type: 'FieldValueInvalid', field: `${path}.hostname`, value: spec.hostname, detail });
-  if (spec?.terminationGracePeriodSeconds < 0)
-    errors.push({
-      type: 'FieldValueInvalid',
-      field: `${path}.terminationGracePeriodSeconds`,
-      value: spec.terminationGracePeriodSeconds,
-      detail: 'must be greater than or equal to 0',
-    });
-  return errors;
 }
 
 /** Guaranteed, Burstable or BestEffort, from cpu and memory of all containers. */
 export function qosClass(spec: any): string {
   const all = [...(spec.containers ?? []), ...(spec.initContainers ?? [])];
-  const zero = (q: unknown) => q === undefined || /^0+(\.0+)?\D*$/.test(String(q));
+  const zero = (q: any) => q === undefined || parseQuantity(q).nano === 0n;
   const kinds = ['cpu', 'memory'];
   const any = all.some((c) => kinds.some((k) => !zero(c.resources?.requests?.[k]) || !zero(c.resources?.limits?.[k])));
   if (!any) return 'BestEffort';
@@ -175,7 +88,7 @@ export function qosClass(spec: any): string {
     kinds.every(
       (k) =>
         !zero(c.resources?.limits?.[k]) &&
-        (c.resources?.requests?.[k] === undefined || String(c.resources.requests[k]) === String(c.resources.limits[k])),
+        (c.resources?.requests?.[k] === undefined || compareQuantities(c.resources.requests[k], c.resources.limits[k]) === 0),
     ),
   );
   return guaranteed ? 'Guaranteed' : 'Burstable';
@@ -302,9 +215,12 @@ export const pod: KindStrategy = {
     defaultPodSpec(o.spec);
     o.spec.enableServiceLinks ??= true;
   },
-  prepareForCreate(o) {
+  prepareForCreate(o, ctx) {
     o.metadata.generation = 1;
     o.status = { phase: 'Pending', qosClass: qosClass(o.spec) };
+    if (!o.spec.schedulingGates?.length) return;
+    const message = 'Scheduling is blocked due to non-empty scheduling gates';
+    o.status.conditions = [{ type: 'PodScheduled', status: 'False', lastTransitionTime: ctx.now, reason: 'SchedulingGated', message }];
   },
   prepareForUpdate(o, old) {
     o.status = old.status;

@@ -4,7 +4,8 @@ import { formatLabelSelector, labelSelectorMatches } from '../selectors.ts';
 import { validateLabels } from '../validation.ts';
 import { age, humanDuration } from './age.ts';
 import { ageColumn, column, columns, containerColumns, nameColumn } from './column.ts';
-import { defaultPodSpec, validatePodSpec } from './pod.ts';
+import { defaultPodSpec } from './pod.ts';
+import { validatePodSpec } from './pod-validation.ts';
 import { canonical, specAndStatus } from './spec-and-status.ts';
 
 const templateContainers = (o: any) => o.spec?.template?.spec?.containers;
@@ -32,7 +33,7 @@ function validateTemplate(o: any): FieldError[] {
       detail: '`selector` does not match template `labels`',
     });
   }
-  errors.push(...validatePodSpec(template?.spec, 'spec.template.spec', { template: true }));
+  errors.push(...validatePodSpec(template?.spec, 'spec.template.spec'));
   const policy = template?.spec?.restartPolicy;
   if (policy && policy !== 'Always')
     errors.push({ type: 'FieldValueNotSupported', field: 'spec.template.spec.restartPolicy', value: policy, detail: 'supported values: "Always"' });

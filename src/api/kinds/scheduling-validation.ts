@@ -1,0 +1,131 @@
+import { labelProblems, labelValueProblems, qualifiedNameProblems } from '../validation.ts';
+import type { Findings } from './findings.ts';
+
+/** Findings about what decides where a pod may run: node selector, affinity, tolerations, spreading, gates. */
+export function validateScheduling(found: Findings, spec: any, path: string): void {
+  for (const [key, value] of Object.entries((spec.nodeSelector ?? {}) as Record<string, string>)) {
+    found.problems(`${path}.nodeSelector`, key, qualifiedNameProblems);
+    found.problems(`${path}.nodeSelector`, value, labelValueProblems);
+  }
+  if (spec.affinity) validateAffinity(found, spec.affinity, `${path}.affinity`);
+  (spec.schedulingGates ?? []).forEach((gate: any, i: number) => {
+    found.problems(`${path}.schedulingGates[${i}]`, gate.name ?? '', qualifiedNameProblems);
+  });
+  (spec.tolerations ?? []).forEach((t: any, i: number) => {
+    validateToleration(found, t, `${path}.tolerations[${i}]`);
+  });
+  (spec.topologySpreadConstraints ?? []).forEach((c: any, i: number) => {
+    const at = `${path}.topologySpreadConstraints[${i}]`;
+    if (!(c.maxSkew > 0)) found.invalid(`${at}.maxSkew`, c.maxSkew ?? 0, 'must be greater than zero');
+    if (!c.topologyKey) found.required(`${at}.topologyKey`, 'can not be empty');
+    found.oneOf(`${at}.whenUnsatisfiable`, c.whenUnsatisfiable, ['DoNotSchedule', 'ScheduleAnyway']);
+    if (c.minDomains !== undefined && !(c.minDomains > 0)) found.invalid(`${at}.minDomains`, c.minDomains, 'must be greater than zero');
+  });
+}
+
+function validateToleration(found: Findings, t: any, at: string): void {
+  if (t.key) found.problems(`${at}.key`, t.key, qualifiedNameProblems);
+  const operator = t.operator || 'Equal';
+  if (!t.key && operator !== 'Exists') {
+    const detail = 'operator must be Exists when `key` is empty, which means "match all values and all keys"';
+    found.invalid(`${at}.operator`, operator, detail);
+  }
+  if (t.tolerationSeconds !== undefined && t.effect !== 'NoExecute')
+    found.invalid(`${at}.effect`, t.effect ?? '', "effect must be 'NoExecute' when `tolerationSeconds` is set");
+  if (operator === 'Exists') {
+    if (t.value) found.invalid(`${at}.operator`, t.value, "value must be empty when `operator` is 'Exists'");
+  } else if (operator === 'Equal') found.problems(`${at}.operator`, t.value ?? '', labelValueProblems);
+  else found.oneOf(`${at}.operator`, operator, ['Equal', 'Exists']);
+  if (t.effect) found.oneOf(`${at}.effect`, t.effect, ['NoSchedule', 'PreferNoSchedule', 'NoExecute']);
+}
+
+function validateAffinity(found: Findings, affinity: any, at: string): void {
+  const node = affinity.nodeAffinity;
+  if (node?.requiredDuringSchedulingIgnoredDuringExecution) {
+    const path = `${at}.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms`;
+    const terms = node.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms ?? [];
+    if (!terms.length) found.required(path, 'must have at least one node selector term');
+    terms.forEach((term: any, i: number) => {
+      validateNodeTerm(found, term, `${path}[${i}]`);
+    });
+  }
+  (node?.preferredDuringSchedulingIgnoredDuringExecution ?? []).forEach((p: any, i: number) => {
+    const path = `${at}.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution[${i}]`;
+    validateWeight(found, p.weight, `${path}.weight`);
+    validateNodeTerm(found, p.preference ?? {}, `${path}.preference`);
+  });
+  for (const kind of ['podAffinity', 'podAntiAffinity']) {
+    (affinity[kind]?.requiredDuringSchedulingIgnoredDuringExecution ?? []).forEach((term: any, i: number) => {
+      validatePodTerm(found, term, `${at}.${kind}.requiredDuringSchedulingIgnoredDuringExecution[${i}]`);
+    });
+    (affinity[kind]?.preferredDuringSchedulingIgnoredDuringExecution ?? []).forEach((p: any, i: number) => {
+      const path = `${at}.${kind}.preferredDuringSchedulingIgnoredDuringExecution[${i}]`;
+      validateWeight(found, p.weight, `${path}.weight`);
+      validatePodTerm(found, p.podAffinityTerm ?? {}, `${path}.podAffinityTerm`);
+    });
+  }
+}
+
+function validateWeight(found: Findings, weight: unknown, field: string): void {
+  if (!(Number(weight) >= 1 && Number(weight) <= 100)) found.invalid(field, weight ?? 0, 'must be in the range 1-100');
+}
+
+function validateNodeTerm(found: Findings, term: any, at: string): void {
+  (term.matchExpressions ?? []).forEach((e: any, i: number) => {
+    const path = `${at}.matchExpressions[${i}]`;
+    const count = (e.values ?? []).length;
+    switch (e.operator) {
+      case 'In':
+      case 'NotIn':
+        if (!count) found.required(`${path}.values`, "must be specified when `operator` is 'In' or 'NotIn'");
+        break;
+      case 'Exists':
+      case 'DoesNotExist':
+        if (count) found.forbidden(`${path}.values`, "may not be specified when `operator` is 'Exists' or 'DoesNotExist'");
+        break;
+      case 'Gt':
+      case 'Lt':
+        if (count !== 1) found.required(`${path}.values`, "must be specified single value when `operator` is 'Lt' or 'Gt'");
+        break;
+      default:
+        found.invalid(`${path}.operator`, e.operator ?? '', 'not a valid selector operator');
+    }
+    found.problems(`${path}.key`, e.key ?? '', qualifiedNameProblems);
+  });
+  (term.matchFields ?? []).forEach((f: any, i: number) => {
+    const path = `${at}.matchFields[${i}]`;
+    if (f.operator !== 'In' && f.operator !== 'NotIn') found.invalid(`${path}.operator`, f.operator ?? '', 'not a valid selector operator');
+    else if ((f.values ?? []).length !== 1)
+      found.required(`${path}.values`, "must be only one value when `operator` is 'In' or 'NotIn' for node field selector");
+    if (f.key !== 'metadata.name') found.invalid(`${path}.key`, f.key ?? '', 'not a valid field selector key');
+  });
+}
+
+function validatePodTerm(found: Findings, term: any, at: string): void {
+  for (const selector of ['labelSelector', 'namespaceSelector'])
+    if (term[selector]) validateLabelSelector(found, term[selector], `${at}.${selector}`);
+  for (const name of term.namespaces ?? []) found.problems(`${at}.namespace`, name, labelProblems);
+  if (!term.topologyKey) found.required(`${at}.topologyKey`, 'can not be empty');
+  found.problems(`${at}.topologyKey`, term.topologyKey ?? '', qualifiedNameProblems);
+}
+
+/** A label selector as objects carry it. */
+export function validateLabelSelector(found: Findings, selector: any, at: string): void {
+  for (const [key, value] of Object.entries((selector.matchLabels ?? {}) as Record<string, string>)) {
+    found.problems(`${at}.matchLabels`, key, qualifiedNameProblems);
+    found.problems(`${at}.matchLabels`, value, labelValueProblems);
+  }
+  (selector.matchExpressions ?? []).forEach((e: any, i: number) => {
+    const path = `${at}.matchExpressions[${i}]`;
+    const count = (e.values ?? []).length;
+    if (e.operator === 'In' || e.operator === 'NotIn') {
+      if (!count) found.required(`${path}.values`, "must be specified when `operator` is 'In' or 'NotIn'");
+    } else if (e.operator === 'Exists' || e.operator === 'DoesNotExist') {
+      if (count) found.forbidden(`${path}.values`, "may not be specified when `operator` is 'Exists' or 'DoesNotExist'");
+    } else found.invalid(`${path}.operator`, e.operator ?? '', 'not a valid selector operator');
+    found.problems(`${path}.key`, e.key ?? '', qualifiedNameProblems);
+    (e.values ?? []).forEach((value: string, j: number) => {
+      found.problems(`${path}.values[${j}]`, value, labelValueProblems);
+    });
+  });
+}
