@@ -180,6 +180,26 @@ describe('a restart', () => {
     expect(runtime.sandboxes.get(foreign)?.status.state).toBe('SANDBOX_READY');
   });
 
+  test('a reboot of the machine: pods that are to run start again where they were, the others have failed', async () => {
+    await cluster.createPod('serves', {
+      containers: [{ name: 'serves', image, volumeMounts: [{ name: 'd', mountPath: '/d' }] }],
+      volumes: [{ name: 'd', emptyDir: {} }],
+    });
+    await cluster.createPod('once', { restartPolicy: 'Never', containers: [{ name: 'once', image }] });
+    const before = await cluster.until('serves', 'Ready', isReady);
+    await cluster.until('once', 'Ready', isReady);
+    await kubelet.stop();
+    for (const c of runtime.containers.values()) c.process.exit(255, 'Unknown');
+    for (const sandbox of runtime.sandboxes.keys()) await runtime.stopPodSandbox(sandbox);
+    runtime.podCidr = '';
+    kubelet = await cluster.startKubelet(runtime);
+    const after = await cluster.until('serves', 'a restart', (p) => p.status?.containerStatuses?.[0]?.restartCount === 1 && isReady(p));
+    expect(after.metadata.uid).toBe(before.metadata.uid);
+    expect(after.status?.containerStatuses?.[0]?.lastState?.terminated).toMatchObject({ exitCode: 255, reason: 'Unknown' });
+    const once = await cluster.until('once', 'Failed', (p) => p.status?.phase === 'Failed');
+    expect(once.status?.containerStatuses?.[0]?.state?.terminated?.exitCode).toBe(255);
+  });
+
   test('a start that is called off lets go', async () => {
     const abort = new AbortController();
     const waiting = cluster.startKubelet(new FakeRuntime(), {

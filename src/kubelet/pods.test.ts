@@ -464,6 +464,26 @@ describe('what cannot run', () => {
   });
 });
 
+describe('many', () => {
+  test('fifty pods come and go', async () => {
+    const names = Array.from({ length: 50 }, (_, i) => `many-${i}`);
+    await Promise.all(names.map((name) => cluster.createPod(name, { terminationGracePeriodSeconds: 1, containers: [{ name, image }] })));
+    for (const name of names) await cluster.until(name, 'Ready', isReady);
+    await Promise.all(names.map((name) => remove(name)));
+    for (const name of names) await gone(name);
+    await eventually('the sandboxes to go', () => ![...runtime.sandboxes.values()].some((s) => s.config.metadata.name.startsWith('many-')));
+  });
+});
+
+describe('the node`s own namespaces', () => {
+  test('hostNetwork, hostPID and hostIPC', async () => {
+    await cluster.createPod('host', { hostNetwork: true, hostPID: true, hostIPC: true, containers: [{ name: 'host', image }] });
+    const pod = await cluster.until('host', 'Ready', isReady);
+    expect(pod.status).toMatchObject({ podIP: '127.0.0.1', hostIP: '127.0.0.1' });
+    expect(runtime.named('host')!.config.linux.securityContext.namespaces).toEqual({ network: 'NODE', pid: 'NODE', ipc: 'NODE' });
+  });
+});
+
 describe('while it runs', () => {
   test('a new image restarts that container alone', async () => {
     await cluster.createPod('patched', {
