@@ -1,13 +1,19 @@
+import type { StateReason } from '@aws-sdk/client-ec2';
 import type { TargetHealthReasonEnum } from '@aws-sdk/client-elastic-load-balancing-v2';
 import type { CloudReports } from '../contract.ts';
 import type { Cloud } from './cloud.ts';
 import { finishTermination, setState, userShutdown } from './ec2/instance-states.ts';
 import { releasePublicAddresses } from './ec2/network-interfaces.ts';
 import { dropTags } from './ec2/tags.ts';
+import type { InstanceRecord } from './state/records.ts';
 
 /** What a data plane reports, put into the state. What is reported again, or of something that is gone, changes nothing. */
 export function makeReports(cloud: Cloud): CloudReports {
   const { tables, state } = cloud;
+  const stopped = (record: InstanceRecord, why: StateReason) => {
+    releasePublicAddresses(cloud, record.instance.InstanceId);
+    setState(cloud, record, 'stopped', why);
+  };
   return {
     instanceState(instanceId, name, reason) {
       state.transact(() => {
@@ -15,15 +21,15 @@ export function makeReports(cloud: Cloud): CloudReports {
         const current = record?.instance.State.Name;
         if (!record || current === name || current === 'terminated') return;
         if (name === 'terminated') finishTermination(cloud, record);
-        else if (name === 'stopped') {
-          // An instance that shuts itself down stops, or ends where it was launched so.
-          const why = reason ? { Code: reason.split(':')[0] ?? '', Message: reason } : (record.instance.StateReason ?? userShutdown);
-          if (current !== 'stopping' && record.shutdownBehavior === 'terminate') setState(cloud, record, 'shutting-down', why);
-          else if (current !== 'shutting-down') {
-            releasePublicAddresses(cloud, instanceId);
-            setState(cloud, record, 'stopped', why);
-          }
-        } else if (current === 'pending') setState(cloud, record, 'running');
+        else if (name === 'running') {
+          if (current === 'pending') setState(cloud, record, 'running');
+        } else if (current === 'stopping') stopped(record, record.instance.StateReason ?? userShutdown);
+        else if (current === 'running' && reason) {
+          // It shut itself down, and so stops, or ends where it was launched so. (A word of an earlier stop, come late, has no reason.)
+          const why = { Code: reason.split(':')[0]!, Message: reason };
+          if (record.shutdownBehavior === 'terminate') setState(cloud, record, 'shutting-down', why);
+          else stopped(record, why);
+        }
       });
     },
 

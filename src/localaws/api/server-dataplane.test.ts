@@ -1,6 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import {
   AssociateRouteTableCommand,
@@ -192,6 +192,8 @@ mount /dev/sdg /mnt && echo "it is $(cat /mnt/file)"
   const [a, b] = await Promise.all([launch(where, writer, withVolume), launch(where, reader)]);
   await printed(a, 'written');
   const volume = (await describe(a)).BlockDeviceMappings![0]!.Ebs!.VolumeId!;
+  // Attached while its instance booted, it is a device of the instance only.
+  expect(existsSync(`/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_${volume.replace('-', '')}`)).toBe(false);
   const state = async () => (await ec2.send(new DescribeVolumesCommand({ VolumeIds: [volume] }))).Volumes![0]!;
   await until('attached', async () => (await state()).Attachments?.[0]?.State === 'attached');
   expect(await codeOf(ec2.send(new DeleteVolumeCommand({ VolumeId: volume })))).toBe('VolumeInUse');

@@ -40,6 +40,8 @@ interface Life {
   identity: ProcessIdentity;
   pipe: Socket;
   console: ConsoleFollower;
+  /** Whether it has come up: until then its root, and so its /dev, may still be the host's. */
+  up: boolean;
 }
 
 interface Saved {
@@ -69,9 +71,10 @@ export class Instances {
     return (await readdir(this.options.directory).catch(() => [])).filter((name) => name.startsWith('i-'));
   }
 
-  /** The first process of a running instance, by its number on the host. */
+  /** The first process of an instance that is up, by its number on the host. */
   processOf(instanceId: string): number | undefined {
-    return this.lives.get(instanceId)?.identity.pid;
+    const life = this.lives.get(instanceId);
+    return life?.up ? life.identity.pid : undefined;
   }
 
   /** Brings one instance to the state that AWS shows for it. */
@@ -110,6 +113,7 @@ export class Instances {
     const identity = await readIdentity(this.folder(id));
     if (identity && (await isAlive(identity))) {
       await this.adopt(id, identity);
+      await this.waitUntilUp(id);
       this.options.log.info({ instance: id, pid: identity.pid }, 'found running');
       this.options.changed(id);
       return;
@@ -214,7 +218,7 @@ export class Instances {
       throw error;
     }
     const follower = new ConsoleFollower(folder, (text) => this.options.reports.consoleOutput(id, text));
-    const life: Life = { identity, pipe, console: follower };
+    const life: Life = { identity, pipe, console: follower, up: false };
     this.lives.set(id, life);
     pipe.on('error', () => {});
     pipe.once('close', () => {
@@ -228,7 +232,8 @@ export class Instances {
   }
 
   private async waitUntilUp(id: string): Promise<void> {
-    const { pipe } = this.lives.get(id)!;
+    const life = this.lives.get(id)!;
+    const { pipe } = life;
     const folder = this.folder(id);
     let timer: NodeJS.Timeout | undefined;
     try {
@@ -244,6 +249,7 @@ export class Instances {
         pipe.once('close', ended);
         void look().catch(reject);
       });
+      life.up = true;
     } catch (error) {
       await this.end(id, 0);
       throw error;

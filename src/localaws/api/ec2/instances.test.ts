@@ -206,6 +206,35 @@ test('an address outside belongs to a running instance only', async () => {
   expect((await describe(id)).PublicIpAddress).toMatch(/^54\./);
 });
 
+test('reports that come late or twice change nothing', async () => {
+  await endpoint.end();
+  await open({ dataPlane: 'external' });
+  const { reports } = endpoint.aws;
+  const id = (await run())[0]!.InstanceId!;
+  const state = async () => (await describe(id)).State?.Name;
+  reports.instanceState(id, 'stopped');
+  expect(await state()).toBe('pending');
+  reports.instanceState(id, 'running');
+  await ec2.send(new StopInstancesCommand({ InstanceIds: [id] }));
+  reports.instanceState(id, 'running');
+  expect(await state()).toBe('stopping');
+  reports.instanceState(id, 'stopped');
+  await ec2.send(new StartInstancesCommand({ InstanceIds: [id] }));
+  reports.instanceState(id, 'stopped');
+  expect(await state()).toBe('pending');
+  reports.instanceState(id, 'running');
+  reports.instanceState(id, 'stopped', 'Client.InstanceInitiatedShutdown: Instance initiated shutdown');
+  expect(await state()).toBe('stopped');
+  await ec2.send(new TerminateInstancesCommand({ InstanceIds: [id] }));
+  reports.instanceState(id, 'running');
+  expect(await state()).toBe('shutting-down');
+  reports.instanceState(id, 'terminated');
+  reports.instanceState(id, 'terminated');
+  reports.instanceState(id, 'running');
+  reports.instanceState('i-00000000000000000', 'running');
+  expect(await state()).toBe('terminated');
+});
+
 test('several interfaces at launch, and addresses of each', async () => {
   const held = (await ec2.send(new CreateNetworkInterfaceCommand({ SubnetId: subnetId, PrivateIpAddress: '10.0.0.7' }))).NetworkInterface!;
   const [one] = await run({
