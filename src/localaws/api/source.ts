@@ -8,6 +8,7 @@ import { viewGroup } from './ec2/security-groups.ts';
 import { viewSubnet } from './ec2/subnets.ts';
 import { viewVolume } from './ec2/volumes.ts';
 import { viewVpc } from './ec2/vpcs.ts';
+import { balancersOf } from './elbv2/forwards.ts';
 import type { Tables } from './state/tables.ts';
 
 /** Each list of a CloudState: how it is made, and from which tables. */
@@ -102,18 +103,4 @@ export function makeSource(cloud: Cloud): CloudSource & { end(): void } {
       callbacks.clear();
     },
   };
-}
-
-/** The load balancers whose listeners forward to a target group. */
-export function balancersOf(cloud: Cloud, targetGroupArn: string): string[] {
-  const found = new Set<string>();
-  for (const listener of cloud.tables.listeners.values()) {
-    const arns = listener.DefaultActions.flatMap((action) => [
-      action.TargetGroupArn,
-      ...(action.ForwardConfig?.TargetGroups ?? []).map((one) => one.TargetGroupArn),
-    ]);
-    const rules = cloud.tables.rules.by('listener', listener.ListenerArn).flatMap((rule) => rule.Actions.map((action) => action.TargetGroupArn));
-    if (arns.includes(targetGroupArn) || rules.includes(targetGroupArn)) found.add(listener.LoadBalancerArn);
-  }
-  return [...found];
 }

@@ -1,3 +1,4 @@
+import { targetGroupsOf } from '../elbv2/forwards.ts';
 import type * as records from './records.ts';
 import { type Change, Table } from './table.ts';
 
@@ -29,9 +30,9 @@ export interface Tables {
   launchTemplates: Table<records.LaunchTemplateRecord>;
   /** By ARN. Index: name. */
   loadBalancers: Table<records.LoadBalancerRecord>;
-  /** By ARN. Index: loadBalancer. */
+  /** By ARN. Indexes: loadBalancer, group (target group that it forwards to). */
   listeners: Table<records.ListenerRecord>;
-  /** By ARN. Index: listener. */
+  /** By ARN. Indexes: listener, group (target group that it forwards to). */
   rules: Table<records.RuleRecord>;
   /** By ARN. Indexes: name, target. */
   targetGroups: Table<records.TargetGroupRecord>;
@@ -94,8 +95,11 @@ export function makeTables(note: (change: Change) => void): Tables {
     natGateways: table('natGateways'),
     launchTemplates: table('launchTemplates'),
     loadBalancers: table('loadBalancers', { name: (record) => [record.LoadBalancerName] }),
-    listeners: table('listeners', { loadBalancer: (record) => [record.LoadBalancerArn] }),
-    rules: table('rules', { listener: (record) => [record.listenerArn] }),
+    listeners: table('listeners', {
+      loadBalancer: (record) => [record.LoadBalancerArn],
+      group: (record) => targetGroupsOf(record.DefaultActions),
+    }),
+    rules: table('rules', { listener: (record) => [record.listenerArn], group: (record) => targetGroupsOf(record.Actions) }),
     targetGroups: table('targetGroups', {
       name: (record) => [record.TargetGroupName],
       target: (record) => record.targets.map((target) => target.target.Id),
