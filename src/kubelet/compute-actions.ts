@@ -2,6 +2,7 @@ import type { Pod } from '../api/generated/types.ts';
 import type { ContainerStatus, PodSandboxStatus } from '../runtime/cri.ts';
 import { containerHash, hashAnnotation } from './labels.ts';
 import { generations, isRunning, latest, type PodState } from './pod-state.ts';
+import { resizeRestarts } from './resize.ts';
 import { containersOf, isSidecar, type PodContainer } from './pods.ts';
 
 export interface ProbeView {
@@ -138,6 +139,7 @@ function reasonToKill(container: PodContainer, status: ContainerStatus, probes: 
   const hash = status.annotations[hashAnnotation];
   if (hash !== undefined && hash !== containerHash(container.spec))
     return { id: status.id, name, reason: 'spec', message: `Container ${name} definition changed` };
+  if (resizeRestarts(container.spec, status)) return { id: status.id, name, reason: 'spec', message: `Container ${name} resize requires restart` };
   const failed = probes.failedProbe(status.id);
   return failed ? { id: status.id, name, reason: failed, message: `Container ${name} failed ${failed} probe` } : undefined;
 }

@@ -1,4 +1,4 @@
-import type { ContainerState, ContainerStatus as ApiContainerStatus, Pod } from '../api/generated/types.ts';
+import type { ContainerState, ContainerStatus as ApiContainerStatus, Pod, ResourceRequirements } from '../api/generated/types.ts';
 import type { ContainerStatus } from '../runtime/cri.ts';
 import { generations, type PodState, restartCountOf } from './pod-state.ts';
 import { containerStatusNamed, formatTime, type PodContainer } from './pods.ts';
@@ -16,6 +16,8 @@ export interface ContainerStatusInput {
   waiting: ReadonlyMap<string, WaitingReason>;
   ready(containerId: string, container: PodContainer): boolean;
   started(containerId: string, container: PodContainer): boolean;
+  /** What a container has been given, where that is known. */
+  resources(container: ContainerStatus): ResourceRequirements | undefined;
   /** Whether a container that is not there is still to come because init containers run. */
   initializing: boolean;
   /** No container will be started any more. */
@@ -45,6 +47,7 @@ export function containerStatus(input: ContainerStatusInput, container: PodConta
   const [current, ...older] = generations(input.state, spec.name);
   const reported = containerStatusNamed(input.pod, spec.name);
   const waiting = input.waiting.get(spec.name);
+  const has = (current && input.resources(current)) ?? spec.resources;
   const lastExit = older.find((c) => c.state === 'CONTAINER_EXITED');
   const status: ApiContainerStatus = {
     name: spec.name,
@@ -65,8 +68,8 @@ export function containerStatus(input: ContainerStatusInput, container: PodConta
           })),
         }
       : {}),
-    ...(spec.resources && Object.keys(spec.resources).length > 0 ? { resources: spec.resources } : {}),
-    ...(spec.resources?.requests ? { allocatedResources: spec.resources.requests } : {}),
+    ...(has && Object.keys(has).length > 0 ? { resources: has } : {}),
+    ...(has?.requests ? { allocatedResources: has.requests } : {}),
   };
   if (!current) {
     const reason = waiting ?? { reason: input.initializing ? 'PodInitializing' : 'ContainerCreating', message: '' };

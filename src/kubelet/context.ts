@@ -12,6 +12,7 @@ import type { ImageManager } from './images.ts';
 import type { Paths } from './paths.ts';
 import type { PodStateReader } from './pod-state.ts';
 import type { ProbeManager } from './probes/manager.ts';
+import type { Resized } from './resize.ts';
 import type { StatusManager } from './status-manager.ts';
 
 export interface PodVolumes {
@@ -48,6 +49,7 @@ export interface PodContext {
   /** What environment variables of this pod may refer to. */
   env(pod: Pod, signal: AbortSignal): EnvSources;
   crashBackoff: Backoff;
+  resized: Resized;
   hostIPs(): string[];
   /** Why pods with an own network cannot run now. */
   networkError(): Promise<string | undefined>;

@@ -316,6 +316,7 @@ async function run(o: KubeletOptions, signal: AbortSignal, ends: (() => unknown)
       services: () => services.list(),
       allocatable,
     }),
+    resized: new Map(),
     crashBackoff: new Backoff(clock, 10_000, 300_000),
     hostIPs,
     networkError: () => health.networkProblem(),

@@ -16,6 +16,8 @@ export const hashAnnotation = 'io.kubernetes.container.hash';
 export const restartCountAnnotation = 'io.kubernetes.container.restartCount';
 export const terminationMessagePathAnnotation = 'io.kubernetes.container.terminationMessagePath';
 export const terminationMessagePolicyAnnotation = 'io.kubernetes.container.terminationMessagePolicy';
+/** The container's resources as its spec had them when it was made; ours. */
+export const resourcesAnnotation = 'io.kumulus.container.resources';
 export const podGraceAnnotation = 'io.kubernetes.pod.terminationGracePeriod';
 export const configSourceAnnotation = 'kubernetes.io/config.source';
 export const configHashAnnotation = 'kubernetes.io/config.hash';
@@ -49,6 +51,7 @@ export function containerAnnotations(pod: Pod, container: Container, restartCoun
   return {
     [hashAnnotation]: containerHash(container),
     [restartCountAnnotation]: String(restartCount),
+    [resourcesAnnotation]: JSON.stringify(container.resources ?? {}),
     [terminationMessagePathAnnotation]: container.terminationMessagePath ?? '/dev/termination-log',
     [terminationMessagePolicyAnnotation]: container.terminationMessagePolicy ?? 'File',
     [podGraceAnnotation]: String(pod.spec.terminationGracePeriodSeconds ?? 30),

@@ -9,6 +9,7 @@ import type { PodContext } from './context.ts';
 import { isRunning, type PodState } from './pod-state.ts';
 import { formatTime, isStaticPod, isTerminal } from './pods.ts';
 import { qosClassOf } from './qos.ts';
+import { appliedResources } from './resize.ts';
 import { podStatus } from './status.ts';
 import { syncPod } from './sync-pod.ts';
 
@@ -277,6 +278,7 @@ export class PodWorker {
       waiting: this.waiting,
       ready: (id, c) => ctx.probes.ready(id, c),
       started: (id, c) => ctx.probes.started(id, c),
+      resources: (c) => appliedResources(c, ctx.resized),
       terminal,
       now: ctx.clock.now(),
       hostIPs: ctx.hostIPs(),
@@ -327,6 +329,7 @@ export class PodWorker {
     for (const container of state.containers) {
       await ctx.runtime.removeContainer(container.id);
       ctx.states.forget(container.id);
+      ctx.resized.delete(container.id);
       await rm(ctx.paths.containerLogLink(this.pod, container.metadata.name, container.id), { force: true });
     }
     for (const sandbox of state.sandboxes) await ctx.runtime.removePodSandbox(sandbox.id);

@@ -512,6 +512,40 @@ describe('while it runs', () => {
     await reason('sandboxed', 'SandboxChanged');
   });
 
+  test('new resources reach the running container, or restart it where its policy says so', async () => {
+    await cluster.createPod('resized', {
+      terminationGracePeriodSeconds: 1,
+      containers: [
+        {
+          name: 'rz',
+          image,
+          resizePolicy: [{ resourceName: 'memory', restartPolicy: 'RestartContainer' }],
+          resources: { requests: { cpu: '100m', memory: '10Mi' }, limits: { cpu: '200m', memory: '10Mi' } },
+        },
+      ],
+    });
+    await cluster.until('resized', 'Ready', isReady);
+    const resize = (wanted: object) =>
+      cluster.admin.patch(
+        resources.pods,
+        { namespace: 'default', name: 'resized' },
+        'strategic',
+        { spec: { containers: [{ name: 'rz', resources: wanted }] } },
+        { subresource: 'resize' },
+      );
+    await resize({ limits: { cpu: '400m' } });
+    const pod = await cluster.until('resized', 'the new limit', (p) => statusOf(p, 'rz').resources?.limits?.['cpu'] === '400m');
+    expect(statusOf(pod, 'rz').restartCount).toBe(0);
+    expect(runtime.named('rz')!.config.linux.resources).toMatchObject({ cpuQuota: 40_000, memoryLimitInBytes: 10 * 1024 * 1024 });
+    await resize({ requests: { memory: '20Mi' }, limits: { memory: '20Mi' } });
+    await cluster.until(
+      'resized',
+      'a restart',
+      (p) => statusOf(p, 'rz').restartCount === 1 && statusOf(p, 'rz').resources?.limits?.['memory'] === '20Mi' && isReady(p),
+    );
+    expect(runtime.named('rz')!.config.linux.resources).toMatchObject({ cpuQuota: 40_000, memoryLimitInBytes: 20 * 1024 * 1024 });
+  });
+
   test('readiness gates count', async () => {
     await cluster.createPod('gated', { readinessGates: [{ conditionType: 'example.com/lb' }], containers: [{ name: 'c', image }] });
     const pod = await cluster.until('gated', 'ContainersReady', (p) =>

@@ -11,6 +11,7 @@ import { StartError, startContainer } from './container-start.ts';
 import type { PodContext } from './context.ts';
 import { hostsFile, podDns, sandboxHostname } from './network-identity.ts';
 import { containerNameOf, type PodState } from './pod-state.ts';
+import { resizeContainers } from './resize.ts';
 import { isSidecar } from './pods.ts';
 
 export interface SyncResult {
@@ -43,6 +44,7 @@ export async function syncPod(
     if (!container) continue;
     await killContainer(ctx, pod, container, graceFor(pod, kill.name, kill.reason, grace), kill.message);
   }
+  if (!actions.killPod && !actions.createSandbox) await resizeContainers(ctx, pod, state);
   if (actions.start.length === 0 && !actions.createSandbox) return { finished: false, retryMs: undefined, mounted: false };
 
   const network = pod.spec.hostNetwork ? undefined : await ctx.networkError();

@@ -11,6 +11,7 @@ import {
   type ContainerStatus,
   type ExecResult,
   type Image,
+  type LinuxResources,
   type PodSandboxConfig,
   type PodSandboxStatus,
   type Runtime,
@@ -211,7 +212,9 @@ export class FakeRuntime implements Runtime {
   async containerStatus(id: string) {
     return this.find(id).status;
   }
-  async updateContainerResources() {}
+  async updateContainerResources(id: string, resources: LinuxResources) {
+    Object.assign(this.find(id).config.linux.resources, resources);
+  }
   async reopenContainerLog() {}
 
   async containerStats(id: string): Promise<ContainerStats> {
