@@ -25,7 +25,7 @@ const controlPlane = await startControlPlane({
   advertise: { address: record.network.apiAddress, port: 6443 },
   serviceCidr: record.serviceCidr,
   podCidr: record.podCidr,
-  dialVpc: join(paths.run, `vpc-${record.network.vpcId}.sock`),
+  dialVpc: join(paths.run, `${record.network.vpcId}.sock`),
   aws: {
     config: { region: record.region, endpoint: `http://127.0.0.1:${record.ports.aws}`, credentials: readRootCredentials(paths.aws) },
     vpcId: record.network.vpcId,

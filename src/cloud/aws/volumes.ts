@@ -1,0 +1,149 @@
+import {
+  AttachVolumeCommand,
+  CreateVolumeCommand,
+  DeleteVolumeCommand,
+  DescribeVolumesCommand,
+  DetachVolumeCommand,
+  type Volume,
+  type VolumeType,
+} from '@aws-sdk/client-ec2';
+import { hasCode, waitUntil } from '../../aws/clients.ts';
+import { clientToken, clusterTag, tagSpecification } from '../../aws/tags.ts';
+import type { Node } from '../../api/generated/types.ts';
+import type { VolumeSpec, Volumes } from '../provider.ts';
+import { instanceIdOf } from './instances.ts';
+import type { AwsProviderOptions } from './provider.ts';
+
+const gibibyte = 1024 ** 3;
+const attachLimitMs = 60_000;
+/** Names that the EBS CSI driver gives to devices: /dev/xvdaa to /dev/xvddx, here those from ba on, which no image uses itself. */
+const deviceNames = [...'bc'].flatMap((a) => [...'abcdefghijklmnopqrstuvwxyz'].map((b) => `/dev/xvd${a}${b}`));
+
+/** EBS volumes as the EBS CSI driver makes, tags and attaches them. */
+export class AwsVolumes implements Volumes {
+  readonly driver = 'ebs.csi.aws.com';
+  private readonly o: AwsProviderOptions;
+  /** Device names given away in calls that are under way, by instance. */
+  private readonly taken = new Map<string, Set<string>>();
+
+  constructor(o: AwsProviderOptions) {
+    this.o = o;
+  }
+
+  private async describe(volumeId: string): Promise<Volume | undefined> {
+    const ec2 = await this.o.clients.ec2();
+    const answer = await ec2.send(new DescribeVolumesCommand({ VolumeIds: [volumeId] })).catch((error) => {
+      if (hasCode(error, 'InvalidVolume.NotFound')) return undefined;
+      throw error;
+    });
+    return answer?.Volumes?.[0];
+  }
+
+  async create(spec: VolumeSpec): Promise<{ volumeId: string; zone: string; sizeBytes: number }> {
+    const ec2 = await this.o.clients.ec2();
+    const { type, encrypted, iops, throughput, kmsKeyId, ...unknown } = Object.fromEntries(
+      Object.entries(spec.parameters).map(([key, value]) => [key.charAt(0).toLowerCase() + key.slice(1), value]),
+    );
+    const strange = Object.keys(unknown).filter((key) => !key.startsWith('tagSpecification_') && !key.startsWith('csi.storage.k8s.io/'));
+    if (strange.length) throw new Error(`Invalid parameter key ${strange[0]} for CreateVolume`);
+    const filters = [
+      { Name: 'tag:CSIVolumeName', Values: [spec.name] },
+      { Name: `tag:${clusterTag(this.o.cluster)}`, Values: ['owned'] },
+    ];
+    let volume = (await ec2.send(new DescribeVolumesCommand({ Filters: filters }))).Volumes?.find((one) => one.State !== 'deleting');
+    volume ??= await ec2.send(
+      new CreateVolumeCommand({
+        AvailabilityZone: spec.zone,
+        Size: Math.max(1, Math.ceil(spec.sizeBytes / gibibyte)),
+        VolumeType: (type ?? 'gp3') as VolumeType,
+        ...(encrypted === undefined ? {} : { Encrypted: encrypted === 'true' }),
+        ...(kmsKeyId ? { KmsKeyId: kmsKeyId } : {}),
+        ...(iops ? { Iops: Number(iops) } : {}),
+        ...(throughput ? { Throughput: Number(throughput) } : {}),
+        ClientToken: clientToken(this.o.cluster, spec.name, spec.zone),
+        TagSpecifications: tagSpecification('volume', {
+          CSIVolumeName: spec.name,
+          'ebs.csi.aws.com/cluster': 'true',
+          [clusterTag(this.o.cluster)]: 'owned',
+          KubernetesCluster: this.o.cluster,
+          Name: `${this.o.cluster}-dynamic-${spec.name}`,
+          ...spec.tags,
+        }),
+      }),
+    );
+    const volumeId = volume.VolumeId as string;
+    const ready = await waitUntil(
+      `volume ${volumeId} to be available`,
+      async () => {
+        const now = await this.describe(volumeId);
+        if (now?.State === 'error') throw new Error(`volume ${volumeId} is in state error`);
+        return now?.State === 'available' || now?.State === 'in-use' ? now : undefined;
+      },
+      { timeoutMs: attachLimitMs },
+    );
+    return { volumeId, zone: ready.AvailabilityZone ?? spec.zone, sizeBytes: (ready.Size ?? 0) * gibibyte };
+  }
+
+  async delete(volumeId: string): Promise<void> {
+    const ec2 = await this.o.clients.ec2();
+    await ec2.send(new DeleteVolumeCommand({ VolumeId: volumeId })).catch((error) => {
+      if (!hasCode(error, 'InvalidVolume.NotFound')) throw error;
+    });
+  }
+
+  async attach(volumeId: string, node: Node): Promise<{ devicePath: string }> {
+    const instanceId = instanceIdOf(node.spec.providerID);
+    if (!instanceId) throw new Error(`node ${node.metadata.name} has no instance: ${node.spec.providerID ?? 'no provider id'}`);
+    const volume = await this.describe(volumeId);
+    if (!volume) throw new Error(`volume ${volumeId} does not exist`);
+    const mine = volume.Attachments?.find((one) => one.InstanceId === instanceId);
+    const other = volume.Attachments?.find((one) => one.InstanceId !== instanceId);
+    if (other) throw new Error(`volume ${volumeId} is still attached to ${other.InstanceId}`);
+    if (mine?.State === 'detaching') throw new Error(`volume ${volumeId} is being detached from ${instanceId}`);
+    if (!mine) await this.attachAt(volumeId, instanceId);
+    const device = await waitUntil(
+      `volume ${volumeId} to be attached to ${instanceId}`,
+      async () => {
+        const attachment = (await this.describe(volumeId))?.Attachments?.find((one) => one.InstanceId === instanceId);
+        return attachment?.State === 'attached' ? attachment.Device : undefined;
+      },
+      { timeoutMs: attachLimitMs },
+    );
+    return { devicePath: device };
+  }
+
+  private async attachAt(volumeId: string, instanceId: string): Promise<void> {
+    const ec2 = await this.o.clients.ec2();
+    const answer = await ec2.send(new DescribeVolumesCommand({ Filters: [{ Name: 'attachment.instance-id', Values: [instanceId] }] }));
+    const used = new Set((answer.Volumes ?? []).flatMap((one) => one.Attachments ?? []).map((one) => one.Device));
+    const reserved = this.taken.get(instanceId) ?? new Set<string>();
+    this.taken.set(instanceId, reserved);
+    const device = deviceNames.find((name) => !used.has(name) && !reserved.has(name));
+    if (!device) throw new Error(`instance ${instanceId} has no free device name`);
+    reserved.add(device);
+    try {
+      await ec2.send(new AttachVolumeCommand({ VolumeId: volumeId, InstanceId: instanceId, Device: device }));
+    } finally {
+      reserved.delete(device);
+    }
+  }
+
+  async detach(volumeId: string, node: { name: string; providerId: string }): Promise<void> {
+    const instanceId = instanceIdOf(node.providerId);
+    const ec2 = await this.o.clients.ec2();
+    const attachmentNow = async () =>
+      (await this.describe(volumeId))?.Attachments?.find((one) => instanceId === undefined || one.InstanceId === instanceId);
+    const attachment = await attachmentNow();
+    if (!attachment) return;
+    if (attachment.State !== 'detaching') {
+      await ec2
+        .send(new DetachVolumeCommand({ VolumeId: volumeId, ...(attachment.InstanceId ? { InstanceId: attachment.InstanceId } : {}) }))
+        .catch((error) => {
+          if (!hasCode(error, 'IncorrectState', 'InvalidVolume.NotFound', 'InvalidAttachment.NotFound')) throw error;
+        });
+    }
+    await waitUntil(`volume ${volumeId} to be detached from ${attachment.InstanceId}`, async () => ((await attachmentNow()) ? undefined : true), {
+      timeoutMs: attachLimitMs,
+    });
+  }
+}
