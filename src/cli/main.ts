@@ -2,23 +2,46 @@ import { Command, CommanderError } from 'commander';
 import { UserError } from '../cluster/state.ts';
 import { apiserverCommand } from './apiserver.ts';
 import { interruption } from './context.ts';
+import { createCommand } from './create.ts';
+import { deleteCommand } from './delete.ts';
+import { doctorCommand } from './doctor.ts';
+import { getCommand } from './get.ts';
+import { loadCommand } from './load.ts';
+import { nodeCommand } from './node.ts';
+import { startCommand, stopCommand } from './start-stop.ts';
 import { version, versionCommand } from './version.ts';
 
-const program = new Command('kumulus').description('A Kubernetes control plane in TypeScript, with an AWS of its own').version(version, '-V, --version', 'print the version');
+const program = new Command('kumulus')
+  .description('Kubernetes clusters on AWS, or on the AWS inside this package, on one Linux machine')
+  .version(version, '-V, --version', 'print the version')
+  .showHelpAfterError('(run with --help for the words of this command)')
+  .exitOverride();
 
-for (const command of [apiserverCommand(), versionCommand()]) program.addCommand(command);
-const strict = (command: Command) => {
+for (const command of [
+  createCommand(),
+  deleteCommand(),
+  getCommand(),
+  startCommand(),
+  stopCommand(),
+  loadCommand(),
+  doctorCommand(),
+  versionCommand(),
+  apiserverCommand(),
+  nodeCommand(),
+])
+  program.addCommand(command);
+const inherit = (command: Command) => {
   command.exitOverride();
   command.showHelpAfterError('(run with --help for the words of this command)');
-  command.commands.forEach(strict);
+  command.commands.forEach(inherit);
 };
-strict(program);
+inherit(program);
 
 /** 0 done, 1 failed, 2 wrong words, 130 interrupted. */
 async function main(): Promise<number> {
   try {
     await program.parseAsync();
-    return 0;
+    return Number(process.exitCode ?? 0);
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
     if (error instanceof UserError) {
@@ -29,7 +52,9 @@ async function main(): Promise<number> {
       console.error('interrupted');
       return 130;
     }
-    console.error(process.env['KUMULUS_DEBUG'] ? error : `ERROR: ${(error as Error).message}`);
+    const known = error as NodeJS.ErrnoException;
+    if (known.code === 'ENOSPC') console.error(`ERROR: the disk is full: ${known.message}`);
+    else console.error(process.env['KUMULUS_DEBUG'] ? error : `ERROR: ${(error as Error).message}`);
     return 1;
   }
 }

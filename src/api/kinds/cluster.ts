@@ -3,7 +3,17 @@ import type { KindStrategy } from '../scheme.ts';
 import { labelProblems } from '../validation.ts';
 import { age } from './age.ts';
 import { ageColumn, column, columns, nameColumn, orNone } from './column.ts';
-import { canonical, specAndStatus } from './spec-and-status.ts';
+import {
+  validateEvent,
+  validateLease,
+  validateNode,
+  validatePodDisruptionBudget,
+  validatePriorityClass,
+  validateRole,
+  validateRoleBinding,
+} from './policy-validation.ts';
+import { canonical, generationOfSpec, specAndStatus } from './spec-and-status.ts';
+import { validatePersistentVolume, validatePersistentVolumeClaim, validateStorageClass } from './storage-validation.ts';
 
 export const namespace: KindStrategy = {
   validateName: labelProblems,
@@ -35,6 +45,11 @@ const roles = (o: any) =>
 const address = (o: any, type: string) => (o.status?.addresses ?? []).find((a: any) => a.type === type)?.address ?? '<none>';
 
 export const node: KindStrategy = {
+  default(o) {
+    o.spec ??= {};
+    if (o.spec.podCIDR && !o.spec.podCIDRs?.length) o.spec.podCIDRs = [o.spec.podCIDR];
+  },
+  validate: validateNode,
   prepareForUpdate(o, old) {
     o.status = old.status;
   },
@@ -87,13 +102,7 @@ export const persistentVolumeClaim: KindStrategy = {
     o.spec ??= {};
     o.spec.volumeMode ??= 'Filesystem';
   },
-  validate(o) {
-    const errors: FieldError[] = [];
-    if (!o.spec?.accessModes?.length)
-      errors.push({ type: 'FieldValueRequired', field: 'spec.accessModes', detail: 'at least 1 access mode is required' });
-    if (!o.spec?.resources?.requests?.storage) errors.push({ type: 'FieldValueRequired', field: 'spec.resources[storage]', detail: '' });
-    return errors;
-  },
+  validate: validatePersistentVolumeClaim,
   validateUpdate(o, old) {
     const rest = (s: any) =>
       canonical({
@@ -128,9 +137,10 @@ export const persistentVolumeClaim: KindStrategy = {
 };
 
 export const persistentVolume: KindStrategy = {
-  prepareForCreate(o) {
-    o.status = { phase: 'Pending' };
+  prepareForCreate(o, ctx) {
+    o.status = { phase: 'Pending', lastPhaseTransitionTime: ctx.now };
   },
+  validate: validatePersistentVolume,
   prepareForUpdate(o, old) {
     o.status = old.status;
   },
@@ -157,6 +167,7 @@ export const persistentVolume: KindStrategy = {
 };
 
 export const storageClass: KindStrategy = {
+  validate: validateStorageClass,
   default(o) {
     o.reclaimPolicy ??= 'Delete';
     o.volumeBindingMode ??= 'Immediate';
@@ -238,6 +249,10 @@ export const secret: KindStrategy = {
     };
     const key = needs[o.type];
     if (key && !o.data?.[key]) errors.push({ type: 'FieldValueRequired', field: `data[${key}]`, detail: '' });
+    if (o.type === 'kubernetes.io/basic-auth' && o.data?.username === undefined && o.data?.password === undefined)
+      for (const k of ['username', 'password']) errors.push({ type: 'FieldValueRequired', field: `data[${k}]`, detail: '' });
+    if (o.type === 'kubernetes.io/service-account-token' && !o.metadata?.annotations?.['kubernetes.io/service-account.name'])
+      errors.push({ type: 'FieldValueRequired', field: 'metadata.annotations[kubernetes.io/service-account.name]', detail: '' });
     if (o.type === 'kubernetes.io/tls')
       for (const k of ['tls.crt', 'tls.key'])
         if (o.data?.[k] === undefined) errors.push({ type: 'FieldValueRequired', field: `data[${k}]`, detail: '' });
@@ -256,7 +271,11 @@ export const secret: KindStrategy = {
   ),
 };
 export const serviceAccount: KindStrategy = { allowUnconditionalUpdate: true, columns: columns() };
-export const lease: KindStrategy = { allowCreateOnUpdate: true, columns: columns(column('Holder', (o) => o.spec?.holderIdentity ?? '')) };
+export const lease: KindStrategy = {
+  allowCreateOnUpdate: true,
+  validate: validateLease,
+  columns: columns(column('Holder', (o) => o.spec?.holderIdentity ?? '')),
+};
 export const csiNode: KindStrategy = { columns: columns(column('Drivers', (o) => (o.spec?.drivers ?? []).length, { type: 'integer' })) };
 export const volumeAttachment: KindStrategy = {
   prepareForCreate(o) {
@@ -318,6 +337,7 @@ const eventColumns = [
   { ...nameColumn, priority: 1 },
 ];
 export const event: KindStrategy = {
+  validate: validateEvent,
   allowCreateOnUpdate: true,
   allowUnconditionalUpdate: true,
   selectableFields: (o) => {
@@ -337,7 +357,8 @@ export const event: KindStrategy = {
   columns: eventColumns,
 };
 const createdAt = column('Created At', (o) => o.metadata?.creationTimestamp ?? '');
-export const role: KindStrategy = { columns: [nameColumn, createdAt] };
+export const role: KindStrategy = { validate: validateRole, columns: [nameColumn, createdAt] };
+export const clusterRole: KindStrategy = { validate: validateRole };
 const binding = [column('Role', (o) => `${o.roleRef?.kind}/${o.roleRef?.name}`)];
 const subjects = (kind: string) => (o: any) =>
   (o.subjects ?? [])
@@ -345,9 +366,10 @@ const subjects = (kind: string) => (o: any) =>
     .map((s: any) => (kind === 'ServiceAccount' ? `${s.namespace}/${s.name}` : s.name))
     .join(', ');
 export const roleBinding: KindStrategy = {
+  validate: validateRoleBinding,
   default(o) {
     if (o.roleRef) o.roleRef.apiGroup ||= 'rbac.authorization.k8s.io';
-    for (const s of o.subjects ?? []) s.apiGroup ??= s.kind === 'ServiceAccount' ? '' : 'rbac.authorization.k8s.io';
+    for (const s of o.subjects ?? []) if (s.kind !== 'ServiceAccount') s.apiGroup ||= 'rbac.authorization.k8s.io';
   },
   validateUpdate: (o, old) =>
     canonical(o.roleRef) === canonical(old.roleRef)
@@ -362,6 +384,7 @@ export const roleBinding: KindStrategy = {
 };
 export const podDisruptionBudget: KindStrategy = {
   ...specAndStatus,
+  validate: validatePodDisruptionBudget,
   columns: columns(
     column('Min Available', (o) => String(o.spec?.minAvailable ?? 'N/A')),
     column('Max Unavailable', (o) => String(o.spec?.maxUnavailable ?? 'N/A')),
@@ -369,6 +392,8 @@ export const podDisruptionBudget: KindStrategy = {
   ),
 };
 export const priorityClass: KindStrategy = {
+  ...generationOfSpec,
+  validate: validatePriorityClass,
   default(o) {
     o.preemptionPolicy ??= 'PreemptLowerPriority';
   },
@@ -388,4 +413,33 @@ export const controllerRevision: KindStrategy = {
     }),
     column('Revision', (o) => o.revision ?? 0, { type: 'integer' }),
   ),
+};
+
+export const limitRange: KindStrategy = {
+  default(o) {
+    // A default limit is the default request, too, and the limit what it is where nothing else is said.
+    for (const item of o.spec?.limits ?? []) {
+      if (item.type !== 'Container') continue;
+      const limits = { ...item.max, ...item.default };
+      if (Object.keys(limits).length) item.default = limits;
+      const requests = { ...item.default, ...item.min, ...item.defaultRequest };
+      if (Object.keys(requests).length) item.defaultRequest = requests;
+    }
+  },
+};
+export const resourceQuota: KindStrategy = {
+  prepareForCreate(o) {
+    o.status = {};
+  },
+  prepareForUpdate(o, old) {
+    o.status = old.status;
+  },
+  prepareForStatusUpdate: specAndStatus.prepareForStatusUpdate,
+};
+export const networkPolicy: KindStrategy = {
+  ...generationOfSpec,
+  default(o) {
+    o.spec ??= {};
+    if (!o.spec.policyTypes?.length) o.spec.policyTypes = o.spec.egress?.length ? ['Ingress', 'Egress'] : ['Ingress'];
+  },
 };

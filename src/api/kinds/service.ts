@@ -1,11 +1,9 @@
-import type { FieldError } from '../errors.ts';
 import type { KindStrategy } from '../scheme.ts';
 import { formatLabelSelector } from '../selectors.ts';
 import { labelProblems } from '../validation.ts';
 import { column, columns, orNone } from './column.ts';
-import { specAndStatus } from './spec-and-status.ts';
-
-const types = ['ClusterIP', 'ExternalName', 'LoadBalancer', 'NodePort'];
+import { validateEndpointSlice, validateService } from './service-validation.ts';
+import { generationOfSpec, specAndStatus } from './spec-and-status.ts';
 
 function externalIp(o: any): string {
   const ingress = (o.status?.loadBalancer?.ingress ?? []).map((i: any) => i.ip || i.hostname).filter(Boolean);
@@ -70,46 +68,7 @@ export const service: KindStrategy = {
     }
   },
   prepareForStatusUpdate: specAndStatus.prepareForStatusUpdate,
-  validate(o) {
-    const errors: FieldError[] = [];
-    const s = o.spec ?? {};
-    if (!types.includes(s.type))
-      errors.push({
-        type: 'FieldValueNotSupported',
-        field: 'spec.type',
-        value: s.type,
-        detail: `supported values: ${types.map((t) => `"${t}"`).join(', ')}`,
-      });
-    if (!(s.ports ?? []).length && s.clusterIP !== 'None' && s.type !== 'ExternalName')
-      errors.push({ type: 'FieldValueRequired', field: 'spec.ports', detail: '' });
-    if (s.type === 'ExternalName' && !s.externalName) errors.push({ type: 'FieldValueRequired', field: 'spec.externalName', detail: '' });
-    const seen = new Set<string>();
-    (s.ports ?? []).forEach((p: any, i: number) => {
-      const at = `spec.ports[${i}]`;
-      if (!p.name && s.ports.length > 1) errors.push({ type: 'FieldValueRequired', field: `${at}.name`, detail: '' });
-      if (p.name) {
-        for (const detail of labelProblems(p.name)) errors.push({ type: 'FieldValueInvalid', field: `${at}.name`, value: p.name, detail });
-        if (seen.has(p.name)) errors.push({ type: 'FieldValueDuplicate', field: `${at}.name`, value: p.name, detail: '' });
-        seen.add(p.name);
-      }
-      if (!(p.port >= 1 && p.port <= 65_535))
-        errors.push({ type: 'FieldValueInvalid', field: `${at}.port`, value: p.port ?? 0, detail: 'must be between 1 and 65535, inclusive' });
-      if (typeof p.targetPort === 'number' && !(p.targetPort >= 1 && p.targetPort <= 65_535))
-        errors.push({ type: 'FieldValueInvalid', field: `${at}.targetPort`, value: p.targetPort, detail: 'must be between 1 and 65535, inclusive' });
-      if (!['TCP', 'UDP', 'SCTP'].includes(p.protocol))
-        errors.push({ type: 'FieldValueNotSupported', field: `${at}.protocol`, value: p.protocol, detail: 'supported values: "SCTP", "TCP", "UDP"' });
-      if (p.nodePort && s.type === 'ClusterIP')
-        errors.push({ type: 'FieldValueForbidden', field: `${at}.nodePort`, detail: "may not be used when `type` is 'ClusterIP'" });
-    });
-    if (!['None', 'ClientIP'].includes(s.sessionAffinity))
-      errors.push({
-        type: 'FieldValueNotSupported',
-        field: 'spec.sessionAffinity',
-        value: s.sessionAffinity,
-        detail: 'supported values: "ClientIP", "None"',
-      });
-    return errors;
-  },
+  validate: validateService,
   validateUpdate(o, old) {
     if (old.spec.type === 'ExternalName' || o.spec.type === 'ExternalName') return [];
     if (old.spec.clusterIP && o.spec.clusterIP !== old.spec.clusterIP)
@@ -134,6 +93,8 @@ const sliceEndpoints = (o: any): string => {
   return all.length > 3 ? `${all.slice(0, 3).join(',')} + ${all.length - 3} more...` : all.join(',');
 };
 export const endpointSlice: KindStrategy = {
+  ...generationOfSpec,
+  validate: validateEndpointSlice,
   default(o) {
     for (const port of o.ports ?? []) {
       port.name ??= '';

@@ -16,7 +16,7 @@ export function canonical(value: any): string {
 /** What most kinds with spec and status do: status is its subresource's alone, and generation counts changes of spec. */
 export const specAndStatus: Required<Pick<KindStrategy, 'prepareForCreate' | 'prepareForUpdate' | 'prepareForStatusUpdate'>> = {
   prepareForCreate(o) {
-    delete o.status;
+    o.status = {};
     o.metadata.generation = 1;
   },
   prepareForUpdate(o, old) {
@@ -39,5 +39,16 @@ export const specAndStatus: Required<Pick<KindStrategy, 'prepareForCreate' | 'pr
     };
     for (const key of ['labels', 'annotations', 'finalizers']) if (o.metadata[key] === undefined) delete o.metadata[key];
     if (status === undefined) delete o.status;
+  },
+};
+
+/** Of kinds without a status: generation counts changes of everything but metadata. */
+export const generationOfSpec: Required<Pick<KindStrategy, 'prepareForCreate' | 'prepareForUpdate'>> = {
+  prepareForCreate(o) {
+    o.metadata.generation = 1;
+  },
+  prepareForUpdate(o, old) {
+    const content = (x: any) => canonical({ ...x, metadata: undefined });
+    o.metadata.generation = (old.metadata.generation ?? 0) + (content(o) === content(old) ? 0 : 1);
   },
 };

@@ -1,51 +1,34 @@
 import type { FieldError } from '../errors.ts';
 import type { KindStrategy } from '../scheme.ts';
 import { formatLabelSelector, labelSelectorMatches } from '../selectors.ts';
-import { validateLabels } from '../validation.ts';
 import { age, humanDuration } from './age.ts';
 import { ageColumn, column, columns, containerColumns, nameColumn } from './column.ts';
 import { defaultPodSpec } from './pod.ts';
+import { Findings } from './findings.ts';
 import { validatePodSpec } from './pod-validation.ts';
+import {
+  validateCronJob,
+  validateDaemonSet,
+  validateDeployment,
+  validateJobSpec,
+  validateReplicaSet,
+  validateStatefulSet,
+} from './workload-validation.ts';
 import { canonical, specAndStatus } from './spec-and-status.ts';
 
 const templateContainers = (o: any) => o.spec?.template?.spec?.containers;
 const templateColumns = containerColumns(templateContainers, (o) => formatLabelSelector(o.spec?.selector));
 const number = (v: unknown) => (typeof v === 'number' ? v : 0);
 
-function nonNegative(value: unknown, field: string): FieldError[] {
-  return typeof value === 'number' && value < 0 ? [{ type: 'FieldValueInvalid', field, value, detail: 'must be greater than or equal to 0' }] : [];
-}
-
-/** The template and the selector that must match it. */
-function validateTemplate(o: any): FieldError[] {
-  const errors: FieldError[] = [];
-  const { selector, template } = o.spec ?? {};
-  const empty = !selector || (!Object.keys(selector.matchLabels ?? {}).length && !(selector.matchExpressions ?? []).length);
-  if (!selector) errors.push({ type: 'FieldValueRequired', field: 'spec.selector', detail: '' });
-  else if (empty)
-    errors.push({ type: 'FieldValueInvalid', field: 'spec.selector', value: selector, detail: 'empty selector is invalid for deployment' });
-  errors.push(...validateLabels(template?.metadata?.labels, 'spec.template.metadata.labels'));
-  if (selector && !empty && !labelSelectorMatches(selector, template?.metadata?.labels)) {
-    errors.push({
-      type: 'FieldValueInvalid',
-      field: 'spec.template.metadata.labels',
-      value: template?.metadata?.labels ?? {},
-      detail: '`selector` does not match template `labels`',
-    });
-  }
-  errors.push(...validatePodSpec(template?.spec, 'spec.template.spec'));
-  const policy = template?.spec?.restartPolicy;
-  if (policy && policy !== 'Always')
-    errors.push({ type: 'FieldValueNotSupported', field: 'spec.template.spec.restartPolicy', value: policy, detail: 'supported values: "Always"' });
-  return errors;
-}
 const immutableSelector = (o: any, old: any): FieldError[] =>
   canonical(o.spec?.selector) === canonical(old.spec?.selector)
     ? []
     : [{ type: 'FieldValueInvalid', field: 'spec.selector', value: o.spec?.selector, detail: 'field is immutable' }];
 const defaultTemplate = (o: any) => {
   o.spec ??= {};
-  if (o.spec.template?.spec) defaultPodSpec(o.spec.template.spec);
+  o.spec.template ??= {};
+  o.spec.template.spec ??= {};
+  defaultPodSpec(o.spec.template.spec);
 };
 
 export const deployment: KindStrategy = {
@@ -64,37 +47,7 @@ export const deployment: KindStrategy = {
     s.revisionHistoryLimit ??= 10;
     s.progressDeadlineSeconds ??= 600;
   },
-  validate(o) {
-    const errors = [
-      ...nonNegative(o.spec?.replicas, 'spec.replicas'),
-      ...validateTemplate(o),
-      ...nonNegative(o.spec?.minReadySeconds, 'spec.minReadySeconds'),
-    ];
-    const { type, rollingUpdate } = o.spec?.strategy ?? {};
-    if (type && type !== 'RollingUpdate' && type !== 'Recreate')
-      errors.push({
-        type: 'FieldValueNotSupported',
-        field: 'spec.strategy.type',
-        value: type,
-        detail: 'supported values: "Recreate", "RollingUpdate"',
-      });
-    if (type === 'Recreate' && rollingUpdate)
-      errors.push({
-        type: 'FieldValueForbidden',
-        field: 'spec.strategy.rollingUpdate',
-        detail: "may not be specified when strategy `type` is 'Recreate'",
-      });
-    const zero = (v: unknown) => v === 0 || v === '0%' || v === '0';
-    if (rollingUpdate && zero(rollingUpdate.maxUnavailable) && zero(rollingUpdate.maxSurge)) {
-      errors.push({
-        type: 'FieldValueInvalid',
-        field: 'spec.strategy.rollingUpdate.maxUnavailable',
-        value: rollingUpdate.maxUnavailable,
-        detail: 'may not be 0 when `maxSurge` is 0',
-      });
-    }
-    return errors;
-  },
+  validate: validateDeployment,
   validateUpdate: immutableSelector,
   columns: [
     ...columns(
@@ -121,7 +74,7 @@ export const replicaSet: KindStrategy = {
     defaultTemplate(o);
     o.spec.replicas ??= 1;
   },
-  validate: (o) => [...nonNegative(o.spec?.replicas, 'spec.replicas'), ...validateTemplate(o)],
+  validate: validateReplicaSet,
   validateUpdate: immutableSelector,
   selectableFields: replicaSelectable,
   columns: [...replicaColumns, ...templateColumns],
@@ -139,7 +92,9 @@ export const replicationController: KindStrategy = {
     }
   },
   validate(o) {
-    const errors = nonNegative(o.spec?.replicas, 'spec.replicas');
+    const found = new Findings();
+    found.nonNegative('spec.replicas', o.spec?.replicas);
+    const { errors } = found;
     const selector = o.spec?.selector ?? {};
     if (!Object.keys(selector).length) errors.push({ type: 'FieldValueRequired', field: 'spec.selector', detail: '' });
     else if (!labelSelectorMatches({ matchLabels: selector }, o.spec?.template?.metadata?.labels)) {
@@ -168,6 +123,7 @@ export const statefulSet: KindStrategy = {
     if (s.updateStrategy.type === 'RollingUpdate') {
       s.updateStrategy.rollingUpdate ??= {};
       s.updateStrategy.rollingUpdate.partition ??= 0;
+      s.updateStrategy.rollingUpdate.maxUnavailable ??= 1;
     }
     s.revisionHistoryLimit ??= 10;
     s.persistentVolumeClaimRetentionPolicy ??= {};
@@ -180,7 +136,7 @@ export const statefulSet: KindStrategy = {
       claim.status ??= { phase: 'Pending' };
     }
   },
-  validate: (o) => [...nonNegative(o.spec?.replicas, 'spec.replicas'), ...validateTemplate(o)],
+  validate: validateStatefulSet,
   validateUpdate(o, old) {
     const mutable = [
       'replicas',
@@ -205,8 +161,20 @@ export const statefulSet: KindStrategy = {
   columns: [...columns(column('Ready', (o) => `${number(o.status?.readyReplicas)}/${number(o.spec?.replicas)}`)), ...templateColumns.slice(0, 2)],
 };
 
+const templateGeneration = 'deprecated.daemonset.template.generation';
+
 export const daemonSet: KindStrategy = {
   ...specAndStatus,
+  prepareForCreate(o, ctx) {
+    specAndStatus.prepareForCreate(o, ctx);
+    o.metadata.annotations = { ...o.metadata.annotations, [templateGeneration]: '1' };
+  },
+  prepareForUpdate(o, old, ctx) {
+    specAndStatus.prepareForUpdate(o, old, ctx);
+    const before = Number(old.metadata.annotations?.[templateGeneration] ?? 0);
+    const changed = canonical(o.spec?.template) !== canonical(old.spec?.template);
+    o.metadata.annotations = { ...o.metadata.annotations, [templateGeneration]: String(before + (changed ? 1 : 0)) };
+  },
   default(o) {
     defaultTemplate(o);
     const s = o.spec;
@@ -219,7 +187,7 @@ export const daemonSet: KindStrategy = {
     }
     s.revisionHistoryLimit ??= 10;
   },
-  validate: validateTemplate,
+  validate: validateDaemonSet,
   validateUpdate: immutableSelector,
   columns: [
     ...columns(
@@ -272,18 +240,12 @@ export const job: KindStrategy = {
     o.spec.template.metadata ??= {};
     o.spec.template.metadata.labels = { ...o.spec.template.metadata.labels, ...labels };
     o.spec.selector = { matchLabels: { 'batch.kubernetes.io/controller-uid': o.metadata.uid } };
+    if (!Object.keys(o.metadata.labels ?? {}).length) o.metadata.labels = { ...o.spec.template.metadata.labels };
   },
   validate(o) {
-    const errors = [
-      ...nonNegative(o.spec?.parallelism, 'spec.parallelism'),
-      ...nonNegative(o.spec?.completions, 'spec.completions'),
-      ...nonNegative(o.spec?.backoffLimit, 'spec.backoffLimit'),
-    ];
-    errors.push(...validatePodSpec(o.spec?.template?.spec, 'spec.template.spec'));
-    const policy = o.spec?.template?.spec?.restartPolicy;
-    if (policy === 'Always')
-      errors.push({ type: 'FieldValueRequired', field: 'spec.template.spec.restartPolicy', detail: 'valid values: "OnFailure", "Never"' });
-    return errors;
+    const found = new Findings();
+    validateJobSpec(found, o.spec, 'spec');
+    return found.errors;
   },
   selectableFields: (o) => ({ 'status.successful': String(number(o.status?.succeeded)) }),
   columns: [
@@ -312,8 +274,13 @@ export const cronJob: KindStrategy = {
     o.spec.suspend ??= false;
     o.spec.successfulJobsHistoryLimit ??= 3;
     o.spec.failedJobsHistoryLimit ??= 1;
-    if (o.spec.jobTemplate?.spec?.template?.spec) defaultPodSpec(o.spec.jobTemplate.spec.template.spec);
+    o.spec.jobTemplate ??= {};
+    o.spec.jobTemplate.spec ??= {};
+    o.spec.jobTemplate.spec.template ??= {};
+    o.spec.jobTemplate.spec.template.spec ??= {};
+    defaultPodSpec(o.spec.jobTemplate.spec.template.spec);
   },
+  validate: validateCronJob,
   columns: [
     nameColumn,
     column('Schedule', (o) => o.spec?.schedule ?? ''),

@@ -1,10 +1,10 @@
 import type * as iam from '@aws-sdk/client-iam';
 import { type CallContext, now, type Operations } from '../cloud.ts';
-import { AwsError } from '../errors.ts';
 import { iamId } from '../ids.ts';
 import type { InstanceProfileRecord } from '../state/records.ts';
-import { alreadyExists, arnOf, checkName, checkPath, deleteConflict, mergeTags, noSuchEntity, page } from './entities.ts';
+import { alreadyExists, arnOf, below, checkName, checkPath, deleteConflict, isTaken, limitExceeded, noSuchEntity, page } from './entities.ts';
 import { findRole, viewRole } from './roles.ts';
+import { mergeTags, tagOperationsOf } from './tags.ts';
 
 function findProfile(call: CallContext, name: string | undefined): InstanceProfileRecord {
   const profile = call.tables.instanceProfiles.get(name);
@@ -12,23 +12,23 @@ function findProfile(call: CallContext, name: string | undefined): InstanceProfi
   return profile;
 }
 
-function view(call: CallContext, record: InstanceProfileRecord): iam.InstanceProfile {
-  const { roleNames, ...profile } = record;
-  return {
-    ...profile,
-    Roles: roleNames.flatMap((name) => {
-      const role = call.tables.roles.get(name);
-      return role ? [viewRole(role)] : [];
-    }),
-  } as iam.InstanceProfile;
+function view(call: CallContext, record: InstanceProfileRecord, inList = false): iam.InstanceProfile {
+  const { roleNames, Tags, ...profile } = record;
+  const roles = roleNames.flatMap((name) => {
+    const role = call.tables.roles.get(name);
+    return role ? [viewRole(role, true)] : [];
+  });
+  return { ...profile, Roles: roles, ...(inList || !Tags?.length ? {} : { Tags }) } as iam.InstanceProfile;
 }
 
-export const instanceProfileOperations = {
+export const instanceProfileOperations: Operations = {
   CreateInstanceProfile(input: iam.CreateInstanceProfileRequest, call: CallContext): iam.CreateInstanceProfileResponse {
+    const { instanceProfiles } = call.tables;
     const name = checkName(input.InstanceProfileName, 'instanceProfileName', 128);
     const path = checkPath(input.Path);
-    if (call.tables.instanceProfiles.has(name)) throw alreadyExists(`Instance Profile ${name} already exists.`);
-    const record = call.tables.instanceProfiles.put(name, {
+    const others = instanceProfiles.values().map((one) => one.InstanceProfileName);
+    if (isTaken(others, name)) throw alreadyExists(`Instance Profile ${name} already exists.`);
+    const record = instanceProfiles.put(name, {
       InstanceProfileName: name,
       InstanceProfileId: iamId('AIPA'),
       Arn: arnOf(call, 'instance-profile', path, name),
@@ -41,31 +41,33 @@ export const instanceProfileOperations = {
     return { InstanceProfile: view(call, record) };
   },
 
-  GetInstanceProfile(input: iam.GetInstanceProfileRequest, call: CallContext): iam.GetInstanceProfileResponse {
-    return { InstanceProfile: view(call, findProfile(call, input.InstanceProfileName)) };
-  },
+  GetInstanceProfile: (input: iam.GetInstanceProfileRequest, call: CallContext): iam.GetInstanceProfileResponse => ({
+    InstanceProfile: view(call, findProfile(call, input.InstanceProfileName)),
+  }),
 
   ListInstanceProfiles(input: iam.ListInstanceProfilesRequest, call: CallContext): iam.ListInstanceProfilesResponse {
-    const { items, ...rest } = page(call.tables.instanceProfiles.values(), input);
-    return { InstanceProfiles: items.map((one) => view(call, one)), ...rest };
+    const { items, ...rest } = page(below(call.tables.instanceProfiles.values(), input), (one) => one.InstanceProfileName, input);
+    return { InstanceProfiles: items.map((one) => view(call, one, true)), ...rest };
   },
 
   ListInstanceProfilesForRole(input: iam.ListInstanceProfilesForRoleRequest, call: CallContext): iam.ListInstanceProfilesForRoleResponse {
-    const { items, ...rest } = page(call.tables.instanceProfiles.by('role', findRole(call, input.RoleName).RoleName), input);
-    return { InstanceProfiles: items.map((one) => view(call, one)), ...rest };
+    const found = call.tables.instanceProfiles.by('role', findRole(call, input.RoleName).RoleName);
+    const { items, ...rest } = page(found, (one) => one.InstanceProfileName, input);
+    return { InstanceProfiles: items.map((one) => view(call, one, true)), ...rest };
   },
 
   AddRoleToInstanceProfile(input: iam.AddRoleToInstanceProfileRequest, call: CallContext) {
     const profile = findProfile(call, input.InstanceProfileName);
     const role = findRole(call, input.RoleName);
-    if (profile.roleNames.length) throw new AwsError('LimitExceeded', 'Cannot exceed quota for InstanceSessionsPerInstanceProfile: 1', 409);
+    if (profile.roleNames.length) throw limitExceeded('InstanceSessionsPerInstanceProfile', 1);
     call.tables.instanceProfiles.change(profile.InstanceProfileName, { roleNames: [role.RoleName] });
   },
 
   RemoveRoleFromInstanceProfile(input: iam.RemoveRoleFromInstanceProfileRequest, call: CallContext) {
     const profile = findProfile(call, input.InstanceProfileName);
-    if (!profile.roleNames.includes(input.RoleName ?? ''))
-      throw noSuchEntity(`Role ${input.RoleName} is not in Instance Profile ${profile.InstanceProfileName}.`);
+    if (!profile.roleNames.includes(input.RoleName ?? '')) {
+      throw noSuchEntity(`Role ${input.RoleName} in instance profile ${profile.InstanceProfileName} cannot be found.`);
+    }
     call.tables.instanceProfiles.change(profile.InstanceProfileName, { roleNames: [] });
   },
 
@@ -74,4 +76,9 @@ export const instanceProfileOperations = {
     if (profile.roleNames.length) throw deleteConflict('Cannot delete entity, must remove roles from instance profile first.');
     call.tables.instanceProfiles.delete(profile.InstanceProfileName);
   },
-} satisfies Operations;
+
+  ...tagOperationsOf('InstanceProfile', (input: { InstanceProfileName?: string }, call) => {
+    const profile = findProfile(call, input.InstanceProfileName);
+    return { read: () => profile.Tags, write: (tags) => void call.tables.instanceProfiles.change(profile.InstanceProfileName, { Tags: tags }) };
+  }),
+};

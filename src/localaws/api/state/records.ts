@@ -109,6 +109,8 @@ export type UserRecord = With<iam.User, 'UserName' | 'UserId' | 'Arn'> & { polic
 export type AccessKeyRecord = With<iam.AccessKey, 'UserName' | 'AccessKeyId' | 'SecretAccessKey' | 'Status'>;
 export type PolicyRecord = With<iam.Policy, 'Arn' | 'PolicyName' | 'DefaultVersionId'> & {
   versions: With<iam.PolicyVersion, 'VersionId' | 'Document'>[];
+  /** The number of the version made last, if it may be gone. */
+  lastVersion?: number;
 };
 export interface OpenIdProviderRecord {
   arn: string;
@@ -116,6 +118,7 @@ export interface OpenIdProviderRecord {
   clientIds: string[];
   thumbprints: string[];
   created: Date;
+  tags?: { Key: string; Value: string }[];
 }
 
 export type ParameterRecord = With<ssm.Parameter, 'Name' | 'Type' | 'Value' | 'Version'> & {

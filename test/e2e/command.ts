@@ -1,0 +1,148 @@
+/** The kumulus command and kubectl as people run them, in a state folder and with files of their own. */
+import { spawn } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { homedir, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { findProgram } from '../../src/cluster/preflight.ts';
+
+export const repository = join(import.meta.dirname, '../..');
+const builtKubectl = join(process.env['KUMULUS_TOOLS'] ?? join(homedir(), '.cache/kumulus-tools'), 'bin/kubectl');
+
+export interface Ran {
+  code: number;
+  out: string;
+  err: string;
+}
+
+/** Runs a program to its end; never rejects for an exit code. Killed after timeoutMs. */
+export function run(
+  program: string,
+  args: string[],
+  o: { env?: NodeJS.ProcessEnv; input?: string; timeoutMs?: number; signal?: AbortSignal } = {},
+): Promise<Ran> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(program, args, {
+      env: o.env ?? process.env,
+      stdio: ['pipe', 'pipe', 'pipe'],
+      ...(o.signal ? { signal: o.signal, killSignal: 'SIGINT' as const } : {}),
+    });
+    let out = '';
+    let err = '';
+    child.stdout.on('data', (chunk) => {
+      out += chunk;
+    });
+    child.stderr.on('data', (chunk) => {
+      err += chunk;
+    });
+    const timer = setTimeout(() => {
+      err += `\n(killed after ${o.timeoutMs ?? 120_000} ms)`;
+      child.kill('SIGKILL');
+    }, o.timeoutMs ?? 120_000);
+    child.on('error', (error) => {
+      if (error.name !== 'AbortError') reject(error);
+    });
+    child.on('close', (code) => {
+      clearTimeout(timer);
+      resolve({ code: code ?? -1, out, err });
+    });
+    child.stdin.on('error', () => {});
+    child.stdin.end(o.input ?? '');
+  });
+}
+
+export class Machine {
+  readonly folder = mkdtempSync(join(tmpdir(), 'kumulus-e2e-'));
+  readonly state = join(this.folder, 'state');
+  readonly kubeconfig = join(this.folder, 'kubeconfig');
+  readonly env: NodeJS.ProcessEnv = {
+    ...process.env,
+    HOME: this.folder,
+    KUMULUS_STATE: this.state,
+    KUBECONFIG: this.kubeconfig,
+    AWS_SHARED_CREDENTIALS_FILE: join(this.folder, 'aws-credentials'),
+    AWS_CONFIG_FILE: join(this.folder, 'aws-config'),
+  };
+  readonly kubectlPath = existsSync(builtKubectl) ? builtKubectl : findProgram('kubectl');
+
+  kumulus(args: string[], o: { timeoutMs?: number; signal?: AbortSignal; env?: NodeJS.ProcessEnv } = {}): Promise<Ran> {
+    return run(process.execPath, [join(repository, 'bin/kumulus.js'), ...args], { timeoutMs: 300_000, ...o, env: { ...this.env, ...o.env } });
+  }
+
+  /** Fails with kubectl's own words where it does not end with 0. */
+  async kubectl(args: string | string[], o: { input?: string; timeoutMs?: number } = {}): Promise<string> {
+    const ran = await this.tryKubectl(args, o);
+    if (ran.code !== 0) throw new Error(`kubectl ${typeof args === 'string' ? args : args.join(' ')}: exit code ${ran.code}\n${ran.out}${ran.err}`);
+    return ran.out;
+  }
+
+  tryKubectl(args: string | string[], o: { input?: string; timeoutMs?: number } = {}): Promise<Ran> {
+    if (!this.kubectlPath) throw new Error('kubectl is not in PATH');
+    return run(this.kubectlPath, typeof args === 'string' ? args.split(' ') : args, { env: this.env, ...o });
+  }
+
+  /** The last lines of a cluster's logs, for a failure's message. */
+  logs(name: string): string {
+    return ['supervisor', 'aws', 'control-plane']
+      .map((part) => {
+        const file = join(this.state, name, 'logs', `${part}.log`);
+        return existsSync(file) ? `--- ${part}\n${readFileSync(file, 'utf8').split('\n').slice(-20).join('\n')}` : '';
+      })
+      .join('\n');
+  }
+
+  /** Deletes every cluster, then the folder. */
+  async end(): Promise<void> {
+    await this.kumulus(['delete', 'cluster', '--all', '-q']);
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+}
+
+/** Everything of ours that a host could be left with, one line each, sorted. */
+export async function hostState(): Promise<string[]> {
+  const lines = async (program: string, args: string[], keep: (line: string) => boolean) =>
+    (await run(program, args)).out
+      .split('\n')
+      .filter(keep)
+      .map((line) => `${program}: ${line.trim()}`);
+  const ours = (line: string) => /kumulus/.test(line);
+  const found = [
+    ...(await lines('ip', ['netns', 'list'], ours)),
+    ...(await lines('ip', ['-o', 'link'], (line) => line !== '')).map((line) => line.replace(/ qlen.*| state \S+.*/, '')),
+    ...(await lines('losetup', ['-l', '-n', '-O', 'NAME,BACK-FILE'], (line) => line !== '')),
+    ...(await lines('nft', ['list', 'tables'], (line) => line !== '')),
+    ...(await lines('findmnt', ['-rn', '-o', 'TARGET,FSTYPE'], (line) => line !== '')),
+    ...(await lines('find', ['/sys/fs/cgroup', '-type', 'd', '-name', 'kumulus*'], (line) => line !== '')),
+    ...(await lines(
+      'sysctl',
+      [
+        'net.ipv4.ip_forward',
+        'net.ipv4.conf.all.rp_filter',
+        'net.ipv4.conf.default.rp_filter',
+        'net.ipv4.conf.all.proxy_arp',
+        'vm.overcommit_memory',
+        'kernel.panic',
+        'fs.inotify.max_user_instances',
+      ],
+      (line) => line !== '',
+    )),
+  ];
+  return found.sort();
+}
+
+export const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** Calls until it answers something true, or fails naming what it waited for. */
+export async function eventually<T>(what: string, ask: () => Promise<T | undefined | false>, timeoutMs = 60_000): Promise<T> {
+  const end = Date.now() + timeoutMs;
+  let last: unknown;
+  for (;;) {
+    try {
+      const answer = await ask();
+      if (answer) return answer;
+    } catch (error) {
+      last = error;
+    }
+    if (Date.now() > end) throw new Error(`timed out after ${timeoutMs / 1000} s waiting for ${what}${last ? `: ${(last as Error).message}` : ''}`);
+    await sleep(200);
+  }
+}
