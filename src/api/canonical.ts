@@ -9,7 +9,7 @@ function canonicalMicroTime(text: string): string {
 }
 
 /** A value as the API server keeps it; undefined where it keeps nothing. */
-function valueOf(value: any, shape: Shape): any {
+function canonicalOf(value: any, shape: Shape): any {
   switch (shape.special) {
     case 'quantity':
       return value === null ? '0' : formatQuantity(parseQuantity(value));
@@ -22,7 +22,7 @@ function valueOf(value: any, shape: Shape): any {
   }
   switch (shape.kind) {
     case 'array':
-      return value.map((item: unknown) => (item === null ? emptyOf(shape.items as Shape) : valueOf(item, shape.items as Shape)));
+      return value.map((item: unknown) => (item === null ? emptyOf(shape.items as Shape) : canonicalOf(item, shape.items as Shape)));
     case 'map':
       for (const [key, item] of Object.entries(value)) value[key] = mapValueOf(item, shape.items as Shape);
       return value;
@@ -39,7 +39,7 @@ function valueOf(value: any, shape: Shape): any {
 function mapValueOf(item: unknown, shape: Shape): unknown {
   // Maps of quantities are resource lists, which are no finer than thousandths.
   if (shape.special === 'quantity') return formatQuantity(roundUpToMilli(parseQuantity((item ?? '0') as string)));
-  return item === null ? emptyOf(shape) : valueOf(item, shape);
+  return item === null ? emptyOf(shape) : canonicalOf(item, shape);
 }
 
 /** What null is among values that cannot be missing. */
@@ -60,7 +60,7 @@ function visit(object: any, definition: Definition): void {
     if (!field) continue;
     const value = object[key];
     if (value === null || (!field.required && isEmpty(value, field.shape))) delete object[key];
-    else if (field.shape.kind !== 'string' || field.shape.special) object[key] = valueOf(value, field.shape);
+    else if (field.shape.kind !== 'string' || field.shape.special) object[key] = canonicalOf(value, field.shape);
   }
 }
 

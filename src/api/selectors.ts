@@ -153,11 +153,11 @@ export function parseFieldSelector(text: string): FieldRequirement[] {
     .map((term) => {
       const m = /^([^=!]*)(!=|==|=)([\s\S]*)$/.exec(term);
       if (!m) throw badRequest(`invalid selector: '${text}'; can't understand '${term}'`);
-      return { field: m[1] as string, op: m[2] === '!=' ? '!=' : '=', value: unescape(m[3] as string) };
+      return { field: m[1] as string, op: m[2] === '!=' ? '!=' : '=', value: unescaped(m[3] as string) };
     });
 }
 
-function unescape(value: string): string {
+function unescaped(value: string): string {
   let plain = '';
   for (let i = 0; i < value.length; i++) {
     const c = value[i] as string;

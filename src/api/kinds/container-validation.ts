@@ -1,6 +1,6 @@
 import { compareQuantities, parseQuantity } from '../quantity.ts';
 import { labelProblems, qualifiedNameProblems, subdomainProblems } from '../validation.ts';
-import { Findings, portNameProblems, validatePortReference } from './findings.ts';
+import { type Findings, portNameProblems, validatePortReference } from './findings.ts';
 
 const environmentName = (name: string): string[] =>
   /^[ -<>-~]+$/.test(name) ? [] : ["a valid environment variable name must consist only of printable ASCII characters other than '='"];

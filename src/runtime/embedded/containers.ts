@@ -70,7 +70,7 @@ export class Containers {
   /** Reads the exit file of a container that runs, if there is one. */
   async ended(id: string): Promise<void> {
     const container = this.all.get(id);
-    if (!container || container.state !== 'CONTAINER_RUNNING') return;
+    if (container?.state !== 'CONTAINER_RUNNING') return;
     const file = join(this.exits, id);
     const text = (await readFile(file, 'utf8').catch(() => '')).trim();
     if (!/^\d+$/.test(text) || container.state !== 'CONTAINER_RUNNING') return;

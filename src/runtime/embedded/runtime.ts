@@ -351,7 +351,7 @@ class EmbeddedRuntime implements Runtime {
 
   async stopContainer(id: string, timeoutSeconds: number): Promise<void> {
     const container = this.containers.all.get(id);
-    if (!container || container.state !== 'CONTAINER_RUNNING') return;
+    if (container?.state !== 'CONTAINER_RUNNING') return;
     if (timeoutSeconds > 0) {
       signalProcess(container.process, signalOf(container.stopSignal));
       if (await this.containers.waitForEnd(id, timeoutSeconds * 1000)) return;
