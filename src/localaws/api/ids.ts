@@ -12,10 +12,11 @@ export function stableEc2Id(prefix: string, name: string): string {
 
 const idLetters = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ234567';
 
-/** An IAM unique id such as AROA… or AKIA…: the prefix and 16 letters and digits. */
+/** An IAM unique id such as AROA…: the prefix and 17 letters and digits; 16 in those of access keys (AKIA, ASIA). */
 export function iamId(prefix: string): string {
   let id = prefix;
-  for (let i = 0; i < 16; i++) id += idLetters[randomInt(idLetters.length)];
+  const length = prefix === 'AKIA' || prefix === 'ASIA' ? 16 : 17;
+  for (let i = 0; i < length; i++) id += idLetters[randomInt(idLetters.length)];
   return id;
 }
 

@@ -57,6 +57,8 @@ export class Instances {
   private readonly options: InstancesOptions;
   private readonly lives = new Map<string, Life>();
   private readonly deaths = new Map<string, { count: number; at: number }>();
+  /** Instances that were reported to run, until AWS shows them so: what is read meanwhile still calls them pending. */
+  private readonly reported = new Set<string>();
 
   constructor(options: InstancesOptions) {
     this.options = options;
@@ -80,9 +82,13 @@ export class Instances {
   /** Brings one instance to the state that AWS shows for it. */
   async reconcile(instance: Instance): Promise<void> {
     const id = instance.InstanceId!;
+    if (instance.State?.Name !== 'pending') this.reported.delete(id);
     switch (instance.State?.Name) {
       case 'pending':
+        // One that came up and at once shut itself down is not to be booted again.
+        if (this.reported.has(id)) return;
         await this.ensureRunning(instance);
+        this.reported.add(id);
         this.options.reports.instanceState(id, 'running');
         return;
       case 'running':
