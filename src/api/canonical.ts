@@ -59,7 +59,8 @@ function visit(object: any, definition: Definition): void {
     const field = definition.fields.get(key);
     if (!field) continue;
     const value = object[key];
-    if (value === null || (!field.required && isEmpty(value, field.shape))) delete object[key];
+    // undefined: what JSON leaves out, from a client in this process.
+    if (value === null || value === undefined || (!field.required && isEmpty(value, field.shape))) delete object[key];
     else if (field.shape.kind !== 'string' || field.shape.special) object[key] = canonicalOf(value, field.shape);
   }
 }

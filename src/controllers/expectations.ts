@@ -33,6 +33,15 @@ export class Expectations {
     this.#expected.set(key, { creations, deletions: new Set(deletions), since: this.#clock.now() });
   }
 
+  /** Adds to what is expected already: for controllers that act on one child at a time. */
+  raise(key: string, creations: number, deletions: string[] = []): void {
+    const e = this.#expected.get(key);
+    if (!e || (e.creations <= 0 && e.deletions.size === 0)) return this.expect(key, creations, deletions);
+    e.creations = Math.max(0, e.creations) + creations;
+    for (const uid of deletions) e.deletions.add(uid);
+    e.since = this.#clock.now();
+  }
+
   /** A creation was seen, or failed and will never be. */
   creationObserved(key: string, count = 1): void {
     const e = this.#expected.get(key);

@@ -18,6 +18,7 @@ import { startReplicationController } from './replicationcontroller.ts';
 import { startRootCaPublisher } from './rootca.ts';
 import { startServiceAccountController } from './serviceaccount.ts';
 import { startTokensController } from './serviceaccount-tokens.ts';
+import { startStatefulSetController } from './statefulset.ts';
 import { startPvcProtectionController, startPvProtectionController } from './storage-protection.ts';
 import { startTaintEvictionController } from './tainteviction.ts';
 
@@ -50,6 +51,7 @@ export const controllers: { name: string; start(context: ControllerContext, opti
   { name: 'deployment-controller', start: startDeploymentController },
   { name: 'replicaset-controller', start: startReplicaSetController },
   { name: 'replicationcontroller-controller', start: startReplicationController },
+  { name: 'statefulset-controller', start: startStatefulSetController },
   { name: 'endpoints-controller', start: startEndpointsController },
   { name: 'endpointslice-controller', start: startEndpointSliceController },
   { name: 'serviceaccount-controller', start: startServiceAccountController },

@@ -14,6 +14,12 @@ export function isPodAvailable(pod: Pod, minReadySeconds: number, now: number): 
   return minReadySeconds === 0 || (!!ready.lastTransitionTime && millis(ready.lastTransitionTime) + minReadySeconds * 1000 <= now);
 }
 
+/** Milliseconds until the next of the ready pods becomes available, one second at least. */
+export function untilAvailable(pods: Pod[], minReadySeconds: number, now: number): number {
+  const times = pods.filter(isPodReady).map((p) => millis(podCondition(p, 'Ready')?.lastTransitionTime) + minReadySeconds * 1000 - now);
+  return Math.max(1000, Math.min(...times.filter((ms) => ms > 0), minReadySeconds * 1000));
+}
+
 /** Has ended and will not run again. */
 export const isPodTerminal = (pod: Pod): boolean => pod.status?.phase === 'Succeeded' || pod.status?.phase === 'Failed';
 

@@ -1,16 +1,15 @@
-import { labelSelectorMatches } from '../api/selectors.ts';
 import { type KubeObject, keyOf, type ResourceType } from '../api/object.ts';
 import type { LabelSelector, Pod, PodTemplateSpec, ReplicaSetCondition } from '../api/generated/types.ts';
-import { isConflict, isNotFound } from '../api/errors.ts';
 import { resources } from '../api/generated/resources.ts';
-import { semanticEqual } from './canonical.ts';
 import type { Controller, ControllerContext } from './controller.ts';
 import { Expectations, slowStart } from './expectations.ts';
-import { claim, controlledBy, controllerOf, indexByController } from './ownership.ts';
+import { followPods } from './followers.ts';
+import { claim, controlledBy, indexByController } from './ownership.ts';
 import { createPod, deletePod, isNamespaceTerminating, podFromTemplate } from './pod-control.ts';
-import { inDeletionOrder, isPodActive, isPodAvailable, isPodReady, isPodTerminal, podCondition } from './pod-facts.ts';
+import { inDeletionOrder, isPodActive, isPodAvailable, isPodReady, isPodTerminal, untilAvailable } from './pod-facts.ts';
 import { startReconciler } from './reconciler.ts';
-import { millis, timestamp } from './timestamps.ts';
+import { writeStatus } from './status-writer.ts';
+import { timestamp } from './timestamps.ts';
 
 /** What ReplicaSets and ReplicationControllers have in common. */
 export interface ReplicaOwner extends KubeObject {
@@ -52,26 +51,7 @@ export function startReplicaController<T extends ReplicaOwner>(context: Controll
   indexByController(pods);
   const loop = startReconciler(context, { name: kind.name, workers: 5, waitFor: [owners, pods], reconcile });
 
-  const ownerOf = (pod: Pod): T | undefined => {
-    const ref = controllerOf(pod);
-    if (ref?.kind !== kind.type.kind) return undefined;
-    const owner = owners.get(`${pod.metadata.namespace}/${ref.name}`);
-    return owner?.metadata.uid === ref.uid ? owner : undefined;
-  };
-  const enqueue = (owner: T | undefined) => {
-    if (owner) loop.enqueue(keyOf(owner));
-  };
-  const enqueueAdopters = (pod: Pod) => {
-    if (controllerOf(pod) || !pod.metadata.labels) return;
-    for (const owner of owners.list(pod.metadata.namespace)) {
-      if (labelSelectorMatches(kind.selectorOf(owner), pod.metadata.labels)) enqueue(owner);
-    }
-  };
-  const podGone = (pod: Pod) => {
-    const owner = ownerOf(pod);
-    if (owner) expectations.deletionObserved(keyOf(owner), pod.metadata.uid);
-    enqueue(owner);
-  };
+  const enqueue = (owner: T) => loop.enqueue(keyOf(owner));
 
   owners.addHandlers({
     onAdd: enqueue,
@@ -84,25 +64,19 @@ export function startReplicaController<T extends ReplicaOwner>(context: Controll
       enqueue(owner);
     },
   });
-  pods.addHandlers({
-    onAdd(pod) {
-      if (pod.metadata.deletionTimestamp) return podGone(pod);
-      const owner = ownerOf(pod);
-      if (owner) expectations.creationObserved(keyOf(owner));
-      enqueue(owner);
-      enqueueAdopters(pod);
+  followPods<T>({
+    kind: kind.type.kind,
+    owners,
+    pods,
+    selectorOf: (owner) => kind.selectorOf(owner),
+    enqueue,
+    onCreated: (owner) => expectations.creationObserved(keyOf(owner)),
+    onGoing: (owner, pod) => expectations.deletionObserved(keyOf(owner), pod.metadata.uid),
+    // A pod that has just become ready becomes available without a further event.
+    onReady(owner) {
+      const wait = owner.spec.minReadySeconds ?? 0;
+      if (wait > 0) loop.enqueueAfter(keyOf(owner), wait * 1000 + 1000);
     },
-    onUpdate(before, after) {
-      if (after.metadata.deletionTimestamp && !before.metadata.deletionTimestamp) podGone(after);
-      const owner = ownerOf(after);
-      if (controllerOf(before)?.uid !== controllerOf(after)?.uid) enqueue(ownerOf(before));
-      enqueue(owner);
-      if (!owner && (before.metadata.labels !== after.metadata.labels || controllerOf(before))) enqueueAdopters(after);
-      // A pod that has just become ready becomes available without a further event.
-      const wait = owner?.spec.minReadySeconds ?? 0;
-      if (wait > 0 && isPodReady(after) && !isPodReady(before)) loop.enqueueAfter(keyOf(owner!), wait * 1000 + 1000);
-    },
-    onDelete: podGone,
   });
   return loop;
 
@@ -115,17 +89,12 @@ export function startReplicaController<T extends ReplicaOwner>(context: Controll
     const active = all.filter(isPodActive);
     let failure: unknown;
     if (settled && !owner.metadata.deletionTimestamp) failure = await manage(key, owner, active);
-    const fresh = await writeStatus(owner, active, all.filter(isTerminating), failure);
+    const fresh = await writeStatus(context, kind.type, owner, (current) => statusOf(current, active, all.filter(isTerminating), failure));
     if (failure && !isNamespaceTerminating(failure)) throw failure;
     // A recheck in case the update that starts the clock was the last one.
-    const { readyReplicas = 0, availableReplicas = 0 } = fresh;
+    const { readyReplicas = 0, availableReplicas = 0 } = fresh.status ?? {};
     const wait = owner.spec.minReadySeconds ?? 0;
-    if (wait > 0 && readyReplicas > availableReplicas) loop.enqueueAfter(key, nextAvailability(active, wait));
-  }
-
-  function nextAvailability(active: Pod[], wait: number): number {
-    const times = active.filter(isPodReady).map((p) => millis(podCondition(p, 'Ready')?.lastTransitionTime) + wait * 1000 - clock.now());
-    return Math.max(1000, Math.min(...times.filter((ms) => ms > 0), wait * 1000));
+    if (wait > 0 && readyReplicas > availableReplicas) loop.enqueueAfter(key, untilAvailable(active, wait, clock.now()));
   }
 
   /** Creates or deletes the difference. Returns the first error: what was done still counts in the status. */
@@ -171,24 +140,6 @@ export function startReplicaController<T extends ReplicaOwner>(context: Controll
       }
     }
     return inDeletionOrder(active, (pod) => onNode.get(pod.spec.nodeName ?? '') ?? 0, clock.now()).slice(0, count);
-  }
-
-  /** Writes the status where it differs; returns what now holds. */
-  async function writeStatus(owner: T, active: Pod[], terminating: Pod[], failure: unknown): Promise<ReplicaOwnerStatus> {
-    let current = owner;
-    for (let attempt = 0; ; attempt++) {
-      const status = statusOf(current, active, terminating, failure);
-      if (semanticEqual(status, current.status)) return status;
-      try {
-        await client.update(kind.type, { ...current, status }, { subresource: 'status' });
-        return status;
-      } catch (error) {
-        if (isNotFound(error)) return status;
-        if (!isConflict(error) || attempt >= 2) throw error;
-        current = await client.get(kind.type, owner.metadata);
-        if (current.metadata.uid !== owner.metadata.uid) return status;
-      }
-    }
   }
 
   function statusOf(owner: T, active: Pod[], terminating: Pod[], failure: unknown): ReplicaOwnerStatus {
