@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { Command } from 'commander';
 import { pino } from 'pino';
 import { UserError } from '../cluster/state.ts';
-import { interruption } from './context.ts';
+import { interruption, parseDuration } from './context.ts';
 
 interface Options {
   server: string;
@@ -13,6 +13,7 @@ interface Options {
   clusterCidr: string;
   dataDir: string;
   nodeLabels?: string;
+  nodeLeaseDuration: string;
 }
 
 export const nodeCommand = () =>
@@ -26,6 +27,7 @@ export const nodeCommand = () =>
     .option('--cluster-cidr <cidr>', 'range of the pods', '10.244.0.0/16')
     .option('--data-dir <directory>', 'where containers and volumes live', '/var/lib/kumulus-node')
     .option('--node-labels <labels>', 'labels of the node, as a=b,c=d')
+    .option('--node-lease-duration <duration>', 'life of the lease that says that this node lives; renewed four times within', '40s')
     .action(async (o: Options) => {
       if (process.getuid?.() !== 0) throw new UserError('a node needs root');
       const { runNode } = await import('../cluster/node.ts');
@@ -39,6 +41,7 @@ export const nodeCommand = () =>
         clusterDomain: o.clusterDomain,
         clusterCidr: o.clusterCidr,
         dataDirectory: o.dataDir,
+        nodeLeaseDurationSeconds: Math.ceil(parseDuration(o.nodeLeaseDuration) / 1000),
         nodeLabels: Object.fromEntries(
           (o.nodeLabels ?? '')
             .split(',')

@@ -21,6 +21,7 @@ export interface NodeOptions {
   /** Runtime data, on the real disk. */
   dataDirectory: string;
   nodeLabels: Record<string, string>;
+  nodeLeaseDurationSeconds: number;
   log: Logger;
   signal: AbortSignal;
 }
@@ -52,6 +53,7 @@ export async function runNode(o: NodeOptions): Promise<void> {
     providerId: `aws:///${facts.zone}/${facts.instanceId}`,
     nodeIp: facts.privateIp,
     nodeLabels: o.nodeLabels,
+    nodeLeaseDurationSeconds: o.nodeLeaseDurationSeconds,
     registerWithTaints: [],
     clusterDns: [o.clusterDns],
     clusterDomain: o.clusterDomain,

@@ -18,6 +18,12 @@ const spec = (record: ClusterRecord, nodeGroups: Parameters<typeof topology>[0][
 /** Everything but the nodes: what the control plane needs before it can start. */
 export const networkTopology = (record: ClusterRecord): Declaration[] => topology(spec(record, []));
 
+/** A node has to be heard of several times within the grace period, or it would count as silent while it is well. */
+function nodeFlags(record: ClusterRecord): string[] {
+  const grace = record.tuning?.nodeMonitorGracePeriodMs;
+  return grace && grace < 40_000 ? [`--node-lease-duration=${Math.max(1, Math.round(grace / 1000))}s`] : [];
+}
+
 /** Everything, with user data that joins this control plane. */
 export async function wholeTopology(record: ClusterRecord, ca: string): Promise<Declaration[]> {
   if (!record.network) throw new Error(`cluster '${record.name}' has no network yet`);
@@ -28,6 +34,7 @@ export async function wholeTopology(record: ClusterRecord, ca: string): Promise<
     clusterDns: record.clusterDns,
     clusterDomain: record.clusterDomain,
     podCidr: record.podCidr,
+    flags: nodeFlags(record),
   });
   return topology(spec(record, [{ name: 'workers', size: record.nodes, instanceType: record.instanceType, imageId: nodeImage, userData }]));
 }

@@ -63,7 +63,7 @@ function requestLoop() {
 }
 
 beforeAll(async () => {
-  before = await hostState();
+  before = await hostState(machine, [name]);
 });
 afterAll(async () => {
   ec2?.destroy();
@@ -267,7 +267,7 @@ spec:
   it('delete cluster leaves nothing', async () => {
     const ran = await machine.kumulus(['delete', 'cluster', name]);
     expect(ran.code, ran.err).toBe(0);
-    expect(await hostState()).toEqual(before);
+    expect(await hostState(machine, [name])).toEqual(before);
     expect((await machine.kumulus(['get', 'clusters'])).err).toContain('No kumulus clusters found.');
     expect(readFileSync(machine.kubeconfig, 'utf8')).not.toContain('kumulus-e2e');
   });
@@ -275,7 +275,7 @@ spec:
 
 describe('trouble', { timeout: 120_000 }, () => {
   it('Ctrl-C during creation rolls back', async () => {
-    const state = await hostState();
+    const state = await hostState(machine, ['broken']);
     const interrupt = new AbortController();
     const creating = machine.kumulus(['create', 'cluster', 'broken', '--nodes', '1'], { signal: interrupt.signal });
     await eventually('the control plane to start', async () => {
@@ -286,7 +286,7 @@ describe('trouble', { timeout: 120_000 }, () => {
     const ran = await creating;
     expect(ran.code).toBe(130);
     expect(ran.err).toContain('rolling back');
-    expect(await hostState()).toEqual(state);
+    expect(await hostState(machine, ['broken'])).toEqual(state);
     expect((await machine.kumulus(['get', 'clusters'])).err).toContain('No kumulus clusters found.');
   });
 

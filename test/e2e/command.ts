@@ -1,9 +1,10 @@
 /** The kumulus command and kubectl as people run them, in a state folder and with files of their own. */
 import { spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { findProgram } from '../../src/cluster/preflight.ts';
+import { clusterId } from '../../src/cluster/state.ts';
 
 export const repository = join(import.meta.dirname, '../..');
 const builtKubectl = join(process.env['KUMULUS_TOOLS'] ?? join(homedir(), '.cache/kumulus-tools'), 'bin/kubectl');
@@ -97,21 +98,26 @@ export class Machine {
   }
 }
 
-/** Everything of ours that a host could be left with, one line each, sorted. */
-export async function hostState(): Promise<string[]> {
-  const lines = async (program: string, args: string[], keep: (line: string) => boolean) =>
+/**
+ * Everything that these clusters of this machine left on the host, one line each, sorted; and sysctls that a careless program
+ * would change. What other suites and clusters do at the same time is not in it.
+ */
+export async function hostState(machine: Machine, names: string[]): Promise<string[]> {
+  const marks = [...names.map((name) => clusterId(join(machine.state, name))), machine.folder];
+  const ours = (line: string) => marks.some((mark) => line.includes(mark));
+  const lines = async (program: string, args: string[], keep = ours) =>
     (await run(program, args)).out
       .split('\n')
-      .filter(keep)
+      .filter((line) => line !== '' && keep(line))
       .map((line) => `${program}: ${line.trim()}`);
-  const ours = (line: string) => /kumulus/.test(line);
   const found = [
-    ...(await lines('ip', ['netns', 'list'], ours)),
-    ...(await lines('ip', ['-o', 'link'], (line) => line !== '')).map((line) => line.replace(/ qlen.*| state \S+.*/, '')),
-    ...(await lines('losetup', ['-l', '-n', '-O', 'NAME,BACK-FILE'], (line) => line !== '')),
-    ...(await lines('nft', ['list', 'tables'], (line) => line !== '')),
-    ...(await lines('findmnt', ['-rn', '-o', 'TARGET,FSTYPE'], (line) => line !== '')),
-    ...(await lines('find', ['/sys/fs/cgroup', '-type', 'd', '-name', 'kumulus*'], (line) => line !== '')),
+    ...(await lines('ip', ['netns', 'list'])),
+    ...(await lines('ip', ['-o', 'link'], (line) => ours(line) || line.includes('kumulus'))),
+    ...(await lines('losetup', ['-l', '-n', '-O', 'NAME,BACK-FILE'])),
+    ...(await lines('nft', ['list', 'ruleset'])),
+    ...(await lines('findmnt', ['-rn', '-o', 'TARGET,FSTYPE'])),
+    ...(await lines('find', ['/sys/fs/cgroup', '-type', 'd', '-path', '*kumulus*'])),
+    ...processesOf(ours),
     ...(await lines(
       'sysctl',
       [
@@ -121,12 +127,32 @@ export async function hostState(): Promise<string[]> {
         'net.ipv4.conf.all.proxy_arp',
         'vm.overcommit_memory',
         'kernel.panic',
+        'kernel.core_pattern',
         'fs.inotify.max_user_instances',
+        'fs.inotify.max_user_watches',
+        'fs.file-max',
       ],
-      (line) => line !== '',
+      () => true,
     )),
   ];
   return found.sort();
+}
+
+/** Processes that a cluster started: its state folder or id is in their words, environment or cgroup. */
+function processesOf(ours: (text: string) => boolean): string[] {
+  const found: string[] = [];
+  for (const pid of readdirSync('/proc').filter((one) => /^\d+$/.test(one) && Number(one) !== process.pid)) {
+    const read = (file: string) => {
+      try {
+        return readFileSync(`/proc/${pid}/${file}`, 'utf8').replaceAll('\0', ' ');
+      } catch {
+        return '';
+      }
+    };
+    const command = read('cmdline');
+    if (command && (ours(command) || ours(read('environ')) || ours(read('cgroup')))) found.push(`process: ${command.trim()}`);
+  }
+  return found;
 }
 
 export const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { existsSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { appendFile, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -38,6 +38,7 @@ import { bootIdentity, identify, isAlive, signalProcess } from './processes.ts';
 import { overProcess } from './relay.ts';
 import { type Sandbox, Sandboxes } from './sandboxes.ts';
 import { cgroupProcesses, cgroupUsage, removeCgroup } from './stats.ts';
+import { chooseOciRuntime } from './oci-runtime.ts';
 import { resolveUser } from './users.ts';
 
 export interface EmbeddedRuntimeOptions {
@@ -51,17 +52,6 @@ export interface EmbeddedRuntimeOptions {
 
 /** Milliseconds for a killed container to be gone. */
 const killLimitMs = 10_000;
-
-/** crun starts a container in half of runc's time, but refuses a host with both cgroup versions mounted. */
-function chooseOciRuntime(): string {
-  const hybrid = existsSync('/sys/fs/cgroup/unified/cgroup.procs');
-  const places = ['/usr/bin', '/usr/sbin', '/usr/local/bin', '/usr/local/sbin', '/bin', '/sbin'];
-  for (const name of hybrid ? ['runc', 'crun'] : ['crun', 'runc']) {
-    const found = places.map((place) => `${place}/${name}`).find((path) => existsSync(path));
-    if (found) return found;
-  }
-  throw new RuntimeError('Unavailable', 'no OCI runtime is installed: install crun or runc');
-}
 
 /**
  * The container runtime inside the kubelet's process: conmon and crun (or runc) for containers, overlayfs for their roots. Everything it knows
@@ -80,7 +70,7 @@ class EmbeddedRuntime implements Runtime {
   private readonly puller: Puller;
   private readonly sandboxes: Sandboxes;
   private readonly containers: Containers;
-  private readonly oci = chooseOciRuntime();
+  private readonly oci: string;
   private readonly ociRoot: string;
   private readonly capabilities = boundingSet(readFileSync('/proc/self/status', 'utf8'));
   private readonly listeners = new Set<(event: ContainerEvent) => void>();
@@ -94,6 +84,7 @@ class EmbeddedRuntime implements Runtime {
     this.puller = new Puller({ store: images, mirrors: parseMirrors(o.registryMirrors), log: o.log });
     this.sandboxes = new Sandboxes(join(o.root, 'sandboxes'));
     this.containers = new Containers(o.root, (container) => this.emit(container, 'CONTAINER_STOPPED_EVENT'));
+    this.oci = chooseOciRuntime(o.root);
     this.ociRoot = join(o.root, 'oci');
   }
 
