@@ -11,22 +11,34 @@ interface Options {
   bindAddress: string;
   securePort: string;
   serviceClusterIpRange: string;
+  serviceNodePortRange: string;
+  etcdServers?: string;
+  etcdCafile?: string;
+  etcdCertfile?: string;
+  etcdKeyfile?: string;
 }
 
 export const apiserverCommand = () =>
   new Command('apiserver')
-    .description('run the API server alone, on the embedded store, with keys and a kubeconfig of its own; ends with Ctrl-C')
+    .description('run the API server alone, on the embedded store or on etcd, with keys and a kubeconfig of its own; ends with Ctrl-C')
     .option('--data-dir <directory>', 'where keys, store and kubeconfig live (default: apiserver in the state folder)')
     .option('--bind-address <address>', 'address to listen on', '127.0.0.1')
     .option('--secure-port <port>', 'port to listen on', '6443')
     .option('--service-cluster-ip-range <cidr>', 'range of service addresses', '10.96.0.0/16')
+    .option('--service-node-port-range <range>', 'node ports of services', '30000-32767')
+    .option('--etcd-servers <urls>', 'keep objects in etcd: http(s)://HOST:PORT of each member, separated by commas (default: the embedded store)')
+    .option('--etcd-cafile <file>', 'PEM of the authority that signed the certificates of etcd')
+    .option('--etcd-certfile <file>', 'PEM certificate that etcd knows this server by')
+    .option('--etcd-keyfile <file>', 'PEM key of that certificate')
     .action(async (o: Options) => {
       const port = Number(o.securePort);
       if (!Number.isInteger(port) || port < 0 || port > 65_535) throw new UserError(`'${o.securePort}' is not a port`, 2);
-      const [{ startApiServer }, { ensurePki }, { openLmdbStore }] = await Promise.all([
+      const nodePorts = /^(\d+)-(\d+)$/.exec(o.serviceNodePortRange)?.slice(1).map(Number) as [number, number] | undefined;
+      if (!nodePorts) throw new UserError(`'${o.serviceNodePortRange}' is not a range of ports: write it as 30000-32767`, 2);
+      const [{ startApiServer }, { ensurePki }, { openStore }] = await Promise.all([
         import('../apiserver/server.ts'),
         import('../cluster/pki.ts'),
-        import('../store/lmdb.ts'),
+        import('../cluster/store.ts'),
       ]);
       const directory = o.dataDir ?? join(stateRoot(), 'apiserver');
       mkdirSync(directory, { recursive: true, mode: 0o700 });
@@ -36,7 +48,7 @@ export const apiserverCommand = () =>
         dnsNames: ['localhost', 'kubernetes', 'kubernetes.default', 'kubernetes.default.svc'],
         ips: ['127.0.0.1', firstService, o.bindAddress],
       });
-      const store = await openLmdbStore(join(directory, 'store'));
+      const store = await openStore({ directory: join(directory, 'store'), ...o });
       try {
         const server = await startApiServer({
           store,
@@ -50,6 +62,7 @@ export const apiserverCommand = () =>
             publicKeys: [pki.serviceAccount.publicKey],
           },
           serviceCidr: o.serviceClusterIpRange,
+          nodePortRange: nodePorts,
           log,
         }).catch((error: NodeJS.ErrnoException) => {
           throw error.code === 'EADDRINUSE' ? new UserError(`port ${port} on ${o.bindAddress} is taken: name another with --secure-port`) : error;

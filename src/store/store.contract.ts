@@ -37,7 +37,10 @@ export function storeContract(name: string, open: () => Promise<Store>, reopen?:
       const create = (v: string) => s.transaction([{ key: '/a', modRevision: 0 }], [put('/a', v)], [{ type: 'get', key: '/a' }]);
       const results = await Promise.all([create('x'), create('y'), create('z')]);
       expect(results.filter((r) => r.succeeded)).toHaveLength(1);
-      expect(results.find((r) => !r.succeeded)?.gets[0]?.value.toString()).toBe('x');
+      const winner = ['x', 'y', 'z'][results.findIndex((r) => r.succeeded)];
+      expect(results.filter((r) => !r.succeeded).map((r) => r.gets[0]?.value.toString())).toEqual([winner, winner]);
+      // Within one process the first call wins.
+      if (!s.shared) expect(winner).toBe('x');
       expect(s.revision()).toBe(2);
     });
 
@@ -71,11 +74,9 @@ export function storeContract(name: string, open: () => Promise<Store>, reopen?:
           },
         });
       });
-      await Promise.all([
-        s.transaction([], [put('/w/b', 'x')]),
-        s.transaction([], [put('/other', 'x')]),
-        s.transaction([], [del('/w/b'), put('/w/a', 'end')]),
-      ]);
+      const writes = [[put('/w/b', 'x')], [put('/other', 'x')], [del('/w/b'), put('/w/a', 'end')]];
+      if (s.shared) for (const operations of writes) await s.transaction([], operations);
+      else await Promise.all(writes.map((operations) => s.transaction([], operations)));
       await all;
       expect(seen).toEqual(['4 put /w/a 2 1', '5 put /w/a 3 2', '6 put /w/a 4 3', '7 put /w/b x -', '9 delete /w/b  x', '9 put /w/a end 4']);
     });
@@ -114,7 +115,9 @@ export function storeContract(name: string, open: () => Promise<Store>, reopen?:
         const again = await reopen(s);
         opened.push(again);
         expect(again.revision()).toBe(3);
-        expect(again.compactedRevision()).toBe(2);
+        // Where others compact too, a store hears of it by the first read that is refused.
+        if (!again.shared) expect(again.compactedRevision()).toBe(2);
+        await expect(again.get('/p/1', 1)).rejects.toBeInstanceOf(CompactedError);
         expect(await text(again, '/p/1', 2)).toBe('a');
         expect(await text(again, '/p/1')).toBe('c');
         await again.revokeLease(lease);

@@ -48,7 +48,8 @@ describe('lmdb on disk', () => {
         lines.push(line);
         if (lines.length === target) child.kill('SIGKILL');
       });
-      await new Promise((resolve) => reader.on('close', resolve));
+      const exited = new Promise((resolve) => child.once('exit', resolve));
+      await Promise.all([exited, new Promise((resolve) => reader.on('close', resolve))]);
       expect(lines.length).toBeGreaterThanOrEqual(target);
       const store = await openLmdbStore(`${folder}${round}`);
       for (const line of lines) {

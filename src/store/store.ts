@@ -74,6 +74,8 @@ export interface WatchRequest {
   end: string;
   /** Events of this revision and later are delivered; revision()+1 by default. CompactedError below the compacted one. */
   startRevision?: number;
+  /** Whether events carry what was there before; true. A store on etcd saves work without. */
+  previous?: boolean;
   /** Called in order, never concurrently, outside of the caller's own stack. */
   onEvents: (events: StoreEvents) => void;
   /** The watch has ended and will deliver no more: compaction overtook it, or the store failed. */
@@ -85,8 +87,12 @@ export interface StoreWatch {
 }
 
 export interface Store {
+  /** Whether other processes write too: then revision() is only what this one has heard of. */
+  readonly shared?: boolean;
   /** Revision of the last write. Starts at 1, as etcd's. */
   revision(): number;
+  /** Revision of the last write of any process, asked of the quorum; only where shared. */
+  latestRevision?(): Promise<number>;
   compactedRevision(): number;
   get(key: string, revision?: number): Promise<KeyValue | undefined>;
   range(request: RangeRequest): Promise<RangeResult>;

@@ -99,6 +99,29 @@ export class ResourceCache {
     this.#historyFrom = revision;
   }
 
+  /** Takes over what a later read of the whole store found. History begins anew; indexes hear of every difference. */
+  replace(items: Entry[], revision: number): void {
+    const next = new Map(items.map((entry) => [entry.key, entry]));
+    const tell = (event: CacheEvent) => {
+      for (const listener of this.#listeners) listener(event);
+    };
+    for (const previous of [...this.entries.values()]) {
+      if (next.has(previous.key)) continue;
+      this.entries.delete(previous.key);
+      tell({ revision, entry: previous.at(revision), previous, deleted: true, encoded: new Map() });
+    }
+    for (const entry of items) {
+      const previous = this.entries.get(entry.key);
+      if (previous?.revision === entry.revision) continue;
+      this.entries.set(entry.key, entry);
+      tell({ revision, entry, previous, deleted: false, encoded: new Map() });
+    }
+    this.#sorted = [...this.entries.keys()].sort(compareKeys);
+    this.#history = [];
+    this.#historyFrom = revision;
+    this.lastChange = revision;
+  }
+
   /** Applies one change of the store. */
   apply(change: StoreEvent, revision: number): void {
     const key = change.item.key.slice(this.prefix.length);

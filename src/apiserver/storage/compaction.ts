@@ -1,6 +1,6 @@
 import type { Logger } from 'pino';
 import type { Clock } from '../../client/clock.ts';
-import type { Store } from '../../store/store.ts';
+import { CompactedError, type Store } from '../../store/store.ts';
 
 const everyMs = 5 * 60_000;
 
@@ -12,7 +12,10 @@ export function compactRegularly(store: Store, clock: Clock, log: Logger): () =>
     const revision = before;
     before = store.revision();
     if (revision > store.compactedRevision() && revision < before) {
-      store.compact(revision).catch((error) => log.error({ err: error, revision }, 'compaction failed'));
+      store.compact(revision).catch((error) => {
+        // Another API server on the same store was first.
+        if (!(error instanceof CompactedError)) log.error({ err: error, revision }, 'compaction failed');
+      });
     }
     cancel = clock.after(everyMs, run);
   };

@@ -1,8 +1,18 @@
 import { convert } from '../../api/convert.ts';
 import { apiVersionOf, type KubeObject } from '../../api/object.ts';
+import { decodeProtobuf } from '../../api/protobuf.ts';
 import type { ServedResource } from '../../api/scheme.ts';
 import { encodeForStore, respliced, type Spliced, splice } from './encoding.ts';
 import { clone, deepFreeze } from './json.ts';
+
+/** What upstream's API server writes to the same etcd. */
+const isProtobuf = (stored: Buffer) => stored.length > 4 && stored.readUInt32BE(0) === 0x6b387300;
+
+/** Its type is left out where it is the resource's own. */
+function fromProtobuf(resource: ServedResource, stored: Buffer): KubeObject {
+  const object = decodeProtobuf(stored, resource.definition) as unknown as KubeObject;
+  return { ...object, apiVersion: object.apiVersion ?? apiVersionOf(resource), kind: object.kind ?? resource.kind };
+}
 
 const noLabels: Readonly<Record<string, string>> = Object.freeze({});
 
@@ -26,7 +36,7 @@ export class Entry {
   }
 
   static fromStore(resource: ServedResource, key: string, revision: number, stored: Buffer): Entry {
-    return new Entry(resource, key, revision, splice(stored, revision));
+    return new Entry(resource, key, revision, splice(isProtobuf(stored) ? encodeForStore(fromProtobuf(resource, stored)) : stored, revision));
   }
 
   /** Of an object that was just encoded as `stored`; saves parsing it again. The object is kept and frozen. */

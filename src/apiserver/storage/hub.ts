@@ -40,7 +40,14 @@ export class CacheHub {
 
   /** Reads everything at one revision, then follows. */
   async start(): Promise<void> {
-    const revision = this.store.revision();
+    const { revision, found } = await this.#readAll();
+    for (const cache of this.caches) cache.load(found.get(cache) ?? [], revision);
+    this.revision = revision;
+    this.#follow(revision + 1);
+  }
+
+  async #readAll(): Promise<{ revision: number; found: Map<ResourceCache, Entry[]> }> {
+    const revision = (await this.store.latestRevision?.()) ?? this.store.revision();
     const found = new Map<ResourceCache, Entry[]>();
     let start = root;
     const end = prefixEnd(root);
@@ -57,9 +64,7 @@ export class CacheHub {
       if (!page.more) break;
       start = `${page.items.at(-1)!.key}\0`;
     }
-    for (const cache of this.caches) cache.load(found.get(cache) ?? [], revision);
-    this.revision = revision;
-    this.#follow(revision + 1);
+    return { revision, found };
   }
 
   #follow(startRevision: number): void {
@@ -67,6 +72,7 @@ export class CacheHub {
       start: root,
       end: prefixEnd(root),
       startRevision,
+      previous: false,
       onEvents: (events) => this.#onEvents(events),
       onError: (error) => this.#onError(error),
     });
@@ -81,6 +87,10 @@ export class CacheHub {
         this.#log.error({ err: error, key: event.item.key }, 'a stored value cannot be read');
       }
     }
+    this.#moved(revision);
+  }
+
+  #moved(revision: number): void {
     if (revision > this.revision) this.revision = revision;
     if (this.#waiting.length > 0) {
       const due = this.#waiting.filter((w) => w.revision <= this.revision);
@@ -97,9 +107,26 @@ export class CacheHub {
     this.#failed = error;
     this.#log.error({ err: error }, 'the watch of the store ended');
     for (const cache of this.caches) cache.endWatches(error);
-    // Compaction overtook us, or the store failed: nothing in the caches can be trusted to be complete.
-    if (!(error instanceof CompactedError)) return;
-    this.#log.error('restart the API server: its caches fell behind compaction');
+    // The store failed, or compaction overtook us (after an outage that was longer than history is kept).
+    if (error instanceof CompactedError) void this.#reload();
+  }
+
+  /** Reads everything anew and tells indexes what has changed meanwhile; clients list again, since their watches ended. */
+  async #reload(): Promise<void> {
+    for (let attempt = 0; !this.#closed; attempt++) {
+      try {
+        const { revision, found } = await this.#readAll();
+        for (const cache of this.caches) cache.replace(found.get(cache) ?? [], revision);
+        this.#failed = undefined;
+        this.#follow(revision + 1);
+        this.#moved(revision);
+        this.#log.info({ revision }, 'the caches are filled anew');
+        return;
+      } catch (error) {
+        this.#log.error({ err: error }, 'the caches cannot be filled anew yet');
+        await new Promise((resolve) => setTimeout(resolve, Math.min(5000, 200 * 2 ** attempt)));
+      }
+    }
   }
 
   get failure(): Error | undefined {
@@ -115,8 +142,9 @@ export class CacheHub {
     return two < 0 ? undefined : this.#byPath.get(key.slice(root.length, two));
   }
 
-  /** Resolves when the caches hold everything that the store has acknowledged until now. */
+  /** Resolves when the caches hold everything that the store has acknowledged until now, to whomever. */
   current(signal?: AbortSignal): Promise<void> | undefined {
+    if (this.store.latestRevision) return this.store.latestRevision().then((latest) => this.waitFor(latest, signal));
     const revision = this.store.revision();
     return this.revision >= revision ? undefined : this.waitFor(revision, signal);
   }

@@ -69,7 +69,7 @@ export class ResourceStorage {
   async update(key: string, compute: (current: Entry | undefined) => Promise<Outcome> | Outcome): Promise<Written> {
     const storeKey = this.cache.prefix + key;
     let current = this.cache.get(key);
-    let fresh = this.hub.revision >= this.#store.revision();
+    let fresh = !this.#store.shared && this.hub.revision >= this.#store.revision();
     for (let attempt = 0; attempt < attempts; attempt++) {
       let outcome: Outcome;
       try {
