@@ -25,6 +25,8 @@ const hasClusterIp = (spec: ServiceSpec) => spec.type !== 'ExternalName';
 const hasNodePorts = (spec: ServiceSpec) =>
   spec.type === 'NodePort' || (spec.type === 'LoadBalancer' && spec.allocateLoadBalancerNodePorts !== false);
 const needsHealthCheckPort = (spec: ServiceSpec) => spec.type === 'LoadBalancer' && spec.externalTrafficPolicy === 'Local';
+const isReachedFromOutside = (spec: ServiceSpec) =>
+  spec.type === 'LoadBalancer' || spec.type === 'NodePort' || (spec.type === 'ClusterIP' && (spec.externalIPs?.length ?? 0) > 0);
 const headless = (spec: ServiceSpec) => spec.clusterIP === 'None';
 
 function fillFamilies(spec: ServiceSpec): void {
@@ -72,6 +74,9 @@ function patchFromOld(spec: ServiceSpec, old: ServiceSpec): void {
   } else if (!needsHealthCheckPort(spec) && needsHealthCheckPort(old) && spec.healthCheckNodePort === old.healthCheckNodePort) {
     delete spec.healthCheckNodePort;
   }
+  if (isReachedFromOutside(old) && !isReachedFromOutside(spec) && spec.externalTrafficPolicy === old.externalTrafficPolicy)
+    delete spec.externalTrafficPolicy;
+  if (old.type === 'LoadBalancer' && spec.type !== 'LoadBalancer' && spec.loadBalancerClass === old.loadBalancerClass) delete spec.loadBalancerClass;
 }
 
 const portKey = (port: ServicePort) => `${port.protocol ?? 'TCP'}/${port.port}`;

@@ -1,4 +1,4 @@
-import { type ClientDuplexStream, ChannelCredentials, Client, credentials, Metadata, status as codes } from '@grpc/grpc-js';
+import { type ClientDuplexStream, type ChannelCredentials, Client, credentials, Metadata, status as codes } from '@grpc/grpc-js';
 import protobuf from 'protobufjs';
 import { etcdDescriptor, etcdMethods } from './messages.ts';
 
