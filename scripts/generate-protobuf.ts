@@ -1,19 +1,24 @@
 /**
- * Generates src/api/generated/protobuf.ts from a folder of Kubernetes API facts:
+ * Generates src/api/generated/protobuf.ts and zero-fields.ts from a folder of Kubernetes API facts and Kubernetes' Go source:
  *
- *     node bin/node24.js scripts/generate-protobuf.ts DIR
+ *     node bin/node24.js scripts/generate-protobuf.ts DIR [MODULES]
  *
- * DIR holds protobuf-api.json and openapi-v2-definitions.json of one Kubernetes version.
+ * DIR holds protobuf-api.json of one Kubernetes version; MODULES (the Go module cache's k8s.io folder by default) the modules
+ * k8s.io/api, apimachinery, apiextensions-apiserver and kube-aggregator of the same version.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
+import { homedir } from 'node:os';
 import { join } from 'node:path';
+import { type GoField, readGoFields } from './go-fields.ts';
 
+const version = 'v0.37.2';
 const source = process.argv[2];
 if (!source) {
-  console.error('usage: generate-protobuf.ts DIR');
+  console.error('usage: generate-protobuf.ts DIR [MODULES]');
   process.exit(2);
 }
-const read = (name: string) => JSON.parse(readFileSync(join(source, name), 'utf8'));
+const modules = process.argv[3] ?? join(homedir(), 'go/pkg/mod/k8s.io');
+const generated = join(import.meta.dirname, '../src/api/generated');
 
 interface Field {
   id: number;
@@ -27,8 +32,8 @@ interface Message {
   fields: Record<string, Field>;
   listWrapper?: boolean;
 }
-const messages: Record<string, Message> = read('protobuf-api.json');
-const definitions: Record<string, { required?: string[]; 'x-kubernetes-group-version-kind'?: unknown[] }> = read('openapi-v2-definitions.json');
+const messages: Record<string, Message> = JSON.parse(readFileSync(join(source, 'protobuf-api.json'), 'utf8'));
+const go = readGoFields(modules, version);
 
 /** k8s.io.api.core.v1.Pod is io.k8s.api.core.v1.Pod in OpenAPI; underscores of package names are dashes there. */
 const definitionOf = (message: string) =>
@@ -37,51 +42,68 @@ const definitionOf = (message: string) =>
     .replace('apiextensions_apiserver', 'apiextensions-apiserver')
     .replace('kube_aggregator', 'kube-aggregator');
 
-/**
- * Scalars that are pointers in Kubernetes' Go types: their zero is a value, while the zero of every other optional scalar means
- * that nothing is said. The wire does not tell the two apart.
- */
-const pointers = new Set(
-  (
-    'replicas terminationGracePeriodSeconds activeDeadlineSeconds automountServiceAccountToken shareProcessNamespace hostUsers setHostnameAsFQDN enableServiceLinks ' +
-    'runAsUser runAsGroup runAsNonRoot fsGroup privileged readOnlyRootFilesystem allowPrivilegeEscalation optional defaultMode mode expirationSeconds tolerationSeconds ' +
-    'priority revisionHistoryLimit progressDeadlineSeconds parallelism completions backoffLimit backoffLimitPerIndex maxFailedIndexes ttlSecondsAfterFinished suspend ' +
-    'manualSelector startingDeadlineSeconds successfulJobsHistoryLimit failedJobsHistoryLimit controller blockOwnerDeletion deletionGracePeriodSeconds gracePeriodSeconds ' +
-    'orphanDependents allocateLoadBalancerNodePorts serving terminating immutable minReplicas leaseDurationSeconds leaseTransitions attachRequired podInfoOnMount ' +
-    'storageCapacity requiresRepublish seLinuxMount allowVolumeExpansion hostProcess partition minDomains storageClassName volumeAttributesClassName started ' +
-    'stabilizationWindowSeconds averageUtilization sinceSeconds tailLines limitBytes'
-  ).split(' '),
-);
-const pointersOf: Record<string, string[]> = {
-  'k8s.io.api.core.v1.ClientIPConfig': ['timeoutSeconds'],
-  'k8s.io.api.discovery.v1.EndpointConditions': ['ready', 'serving', 'terminating'],
-  'k8s.io.api.discovery.v1.EndpointPort': ['port', 'name'],
-};
-
-const reachable = new Set<string>();
-const visit = (name: string) => {
-  if (reachable.has(name) || !messages[name]) return;
-  reachable.add(name);
-  for (const field of Object.values(messages[name].fields)) visit(field.type);
-};
-for (const name of Object.keys(messages))
-  if (definitions[definitionOf(name)]?.['x-kubernetes-group-version-kind'] && !name.endsWith('List')) visit(name);
-
-const names = [...reachable].sort();
+const names = Object.keys(messages).sort();
 const index = new Map(names.map((name, i) => [name, i]));
 const table = names.map((name) => {
-  const message = messages[name]!;
-  const required = new Set(definitions[definitionOf(name)]?.required ?? []);
-  const fields = Object.entries(message.fields).map(([own, f]) => {
-    const json = f.json ?? own;
-    const keep = required.has(json) || pointers.has(json) || (pointersOf[name]?.includes(json) ?? false);
+  const message = messages[name] as Message;
+  const own = go.structs.get(name);
+  const fields = Object.entries(message.fields).map(([id, f]) => {
+    const json = f.json ?? id;
+    const fact = own?.find((x) => x.json === json);
+    // On the wire a zero is a zero: only the Go type tells whether JSON shows it.
+    const keep = fact !== undefined && (fact.type.startsWith('*') || !fact.omitEmpty);
     const flags = (f.rule === 'repeated' ? 1 : 0) | (f.keyType ? 2 : 0) | (f.inline ? 4 : 0) | (keep ? 8 : 0);
     return [f.id, json, index.get(f.type) ?? f.type, flags];
   });
+  // Fields are written in the order of their numbers.
+  fields.sort((a, b) => (a[0] as number) - (b[0] as number));
   return [definitionOf(name), message.listWrapper ? 1 : 0, fields];
 });
-const text = JSON.stringify(table);
 writeFileSync(
-  join(import.meta.dirname, '../src/api/generated/protobuf.ts'),
-  `// Generated by scripts/generate-protobuf.ts. Do not edit.\n\n/* biome-ignore-all lint: generated */\n\n/** Messages as [OpenAPI definition, is a bare list, fields as [id, JSON name, scalar or index of a message, flags]]; flags: 1 repeated, 2 map, 4 inline, 8 zero is a value. */\nexport const protobufMessages = ${JSON.stringify(text)};\n`,
+  join(generated, 'protobuf.ts'),
+  `// Generated by scripts/generate-protobuf.ts. Do not edit.\n\n/* biome-ignore-all lint: generated */\n\n/** Messages as [OpenAPI definition, is a bare list, fields as [id, JSON name, scalar or index of a message, flags]]; flags: 1 repeated, 2 map, 4 inline, 8 zero is a value. */\nexport const protobufMessages = ${JSON.stringify(JSON.stringify(table))};\n`,
+);
+
+// ---- fields that JSON made of Go's zero value shows
+const special: Record<string, string> = { Time: 'n', MicroTime: 'n', Quantity: 'q', IntOrString: 'i', Duration: 'd', RawExtension: 'n', JSON: 'n' };
+
+/** o an object, n null, s "", i 0, b false, q "0", d "0s"; undefined where the field is left out. */
+function zeroOf(pkg: string, field: GoField): string | undefined {
+  const { type } = field;
+  const last = type.slice(type.lastIndexOf('.') + 1);
+  if (/^(\*|\[\]|map\[)/.test(type)) return field.omitEmpty ? undefined : 'n';
+  const own = type.includes('.') ? undefined : `${pkg}.${type}`;
+  const underlying = (own && go.named.get(own)) ?? type;
+  if (/^(\[\]|map\[)/.test(underlying) || last === 'Verbs' || last === 'ResourceList' || last === 'ExtraValue') return field.omitEmpty ? undefined : 'n';
+  if (special[last]) return field.omitZero ? undefined : special[last];
+  if (/^(string|bool|u?int(8|16|32|64)?|float(32|64))$/.test(underlying) || last === 'UID') {
+    if (field.omitEmpty) return undefined;
+    return underlying === 'bool' ? 'b' : /^(u?int|float)/.test(underlying) ? 'i' : 's';
+  }
+  const isStruct = (own && go.structs.has(own)) || [...go.structs.keys()].some((name) => name.endsWith(`.${last}`));
+  if (isStruct) return field.omitZero ? undefined : 'o';
+  return field.omitEmpty ? undefined : 's';
+}
+
+const importedPackages: Record<string, string> = { metav1: 'k8s.io.apimachinery.pkg.apis.meta.v1', v1: 'k8s.io.api.core.v1', corev1: 'k8s.io.api.core.v1' };
+
+function zeroFields(name: string): string[] {
+  const pkg = name.slice(0, name.lastIndexOf('.'));
+  return (go.structs.get(name) ?? []).flatMap((field) => {
+    if (field.json === '-' || /(^|\.)TypeMeta$/.test(field.type)) return [];
+    if (field.inline) {
+      const [qualifier, type] = field.type.includes('.') ? field.type.split('.') : ['', field.type];
+      return field.type.startsWith('*') ? [] : zeroFields(`${qualifier ? importedPackages[qualifier] : pkg}.${type}`);
+    }
+    const zero = zeroOf(pkg, field);
+    return zero ? [`${field.json}:${zero}`] : [];
+  });
+}
+const lines = names.flatMap((name) => {
+  const fields = zeroFields(name);
+  return fields.length ? [`${definitionOf(name)} ${fields.join(',')}`] : [];
+});
+writeFileSync(
+  join(generated, 'zero-fields.ts'),
+  `// Generated by scripts/generate-protobuf.ts. Do not edit.\n\n/* biome-ignore-all lint: generated */\n\n/** Per definition the fields that its JSON always shows, with what they are when nothing was set: o an object, n null, s "", i 0, b false, q "0", d "0s". */\nexport const zeroFieldTable = ${JSON.stringify(lines.join('\n'))};\n`,
 );

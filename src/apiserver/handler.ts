@@ -8,9 +8,9 @@ import { authenticate, impersonate } from './authn/authenticate.ts';
 import type { UserInfo } from './authn/user.ts';
 import { reviews } from './authz/reviews.ts';
 import { pathNotFound, serveDiscovery } from './http/discovery.ts';
-import { listKinds, objectKinds, sendEntry, sendError, sendList, sendValue } from './http/encode.ts';
+import { formatsOf, listKinds, objectKinds, sendEntry, sendError, sendList, sendValue } from './http/encode.ts';
 import { type HttpRequest, type HttpResponse, header } from './http/exchange.ts';
-import { bodyFormat, negotiate } from './http/negotiate.ts';
+import { bodyFormat, contentTypes, type Format, negotiate, streamFormats } from './http/negotiate.ts';
 import { callOf, listParameters, watchParameters } from './http/parameters.ts';
 import { WatchResponse } from './http/watch-response.ts';
 import { serveWellKnown } from './http/well-known.ts';
@@ -110,13 +110,13 @@ async function serveResource(api: Api, request: HttpRequest, response: HttpRespo
   const accept = header(request, 'accept');
   switch (call.verb) {
     case 'get': {
-      const wanted = negotiate(accept, objectKinds);
+      const wanted = negotiate(accept, objectKinds, formatsOf(target));
       if (target.served.resource === 'componentstatuses')
         return void (await sendValue(request, response, 200, componentStatuses(api, call.name), wanted.format));
       return sendEntry(request, response, 200, target, await get(api, call, request.query.get('resourceVersion') ?? undefined), wanted);
     }
     case 'list': {
-      const wanted = negotiate(accept, listKinds);
+      const wanted = negotiate(accept, listKinds, formatsOf(target));
       if (target.served.resource === 'componentstatuses')
         return void (await sendValue(request, response, 200, componentStatuses(api), wanted.format));
       return sendList(request, response, target, await list(api, call, listParameters(request.query)), wanted);
@@ -125,7 +125,7 @@ async function serveResource(api: Api, request: HttpRequest, response: HttpRespo
       return serveWatch(api, request, response, call);
     case 'create': {
       if (call.name) throw methodNotSupported(target.subject, 'create');
-      const wanted = negotiate(accept, objectKinds);
+      const wanted = negotiate(accept, objectKinds, formatsOf(target));
       const body = await readBody(request, target.served.definition);
       const review = reviews[`${target.served.group}/${target.served.resource}`];
       if (review) return void (await sendValue(request, response, 201, await review(api, call, body), wanted.format));
@@ -154,7 +154,7 @@ async function serveResource(api: Api, request: HttpRequest, response: HttpRespo
       const options = await deleteOptions(request, call);
       const parameters = listParameters(request.query);
       const entries = await removeCollection(api, call, parameters, options);
-      return sendList(request, response, target, { revision: api.hub.revision, entries }, negotiate(accept, listKinds));
+      return sendList(request, response, target, { revision: api.hub.revision, entries }, negotiate(accept, listKinds, formatsOf(target)));
     }
     default:
       throw methodNotSupported(target.subject, call.verb);
@@ -171,7 +171,7 @@ async function serveSubresource(api: Api, request: HttpRequest, response: HttpRe
   if (!known) throw pathNotFound();
   const proxy = proxies[`${target.served.resource}/${subresource}`];
   if (proxy) return proxy(api, request, response, call, info.rest);
-  const accept = negotiate(header(request, 'accept'), objectKinds);
+  const accept = negotiate(header(request, 'accept'), objectKinds, formatsOf(target));
   const verb = call.verb;
   const { definition } = subresourceTypes[subresource] ?? target.served;
   if (!known.verbs.includes(verb)) throw methodNotSupported(target.subject, verb);
@@ -204,8 +204,8 @@ async function serveSubresource(api: Api, request: HttpRequest, response: HttpRe
 }
 
 async function serveWatch(api: Api, request: HttpRequest, response: HttpResponse, call: Call): Promise<void> {
-  const wanted = negotiate(header(request, 'accept'), [...listKinds, ...objectKinds]);
-  if (wanted.format === 'yaml') wanted.format = 'json';
+  const formats = formatsOf(call.target).filter((format) => streamFormats.includes(format));
+  const wanted = negotiate(header(request, 'accept'), [...listKinds, ...objectKinds], formats);
   const parameters = watchParameters(request.query);
   if (call.name && !parameters.fieldSelector) parameters.fieldSelector = `metadata.name=${call.name}`;
   const parts: { sink?: WatchResponse } = {};
@@ -222,7 +222,7 @@ async function serveWatch(api: Api, request: HttpRequest, response: HttpResponse
     },
   });
   if (ended && request.signal.aborted) return;
-  const contentType = wanted.as ? `application/json;as=${wanted.as.kind};g=${wanted.as.group};v=${wanted.as.version}` : 'application/json';
+  const contentType = wanted.format === 'protobuf' ? `${contentTypes.protobuf};stream=watch` : contentTypes.json;
   const stream = response.stream(200, { 'content-type': contentType, 'cache-control': 'no-cache, private' });
   parts.sink = new WatchResponse(stream, call.target, wanted, request.query.get('includeObject'));
   parts.sink.stop = stop;
@@ -291,7 +291,7 @@ const warningText = (text: string) => `299 - ${JSON.stringify(text.slice(0, 256)
 
 async function answer(_api: Api, request: HttpRequest, response: HttpResponse, call: Call, status: number, entry: Entry): Promise<void> {
   if (call.warnings.length) response.headers['warning'] = call.warnings.slice(0, 50).map(warningText);
-  await sendEntry(request, response, status, call.target, entry, negotiate(header(request, 'accept'), objectKinds));
+  await sendEntry(request, response, status, call.target, entry, negotiate(header(request, 'accept'), objectKinds, formatsOf(call.target)));
 }
 
 async function answerDeletion(api: Api, request: HttpRequest, response: HttpResponse, call: Call, deletion: Deletion): Promise<void> {
@@ -305,7 +305,7 @@ function answerError(api: Api, request: HttpRequest, response: HttpResponse, err
     return;
   }
   if (error instanceof StatusError) {
-    let format: 'json' | 'yaml' = 'json';
+    let format: Format = 'json';
     try {
       format = negotiate(header(request, 'accept')).format;
     } catch {

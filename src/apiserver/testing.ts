@@ -183,7 +183,7 @@ export function requestOverHttp2(server: TestServer, o: TestRequest): Promise<Te
   return new Promise((resolve, reject) => {
     const session = http2Connect(`https://127.0.0.1:${server.port}`, { ca: server.ca, ...o.user });
     session.on('error', reject);
-    const stream = session.request({ ':method': o.method ?? 'GET', ':path': o.path, ...o.headers });
+    const stream = session.request({ ':method': o.method ?? 'GET', ':path': o.path, ...o.headers }, { endStream: o.body === undefined });
     let head: Record<string, any> = {};
     const chunks: Buffer[] = [];
     stream.on('response', (headers) => {
@@ -195,7 +195,7 @@ export function requestOverHttp2(server: TestServer, o: TestRequest): Promise<Te
       session.close();
       resolve(answerOf(head[':status'] ?? 0, head, Buffer.concat(chunks)));
     });
-    stream.end(o.body);
+    if (o.body !== undefined) stream.end(o.body);
   });
 }
 

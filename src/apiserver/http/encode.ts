@@ -1,18 +1,19 @@
 import { gzip } from 'node:zlib';
 import { stringify } from 'yaml';
-import type { StatusError } from '../../api/errors.ts';
+import { notAcceptable, type StatusError } from '../../api/errors.ts';
 import { apiVersionOf, type KubeObject } from '../../api/object.ts';
+import { encodeMessage, encodeProtobuf, envelope, varintBytes } from '../../api/protobuf-encode.ts';
+import { definitionOfKind, messageOf } from '../../api/protobuf-messages.ts';
 import { makeTable, type TableOptions } from '../../api/table.ts';
 import type { Registered } from '../registry.ts';
 import type { Entry } from '../storage/entry.ts';
 import type { ListResult } from '../verbs/list.ts';
 import { header, type HttpRequest, type HttpResponse } from './exchange.ts';
-import type { Negotiated } from './negotiate.ts';
+import { allFormats, contentTypes, type Format, type Negotiated, textFormats } from './negotiate.ts';
 
 export const objectKinds = ['Table.meta.k8s.io/v1', 'PartialObjectMetadata.meta.k8s.io/v1'] as const;
 export const listKinds = ['Table.meta.k8s.io/v1', 'PartialObjectMetadataList.meta.k8s.io/v1'] as const;
 
-const contentTypes = { json: 'application/json', yaml: 'application/yaml' };
 const gzipFrom = 128 * 1024;
 
 const isPretty = (request: HttpRequest): boolean => {
@@ -21,22 +22,37 @@ const isPretty = (request: HttpRequest): boolean => {
   return /^(curl|Wget|Mozilla)/.test(header(request, 'user-agent'));
 };
 
+/** The formats that objects of a resource can be had in. */
+export const formatsOf = (target: Registered): readonly Format[] => (messageOf(target.served.definition) ? allFormats : textFormats);
+
+/** Any object of a known kind in protobuf. StatusError 406 where it has no message. */
+export function protobufOf(value: { apiVersion?: string; kind?: string }): Buffer {
+  const { apiVersion = '', kind = '' } = value;
+  const [group = '', version = ''] = apiVersion.includes('/') ? apiVersion.split('/') : ['', apiVersion];
+  const definition = definitionOfKind(group, version, kind);
+  const bytes = definition && encodeProtobuf(value, definition);
+  if (bytes) return bytes;
+  throw notAcceptable(
+    `object *${version}.${kind} does not implement the protobuf marshalling interface and cannot be encoded to a protobuf message`,
+  );
+}
+
+function textOf(request: HttpRequest, value: unknown, format: 'json' | 'yaml'): string {
+  if (format === 'yaml') return stringify(value, { version: '1.1', lineWidth: 0, aliasDuplicateObjects: false });
+  return isPretty(request) ? `${JSON.stringify(value, undefined, 2)}\n` : JSON.stringify(value);
+}
+
 /** Any value as the body of an answer. */
 export function sendValue(
   request: HttpRequest,
   response: HttpResponse,
   status: number,
   value: unknown,
-  format: 'json' | 'yaml' = 'json',
+  format: Format = 'json',
   more: Record<string, string> = {},
 ): Promise<void> | undefined {
-  const text =
-    format === 'yaml'
-      ? stringify(value, { version: '1.1', lineWidth: 0 })
-      : isPretty(request)
-        ? `${JSON.stringify(value, undefined, 2)}\n`
-        : JSON.stringify(value);
-  return sendBytes(request, response, status, Buffer.from(text), contentTypes[format], more);
+  const body = format === 'protobuf' ? protobufOf(value as object) : Buffer.from(textOf(request, value, format));
+  return sendBytes(request, response, status, body, contentTypes[format], more);
 }
 
 export function sendBytes(
@@ -61,7 +77,7 @@ export function sendBytes(
   });
 }
 
-export function sendError(request: HttpRequest, response: HttpResponse, error: StatusError, format: 'json' | 'yaml' = 'json'): void {
+export function sendError(request: HttpRequest, response: HttpResponse, error: StatusError, format: Format = 'json'): void {
   void sendValue(request, response, error.code, error.status, format, error.headers);
 }
 
@@ -87,7 +103,16 @@ export function sendEntry(
   }
   if (wanted.as) return sendValue(request, response, status, partialMetadata(entry.object), wanted.format);
   if (wanted.format === 'json' && !isPretty(request)) return sendBytes(request, response, status, answerBytes(entry), contentTypes.json);
+  if (wanted.format === 'protobuf' && entry.revision !== 0)
+    return sendBytes(request, response, status, protobufBody(entry), contentTypes.protobuf);
   return sendValue(request, response, status, withoutZeroVersion(entry.object), wanted.format);
+}
+
+/** An entry with its envelope. */
+export function protobufBody(entry: Entry): Buffer {
+  const raw = entry.protobuf;
+  const around = envelope(entry.object.apiVersion, entry.object.kind, raw.length);
+  return Buffer.concat([around.head, raw, around.tail]);
 }
 
 /** A dry-run creation has no resource version yet. */
@@ -124,6 +149,8 @@ export function sendList(
     return sendValue(request, response, 200, { kind: 'PartialObjectMetadataList', apiVersion: 'meta.k8s.io/v1', metadata, items }, wanted.format);
   }
   const head = { kind: `${target.served.kind}List`, apiVersion: apiVersionOf(target.served), metadata };
+  if (wanted.format === 'protobuf')
+    return sendBytes(request, response, 200, protobufList(head, result.entries), contentTypes.protobuf);
   if (wanted.format === 'json' && !isPretty(request))
     return sendBytes(request, response, 200, joinList(JSON.stringify(head), result.entries), contentTypes.json);
   return sendValue(request, response, 200, { ...head, items: result.entries.map((e) => e.object) }, wanted.format);
@@ -144,3 +171,21 @@ function joinList(head: string, entries: Entry[]): Buffer {
   out[at] = 0x7d;
   return out;
 }
+
+const listMetaDefinition = 'io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta';
+
+/** A list message: its metadata in field 1, the items' bytes as they are in field 2. */
+function protobufList(head: { kind: string; apiVersion: string; metadata: object }, entries: Entry[]): Buffer {
+  const metadata = encodeMessage(listMetaDefinition, head.metadata) as Buffer;
+  const parts: Buffer[] = [Buffer.from([0x0a]), varintBytes(metadata.length), metadata];
+  let size = parts[1]!.length + 1 + metadata.length;
+  for (const entry of entries) {
+    const raw = entry.protobuf;
+    const frame = varintBytes(raw.length);
+    parts.push(itemTag, frame, raw);
+    size += 1 + frame.length + raw.length;
+  }
+  const around = envelope(head.apiVersion, head.kind, size);
+  return Buffer.concat([around.head, ...parts, around.tail]);
+}
+const itemTag = Buffer.from([0x12]);

@@ -1,7 +1,9 @@
 import { notAcceptable, unsupportedMediaType } from '../../api/errors.ts';
 
+export type Format = 'json' | 'yaml' | 'protobuf';
+
 export interface Negotiated {
-  format: 'json' | 'yaml';
+  format: Format;
   /** Another kind than the object's own: Table, PartialObjectMetadata, PartialObjectMetadataList, APIGroupDiscoveryList. */
   as?: { kind: string; group: string; version: string };
 }
@@ -30,34 +32,52 @@ function parseAccept(accept: string): MediaRange[] {
       return { type: type.toLowerCase(), parameters, quality: Number.isFinite(quality) ? quality : 0 };
     })
     .filter((range) => range.type && range.quality > 0);
-  ranges.sort((a, b) => b.quality - a.quality);
+  // What is named whole goes before what is left open.
+  ranges.sort((a, b) => b.quality - a.quality || wildcards(a.type) - wildcards(b.type));
   if (parsed.size > 500) parsed.clear();
   parsed.set(accept, ranges);
   return ranges;
 }
 
-const formats: Record<string, 'json' | 'yaml' | undefined> = {
+const wildcards = (type: string) => (type.startsWith('*/') ? 2 : type.endsWith('/*') ? 1 : 0);
+
+const formats: Record<string, Format | undefined> = {
   'application/json': 'json',
   'application/*': 'json',
   '*/*': 'json',
   'application/yaml': 'yaml',
+  'application/vnd.kubernetes.protobuf': 'protobuf',
 };
 
-export const acceptable = ['application/json', 'application/yaml'];
+export const contentTypes: Record<Format, string> = {
+  json: 'application/json',
+  yaml: 'application/yaml',
+  protobuf: 'application/vnd.kubernetes.protobuf',
+};
+
+export const allFormats: readonly Format[] = ['json', 'yaml', 'protobuf'];
+/** Of what has no message. */
+export const textFormats: readonly Format[] = ['json', 'yaml'];
+/** YAML documents cannot follow each other in a watch. */
+export const streamFormats: readonly Format[] = ['json', 'protobuf'];
 
 /**
- * The best of what Accept lists and `kinds` allows; each of kinds is `KIND.GROUP/VERSION`. StatusError 406 where nothing fits.
+ * The best of what Accept lists and `kinds` allows; each of kinds is `KIND.GROUP/VERSION`. `offered` are the formats of the object
+ * itself: metadata can always be had in protobuf, a Table never. StatusError 406 where nothing fits.
  */
-export function negotiate(accept: string, kinds: readonly string[] = [], offered: readonly string[] = acceptable): Negotiated {
+export function negotiate(accept: string, kinds: readonly string[] = [], offered: readonly Format[] = allFormats): Negotiated {
   if (!accept) return { format: 'json' };
   for (const { type, parameters } of parseAccept(accept)) {
     const format = formats[type];
     if (!format) continue;
     const { as, g: group = '', v: version = '' } = parameters;
-    if (as === undefined) return { format };
-    if (kinds.includes(`${as}.${group}/${version}`)) return { format, as: { kind: as, group, version } };
+    if (as === undefined) {
+      if (offered.includes(format)) return { format };
+    } else if (kinds.includes(`${as}.${group}/${version}`) && (format !== 'protobuf' || as !== 'Table') && (format !== 'yaml' || offered.includes('yaml'))) {
+      return { format, as: { kind: as, group, version } };
+    }
   }
-  throw notAcceptable(`only the following media types are accepted: ${offered.join(', ')}`);
+  throw notAcceptable(`only the following media types are accepted: ${offered.map((format) => contentTypes[format]).join(', ')}`);
 }
 
 /** The format of a request's body. */
@@ -65,5 +85,7 @@ export function bodyFormat(contentType: string): 'application/json' | 'applicati
   const type = contentType.split(';')[0]!.trim().toLowerCase();
   if (type === '' || type === 'application/json' || type === '*/*') return 'application/json';
   if (type === 'application/yaml' || type === 'application/vnd.kubernetes.protobuf') return type;
-  throw unsupportedMediaType(`the body of the request was in an unknown format - accepted media types include: ${acceptable.join(', ')}`);
+  throw unsupportedMediaType(
+    `the body of the request was in an unknown format - accepted media types include: ${allFormats.map((format) => contentTypes[format]).join(', ')}`,
+  );
 }

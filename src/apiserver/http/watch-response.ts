@@ -1,14 +1,15 @@
 import type { Status } from '../../api/generated/types.ts';
 import { StatusError } from '../../api/errors.ts';
 import { apiVersionOf } from '../../api/object.ts';
+import { varintBytes } from '../../api/protobuf-encode.ts';
 import { makeTable } from '../../api/table.ts';
 import type { Registered } from '../registry.ts';
 import type { CacheEvent } from '../storage/cache.ts';
 import type { Entry } from '../storage/entry.ts';
 import type { WatchSink, WatchType } from '../verbs/watch.ts';
-import { partialMetadata } from './encode.ts';
+import { partialMetadata, protobufBody, protobufOf } from './encode.ts';
 import type { ResponseStream } from './exchange.ts';
-import type { Negotiated } from './negotiate.ts';
+import type { Format, Negotiated } from './negotiate.ts';
 
 /** Changes that a watcher may lag behind before it is cut off; it then resumes from its last revision, or lists. */
 const backlogLimit = 10_000;
@@ -22,6 +23,22 @@ const prefixes: Record<WatchType, Buffer> = {
   DELETED: Buffer.from('{"type":"DELETED","object":'),
 };
 const suffix = Buffer.from('}\n');
+
+/** A frame of a protobuf watch: its length, then a WatchEvent whose object is a whole body. */
+function protobufFrame(type: string, body: Buffer): Buffer {
+  const name = Buffer.from(type);
+  const raw = Buffer.concat([Buffer.from([0x0a]), varintBytes(body.length)]);
+  const object = Buffer.concat([Buffer.from([0x12]), varintBytes(raw.length + body.length), raw]);
+  const length = 2 + name.length + object.length + body.length;
+  const size = Buffer.allocUnsafe(4);
+  size.writeUInt32BE(length);
+  return Buffer.concat([size, Buffer.from([0x0a, name.length]), name, object, body]);
+}
+
+/** An event that is no object's: a bookmark or an error. */
+function ownEvent(type: string, object: object, format: Format): Buffer {
+  return format === 'protobuf' ? protobufFrame(type, protobufOf(object)) : Buffer.from(`${JSON.stringify({ type, object })}\n`);
+}
 
 /** Writes a watch's events to a response; encodes when the reader has room, many events to a write. */
 export class WatchResponse implements WatchSink {
@@ -86,14 +103,14 @@ export class WatchResponse implements WatchSink {
         : this.#wanted.as
           ? { ...object, kind: 'PartialObjectMetadata', apiVersion: 'meta.k8s.io/v1' }
           : object;
-    this.#queue.push({ bytes: Buffer.from(`${JSON.stringify({ type: 'BOOKMARK', object: shown })}\n`) });
+    this.#queue.push({ bytes: ownEvent('BOOKMARK', shown, this.#wanted.format) });
     this.#schedule();
   }
 
   end(error?: Error): void {
     if (this.#ended) return;
     this.#ended = true;
-    if (error) this.#queue.push({ bytes: errorEvent(error) });
+    if (error) this.#queue.push({ bytes: ownEvent('ERROR', statusOf(error), this.#wanted.format) });
     this.#schedule();
   }
 
@@ -127,26 +144,24 @@ export class WatchResponse implements WatchSink {
   }
 
   #encode({ type, entry, event }: { type: WatchType; entry: Entry; event: CacheEvent | undefined }): Buffer {
-    const { as } = this.#wanted;
+    const { as, format } = this.#wanted;
     if (as?.kind === 'Table') {
       // The first event of a table watch carries the columns; tables are not shared.
       const options = { includeObject: this.#includeObject, metadata: { resourceVersion: String(entry.revision) }, noHeaders: this.#headersSent };
       this.#headersSent = true;
       return Buffer.from(`${JSON.stringify({ type, object: makeTable(this.#target.served, [entry.object], options) })}\n`);
     }
-    const id = `${type} ${entry.resource.version} ${entry.resource.group} ${as?.kind ?? ''}`;
+    const id = `${type} ${entry.resource.version} ${entry.resource.group} ${as?.kind ?? ''} ${format}`;
     const known = event?.encoded.get(id);
     if (known) return known;
-    const bytes = as
+    const bytes = format === 'protobuf'
+      ? protobufFrame(type, as ? protobufOf(partialMetadata(entry.object)) : protobufBody(entry))
+      : as
       ? Buffer.from(`${JSON.stringify({ type, object: partialMetadata(entry.object) })}\n`)
       : Buffer.concat([prefixes[type], entry.bytes, suffix]);
     event?.encoded.set(id, bytes);
     return bytes;
   }
-}
-
-export function errorEvent(error: Error): Buffer {
-  return Buffer.from(`${JSON.stringify({ type: 'ERROR', object: statusOf(error) })}\n`);
 }
 
 export function statusOf(error: Error): Status {

@@ -4,6 +4,7 @@ import { decodeProtobuf } from '../../api/protobuf.ts';
 import type { ServedResource } from '../../api/scheme.ts';
 import { encodeForStore, respliced, type Spliced, splice } from './encoding.ts';
 import { clone, deepFreeze } from './json.ts';
+import { encodeMessage } from '../../api/protobuf-encode.ts';
 
 /** What upstream's API server writes to the same etcd. */
 const isProtobuf = (stored: Buffer) => stored.length > 4 && stored.readUInt32BE(0) === 0x6b387300;
@@ -26,6 +27,7 @@ export class Entry {
   #object: KubeObject | undefined;
   #fields: Readonly<Record<string, string>> | undefined;
   #versions: Map<string, Entry> | undefined;
+  #protobuf: Buffer | undefined;
 
   constructor(resource: ServedResource, key: string, revision: number, spliced: Spliced, object?: KubeObject) {
     this.resource = resource;
@@ -49,6 +51,16 @@ export class Entry {
   /** JSON with resourceVersion. Never to be written to. */
   get bytes(): Buffer {
     return this.#spliced.bytes;
+  }
+
+  /** Its protobuf message without envelope, with resourceVersion; made when first asked for. Only for kinds that have one. */
+  get protobuf(): Buffer {
+    if (!this.#protobuf) {
+      const bytes = encodeMessage(this.resource.definition, this.object);
+      if (!bytes) throw new Error(`${this.resource.definition} has no protobuf message`);
+      this.#protobuf = bytes;
+    }
+    return this.#protobuf;
   }
 
   get parsed(): boolean {
