@@ -1,6 +1,7 @@
 import { Command, CommanderError } from 'commander';
 import { UserError } from '../cluster/state.ts';
 import { apiserverCommand } from './apiserver.ts';
+import { awsCommand } from './aws.ts';
 import { interruption } from './context.ts';
 import { createCommand } from './create.ts';
 import { deleteCommand } from './delete.ts';
@@ -27,6 +28,7 @@ for (const command of [
   doctorCommand(),
   versionCommand(),
   apiserverCommand(),
+  awsCommand(),
   nodeCommand(),
 ])
   program.addCommand(command);

@@ -57,16 +57,21 @@ function replaceSection(file: string, section: string, body: string | undefined)
   writeAtomically(file, text, existsSync(file) ? statSync(file).mode & 0o777 : 0o600);
 }
 
-/** Writes a profile with the embedded AWS's endpoint and keys, so that `aws --profile kumulus-NAME` works. */
-export function writeAwsProfile(record: ClusterRecord): void {
-  const keys = readRootCredentials(pathsOf(record.name).aws);
+/** Writes a profile with an endpoint and keys, so that `aws --profile NAME` works. */
+export function writeProfile(name: string, region: string, endpoint: string, keys: AwsCredentials): void {
   const { credentials, config } = files();
-  replaceSection(credentials, profileName(record.name), `aws_access_key_id = ${keys.accessKeyId}\naws_secret_access_key = ${keys.secretAccessKey}\n`);
-  replaceSection(config, `profile ${profileName(record.name)}`, `region = ${record.region}\nendpoint_url = ${awsEndpoint(record)}\n`);
+  replaceSection(credentials, name, `aws_access_key_id = ${keys.accessKeyId}\naws_secret_access_key = ${keys.secretAccessKey}\n`);
+  replaceSection(config, `profile ${name}`, `region = ${region}\nendpoint_url = ${endpoint}\n`);
 }
 
-export function removeAwsProfile(cluster: string): void {
+export function removeProfile(name: string): void {
   const { credentials, config } = files();
-  replaceSection(credentials, profileName(cluster), undefined);
-  replaceSection(config, `profile ${profileName(cluster)}`, undefined);
+  replaceSection(credentials, name, undefined);
+  replaceSection(config, `profile ${name}`, undefined);
 }
+
+/** Writes the profile of a cluster: `aws --profile kumulus-NAME`. */
+export const writeAwsProfile = (record: ClusterRecord): void =>
+  writeProfile(profileName(record.name), record.region, awsEndpoint(record), readRootCredentials(pathsOf(record.name).aws));
+
+export const removeAwsProfile = (cluster: string): void => removeProfile(profileName(cluster));

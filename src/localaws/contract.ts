@@ -28,6 +28,8 @@ export interface RoleCredentials {
 export interface CloudSource {
   region: string;
   accountId: string;
+  /** States move without a data plane's reports, so that a volume may be first seen when it is available already. */
+  autonomous?: boolean;
   read(): Promise<CloudState>;
   /** Calls back (coalesced) after every change that a read() would show. Returns its end. */
   onChange(callback: () => void): () => void;

@@ -21,7 +21,8 @@ import { State } from './state/state.ts';
 export interface LocalAwsOptions {
   /** Where the state is kept. One endpoint at a time can use it. */
   directory: string;
-  host?: '127.0.0.1';
+  /** An address of loopback: whoever reaches the endpoint and has its keys runs code as root. */
+  host?: string;
   /** 0 takes any free port. */
   port: number;
   region?: string;
@@ -125,7 +126,8 @@ export async function startLocalAws(options: LocalAwsOptions): Promise<LocalAws>
     const endSimulation = options.dataPlane === 'simulated' ? simulate(cloud, source, reports) : () => undefined;
     // The first call of a service need not wait for its schemas.
     const loading = setImmediate(() => services.find((service) => service.name === 'ec2')!.load());
-    const url = `http://${options.host ?? '127.0.0.1'}:${port}`;
+    const host = options.host ?? '127.0.0.1';
+    const url = `http://${host.includes(':') ? `[${host}]` : host}:${port}`;
     log.info({ url, directory: options.directory }, 'the embedded AWS listens');
     let stopped: Promise<void> | undefined;
     const stop = async () => {

@@ -85,7 +85,7 @@ export class Volumes {
     const existing = await stat(path).catch(() => undefined);
     if (existing && existing.size >= size) return;
     await mkdir(this.options.directory, { recursive: true, mode: 0o700 });
-    if (!existing && volume.State !== 'creating') throw new Error(`volume ${volume.VolumeId}: its file ${path} is gone`);
+    if (!existing && volume.State !== 'creating' && !this.options.source.autonomous) throw new Error(`volume ${volume.VolumeId}: its file ${path} is gone`);
     await (await open(path, 'a', 0o600)).close();
     await truncate(path, size);
     for (const loop of existing ? await loopDevices(path) : []) await run('losetup', ['--set-capacity', loop]);
