@@ -3,6 +3,7 @@ import type { Controller, ControllerContext } from './controller.ts';
 import { startCsrApprovingController } from './csrapproving.ts';
 import { startCsrCleanerController } from './csrcleaner.ts';
 import { startCsrSigningController } from './csrsigning.ts';
+import { startDaemonSetController } from './daemonset.ts';
 import { startDeploymentController } from './deployment.ts';
 import { startEndpointsController } from './endpoints.ts';
 import { startEndpointSliceController } from './endpointslice.ts';
@@ -52,6 +53,7 @@ export const controllers: { name: string; start(context: ControllerContext, opti
   { name: 'replicaset-controller', start: startReplicaSetController },
   { name: 'replicationcontroller-controller', start: startReplicationController },
   { name: 'statefulset-controller', start: startStatefulSetController },
+  { name: 'daemonset-controller', start: startDaemonSetController },
   { name: 'endpoints-controller', start: startEndpointsController },
   { name: 'endpointslice-controller', start: startEndpointSliceController },
   { name: 'serviceaccount-controller', start: startServiceAccountController },

@@ -40,13 +40,14 @@ export async function createPod({ client, events }: ControllerContext, owner: Ku
   }
 }
 
-/** Deletes a pod of the owner and says so in an event. A pod that is gone already is no error. */
-export async function deletePod({ client, events }: ControllerContext, owner: KubeObject, pod: Pod): Promise<void> {
+/** Deletes a pod of the owner and says so in an event. A pod that is gone already is no error; false then, for no event will tell of it. */
+export async function deletePod({ client, events }: ControllerContext, owner: KubeObject, pod: Pod): Promise<boolean> {
   try {
     await client.delete(resources.pods, pod.metadata, { preconditions: { uid: pod.metadata.uid } });
     events.event(owner, 'Normal', 'SuccessfulDelete', `Deleted pod: ${pod.metadata.name}`);
+    return true;
   } catch (error) {
-    if (isNotFound(error)) return;
+    if (isNotFound(error)) return false;
     events.event(owner, 'Warning', 'FailedDelete', `Error deleting: ${(error as Error).message}`);
     throw error;
   }

@@ -119,7 +119,7 @@ export function startReplicaController<T extends ReplicaOwner>(context: Controll
       const results = await Promise.allSettled(
         victims.map(async (pod) => {
           try {
-            await deletePod(context, owner, pod);
+            if (!(await deletePod(context, owner, pod))) expectations.deletionObserved(key, pod.metadata.uid);
           } catch (error) {
             expectations.deletionObserved(key, pod.metadata.uid);
             throw error;
