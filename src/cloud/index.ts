@@ -11,6 +11,8 @@ export interface CloudControllersOptions {
   clusterName: string;
   /** Range of the pods, such as 10.244.0.0/16. */
   clusterCidr: string;
+  /** Whether routes to the nodes' pods are kept in the cloud: true, as upstream's --configure-cloud-routes. */
+  routes?: boolean;
 }
 
 /** The cloud-controller-manager: each controller with the name that upstream gives it (volumes: the sidecars of the EBS CSI driver). */
@@ -19,7 +21,7 @@ export function startCloudControllers(context: ControllerContext, cloud: CloudPr
   return [
     startCloudNodeController(whole),
     startCloudNodeLifecycleController(whole),
-    startRouteController(whole),
+    ...(options.routes === false ? [] : [startRouteController(whole)]),
     startServiceController(whole),
     startVolumeProvisioner(whole),
     startVolumeAttacher(whole),

@@ -95,6 +95,22 @@ export async function caCertHash(ca: string): Promise<string> {
   return `sha256:${Buffer.from(digest).toString('hex')}`;
 }
 
+/** Keys that are kept nowhere, for a cluster that lives in this process. All are P-256: an RSA key takes half a second at times. */
+export async function ephemeralPki(names: { dnsNames: string[]; ips: string[] }): Promise<Pick<Pki, 'ca' | 'apiserver' | 'kubeletClient' | 'admin' | 'serviceAccount'>> {
+  const ca = await makeCa('kubernetes');
+  const [apiserver, kubeletClient, admin] = await Promise.all([
+    issue(ca, { commonName: 'kube-apiserver', ...names, usage: 'server' }),
+    issue(ca, { commonName: 'kube-apiserver-kubelet-client', organizations: ['kubeadm:cluster-admins'], usage: 'client' }),
+    issue(ca, { commonName: 'kubernetes-admin', organizations: ['system:masters'], usage: 'client' }),
+  ]);
+  const serviceAccount = generateKeyPairSync('ec', {
+    namedCurve: 'P-256',
+    publicKeyEncoding: { type: 'spki', format: 'pem' },
+    privateKeyEncoding: { type: 'pkcs8', format: 'pem' },
+  });
+  return { ca, apiserver, kubeletClient, admin, serviceAccount };
+}
+
 /**
  * Reads the keys in directory, making what is missing: an interrupted creation goes on where it stopped. The API server's
  * certificate is made anew when it lacks one of the names asked for.

@@ -1,4 +1,5 @@
 import type { Logger } from 'pino';
+import type { Calls } from './calls.ts';
 import type { Clock } from './clock.ts';
 import type { Consoles } from './ec2/consoles.ts';
 import type { Keys, Principal } from './keys.ts';
@@ -16,6 +17,7 @@ export interface Cloud {
   keys: Keys;
   consoles: Consoles;
   clock: Clock;
+  calls: Calls;
   log: Logger;
   /** Where the endpoint keeps what is too big for its state. */
   directory: string;

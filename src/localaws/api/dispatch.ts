@@ -144,6 +144,20 @@ function success(service: Service, operation: string, model: Model, output: unkn
   return { status: 200, headers, body };
 }
 
+async function recorded<T>(cloud: Cloud, caller: string, service: string, operation: string, input: unknown, run: () => Promise<T>): Promise<T> {
+  const at = cloud.clock.now();
+  const call = { at, service, operation, input, caller };
+  try {
+    const output = await cloud.calls.under(service, operation, run);
+    cloud.calls.record({ ...call, durationMs: cloud.clock.now() - at });
+    return output;
+  } catch (error: any) {
+    const known = error instanceof AwsError ? error : new AwsError('InternalError', String(error?.message));
+    cloud.calls.record({ ...call, code: known.code, message: known.message, durationMs: cloud.clock.now() - at });
+    throw error;
+  }
+}
+
 /** Answers one request of an AWS protocol: authenticates it, decodes it, runs its operation and encodes what that returns. */
 export async function dispatch(cloud: Cloud, message: IncomingMessage): Promise<WireResponse> {
   const requestId = newRequestId();
@@ -166,7 +180,8 @@ export async function dispatch(cloud: Cloud, message: IncomingMessage): Promise<
         ? decodeJson(model.input, request.signed.body.toString())
         : decoders[service.protocol].decode(model.input, request.parameters);
     const call: CallContext = { ...cloud, requestId, principal: caller.principal };
-    const output = await perform(call, service, operation, model, input);
+    const known = service;
+    const output = await recorded(cloud, caller.principal.arn, known.name, operation, input, () => perform(call, known, operation, model, input));
     return success(service, operation, model, output, requestId);
   } catch (error: any) {
     service ??= error?.service ?? guess(request);

@@ -4,6 +4,7 @@ import type { AddressInfo, Socket } from 'node:net';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import type { CloudReports, CloudSource } from '../contract.ts';
+import { Calls } from './calls.ts';
 import { type Clock, systemClock } from './clock.ts';
 import type { Cloud } from './cloud.ts';
 import { armDeadlines } from './deadlines.ts';
@@ -19,6 +20,8 @@ import { lockDirectory } from './state/lock.ts';
 import { State } from './state/state.ts';
 
 export interface LocalAwsOptions {
+  /** false: nothing outlives the process, and the directory holds only what is big. For tests: no call waits for a disk. */
+  durable?: boolean;
   /** Where the state is kept. One endpoint at a time can use it. */
   directory: string;
   /** An address of loopback: whoever reaches the endpoint and has its keys runs code as root. */
@@ -44,6 +47,8 @@ export interface LocalAws {
   reports: CloudReports;
   /** Listeners elsewhere, as in a VPC, hand their sockets to it: `server.emit('connection', socket)`. */
   server: Server;
+  /** What was called of late, and faults to inject. */
+  calls: Calls;
   handleConnection(socket: Socket): void;
   /** Ends all connections; what was acknowledged is on disk. */
   stop(): Promise<void>;
@@ -68,7 +73,7 @@ export async function startLocalAws(options: LocalAwsOptions): Promise<LocalAws>
   const unlock = await lockDirectory(options.directory);
   let state: State | undefined;
   try {
-    const opened = (state = await State.open(join(options.directory, 'state.log')));
+    const opened = (state = await State.open(options.durable === false ? undefined : join(options.directory, 'state.log')));
     const keys = await Keys.open(options.directory, opened.tables, accountId, clock);
     const cloud: Cloud = {
       region,
@@ -79,6 +84,7 @@ export async function startLocalAws(options: LocalAwsOptions): Promise<LocalAws>
       keys,
       consoles: new Consoles(join(options.directory, 'console'), log),
       clock,
+      calls: new Calls(),
       log,
       directory: options.directory,
     };
@@ -149,6 +155,7 @@ export async function startLocalAws(options: LocalAwsOptions): Promise<LocalAws>
       source,
       reports,
       server,
+      calls: cloud.calls,
       handleConnection: (socket) => void server.emit('connection', socket),
       stop: () => (stopped ??= stop()),
     };

@@ -105,6 +105,13 @@ export function findInstanceType(name: string): InstanceTypeInfo & { InstanceTyp
   return found;
 }
 
+/** What a machine of a type has, for those who play one. */
+export function instanceSize(name: string): { cpu: number; memoryMiB: number; architecture: 'amd64' | 'arm64' } {
+  const { VCpuInfo, MemoryInfo, ProcessorInfo } = findInstanceType(name);
+  const arm = ProcessorInfo?.SupportedArchitectures?.[0] === 'arm64';
+  return { cpu: VCpuInfo?.DefaultVCpus ?? 0, memoryMiB: MemoryInfo?.SizeInMiB ?? 0, architecture: arm ? 'arm64' : 'amd64' };
+}
+
 const filters = {
   'instance-type': (t: InstanceTypeInfo) => t.InstanceType,
   'current-generation': (t: InstanceTypeInfo) => String(t.CurrentGeneration),

@@ -9,7 +9,7 @@ import { makeTables, type Tables } from './tables.ts';
  */
 export class State {
   readonly tables: Tables;
-  private journal!: Journal;
+  private journal!: Pick<Journal, 'append' | 'flush' | 'close' | 'broken'>;
   private changes: Change[] | undefined;
   /** How many transactions were made since the start. */
   commits = 0;
@@ -23,8 +23,13 @@ export class State {
     });
   }
 
-  static async open(path: string): Promise<State> {
+  /** Without a path nothing is written: the state ends with the process. */
+  static async open(path: string | undefined): Promise<State> {
     const state = new State();
+    if (path === undefined) {
+      state.journal = { append: async () => {}, flush: async () => {}, close: async () => {}, broken: undefined };
+      return state;
+    }
     const tables = state.tables as unknown as Record<string, Table<object>>;
     state.journal = await Journal.open(
       path,
