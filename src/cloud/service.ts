@@ -86,7 +86,8 @@ export function startServiceController(context: CloudContext): Controller {
     const before = settled.get(id);
     const now = context.clock.now();
     if (before?.state === state && now - before.at < repairPeriodMs / 2) return { requeueAfterMs: repairPeriodMs };
-    if (!has(service)) await setFinalizers(service, [...(service.metadata.finalizers ?? []), finalizer], signal);
+    // A service that is gone by now has nobody to take its load balancer away.
+    if (!has(service) && !(await setFinalizers(service, [...(service.metadata.finalizers ?? []), finalizer], signal))) return undefined;
     const first = before === undefined && !service.status?.loadBalancer?.ingress?.length;
     if (first) events.event(service, 'Normal', 'EnsuringLoadBalancer', 'Ensuring load balancer');
     try {
@@ -142,12 +143,17 @@ export function startServiceController(context: CloudContext): Controller {
     );
   }
 
-  async function setFinalizers(service: Service, finalizers: string[], signal: AbortSignal): Promise<void> {
+  /** False where the service is gone. */
+  async function setFinalizers(service: Service, finalizers: string[], signal: AbortSignal): Promise<boolean> {
     const { namespace, name, uid } = service.metadata;
     const patch = { metadata: { uid, finalizers: finalizers.length ? finalizers : null } };
-    await client.patch(resources.services, { name, ...(namespace ? { namespace } : {}) }, 'merge', patch, { signal }).catch((error) => {
-      if (!isNotFound(error)) throw error;
-    });
+    try {
+      await client.patch(resources.services, { name, ...(namespace ? { namespace } : {}) }, 'merge', patch, { signal });
+      return true;
+    } catch (error) {
+      if (isNotFound(error)) return false;
+      throw error;
+    }
   }
   return loop.controller;
 }
