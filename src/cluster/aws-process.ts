@@ -28,6 +28,10 @@ const dataPlane = await startDataPlane({
   id: record.id,
   packageRoot: join(import.meta.dirname, '../..'),
   nodeBinary: process.execPath,
+  // Beside the cache of host processes, see bin/launch.js.
+  ...(process.env['NODE_COMPILE_CACHE']
+    ? { compileCache: { directory: join(process.env['NODE_COMPILE_CACHE'], 'instances'), modules: ['src/cli/node.ts', 'src/cluster/node.ts', 'bin/launch.js'] } }
+    : {}),
   awsHandleConnection: (socket) => aws.handleConnection(socket),
   log: self.log.child({ component: 'dataplane' }),
 });

@@ -1,3 +1,4 @@
+import { flushCompileCache } from 'node:module';
 import { type Logger, pino } from 'pino';
 import type { ChildMessage } from './supervisor-protocol.ts';
 
@@ -49,5 +50,14 @@ export function superviseThis(name: string): SupervisedProcess {
     tell({ type: 'error', message: error.message });
     process.exit(1);
   });
-  return { log, signal: controller.signal, ready: () => tell({ type: 'ready' }), onStop: (each) => stops.push(each) };
+  return {
+    log,
+    signal: controller.signal,
+    ready: () => {
+      tell({ type: 'ready' });
+      // Compiled code is kept at the end else, which a SIGKILL leaves out.
+      setTimeout(() => flushCompileCache(), 5000).unref();
+    },
+    onStop: (each) => stops.push(each),
+  };
 }

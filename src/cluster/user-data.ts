@@ -60,9 +60,23 @@ EOF
 else
   cat >/etc/rc.local <<'EOF'
 #!/bin/sh
-setsid kumulus node $(cat /etc/kumulus/node.args) >>/var/log/kumulus-node.log 2>&1 </dev/null &
+setsid /usr/local/sbin/kumulus-node-service </dev/null &
 EOF
-  chmod 755 /etc/rc.local
+  cat >/usr/local/sbin/kumulus-node-service <<'EOF'
+#!/bin/sh
+# Keeps the node running; how it ended is told on the console.
+log=/var/log/kumulus-node.log
+pause=1
+while :; do
+  began=$(date +%s)
+  kumulus node $(cat /etc/kumulus/node.args) >>$log 2>&1
+  echo "kumulus node ended with status $? and is started again in $pause s:"
+  tail -n 5 $log
+  sleep $pause
+  if [ $(($(date +%s) - began)) -gt 60 ]; then pause=1; elif [ $pause -lt 16 ]; then pause=$((pause * 2)); fi
+done
+EOF
+  chmod 755 /etc/rc.local /usr/local/sbin/kumulus-node-service
   /etc/rc.local
 fi
 `;

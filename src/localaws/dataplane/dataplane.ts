@@ -9,6 +9,7 @@ import { agentConfig } from './agent-config.ts';
 import { VpcAgent } from './agent-host.ts';
 import { targetKey } from './agent-protocol.ts';
 import { suspendEverything } from './cleanup.ts';
+import { fillCompileCache } from './compile-cache.ts';
 import { Instances } from './instance.ts';
 import { prepareInstanceFiles } from './instance-files.ts';
 import { wantsNetwork } from './interfaces.ts';
@@ -35,6 +36,8 @@ export interface DataPlaneOptions {
   packageRoot: string;
   /** A Node.js from 22.18: runs the agents, and is /opt/kumulus-node/node inside instances. */
   nodeBinary: string;
+  /** Compiles these modules of the package ahead of the instances that run them, into a folder that outlives the cluster. */
+  compileCache?: { directory: string; modules: string[] };
   /** Takes connections that instances made to 169.254.169.252:4566. They are paused. */
   awsHandleConnection?: (socket: Socket) => void;
   log: Logger;
@@ -94,6 +97,14 @@ class Controller implements DataPlane {
   async start(): Promise<void> {
     const { directory, source, reports, id, packageRoot, nodeBinary, log } = this.options;
     for (const folder of ['run', 'instances', 'volumes', 'dataplane']) await mkdir(join(directory, folder), { recursive: true, mode: 0o700 });
+    const { compileCache } = this.options;
+    const compiled = compileCache?.directory;
+    if (compileCache) {
+      await mkdir(compileCache.directory, { recursive: true, mode: 0o755 });
+      void fillCompileCache({ ...compileCache, packageRoot: realpathSync(packageRoot), nodeBinary: realpathSync(nodeBinary) }).then(
+        (done) => done || log.info('no code could be compiled ahead for instances'),
+      );
+    }
     this.instances = new Instances({
       source,
       reports,
@@ -102,6 +113,7 @@ class Controller implements DataPlane {
       files: await prepareInstanceFiles(directory),
       packageRoot: realpathSync(packageRoot),
       nodeBinary: realpathSync(nodeBinary),
+      ...(compiled ? { compiled } : {}),
       resolverOf: (instance) => this.plans.get(instance.VpcId ?? '')?.resolver,
       rejoin: (instance) => this.rejoin(instance),
       changed: () => this.look(),

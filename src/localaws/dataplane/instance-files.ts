@@ -44,6 +44,7 @@ export const EMPTY_FOLDERS = ['root', 'home', 'var/log', 'var/tmp', 'var/lib/clo
 const LAYER_CANDIDATES = ['usr', 'usr/local', 'usr/share', 'var', 'var/lib', 'opt', 'etc', 'srv', 'boot'];
 
 const WRAPPER = `#!/bin/sh
+[ ! -d /opt/kumulus-node/compiled ] || export NODE_COMPILE_CACHE=/opt/kumulus-node/compiled
 exec /opt/kumulus-node/node --disable-warning=ExperimentalWarning /opt/kumulus/bin/kumulus.js "$@"
 `;
 

@@ -5,7 +5,7 @@
  * Makes an instance's root and enters it. Runs as the first process of a PID namespace, in mount, UTS, IPC, cgroup and network
  * namespaces of its own; /proc is still the host's, and so is the process number that it writes down in the file `process`,
  * with its start time and the host's boot id. Says `started` on its standard output. Working directory: the instance's folder. Its environment is KUMULUS_PACKAGE,
- * KUMULUS_NODE, KUMULUS_HOSTNAME, KUMULUS_INIT (the init script), KUMULUS_CGROUPS (NAME=OPTIONS words, or "v2"), KUMULUS_LAYERS
+ * KUMULUS_NODE, KUMULUS_COMPILED (a folder, or empty), KUMULUS_HOSTNAME, KUMULUS_INIT (the init script), KUMULUS_CGROUPS (NAME=OPTIONS words, or "v2"), KUMULUS_LAYERS
  * (host folders that are mounts of their own) and KUMULUS_EMPTY (folders to make anew, since the host's are masked).
  */
 export const MOUNT_SCRIPT = `
@@ -95,6 +95,11 @@ mount -o remount,bind,ro opt/kumulus
 : >opt/kumulus-node/node
 mount --bind "$KUMULUS_NODE" opt/kumulus-node/node
 mount -o remount,bind,ro opt/kumulus-node/node
+if [ -n "$KUMULUS_COMPILED" ]; then
+  mkdir -p opt/kumulus-node/compiled
+  mount --bind "$KUMULUS_COMPILED" opt/kumulus-node/compiled
+  mount -o remount,bind,ro opt/kumulus-node/compiled
+fi
 mkdir run/kumulus/host
 pivot_root . run/kumulus/host
 cd /

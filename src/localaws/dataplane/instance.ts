@@ -27,6 +27,8 @@ export interface InstancesOptions {
   files: InstanceFiles;
   packageRoot: string;
   nodeBinary: string;
+  /** Folder of compiled code, see compile-cache.ts. */
+  compiled?: string;
   /** The address of the VPC's resolver. */
   resolverOf: (instance: Instance) => string | undefined;
   /** Joins an instance to its VPC afresh, with an empty network namespace. */
@@ -178,6 +180,7 @@ export class Instances {
       KUMULUS_INIT: files.init,
       KUMULUS_PACKAGE: this.options.packageRoot,
       KUMULUS_NODE: this.options.nodeBinary,
+      KUMULUS_COMPILED: this.options.compiled ?? '',
       KUMULUS_HOSTNAME: hostname(instance).split('.')[0],
       KUMULUS_CGROUPS: version1.length ? version1.map((one) => `${one.name}=${one.options}`).join(' ') : 'v2',
       KUMULUS_LAYERS: files.layers.join(' '),
