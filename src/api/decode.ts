@@ -127,6 +127,7 @@ const goType: Partial<Record<Shape['kind'], string>> = { string: 'string', int32
 export function checkTypes(definition: string, object: unknown, gvk: GroupVersionKind): void {
   const root = definitionOf(definition);
   if (!root) return;
+  if (root.custom) return root.custom.checkTypes(object, gvk);
   const fail = (what: string) => {
     throw badRequest(`${gvk.kind} in version "${gvk.version}" cannot be handled as a ${gvk.kind}: ${what}`);
   };
@@ -237,6 +238,7 @@ export function unknownFields(definition: string, object: unknown): string[] {
     }
   };
   const root = definitionOf(definition);
+  if (root?.custom) return root.custom.prune(object);
   if (root && !root.open && typeof object === 'object' && object !== null) walk(object, root, '');
   return found;
 }

@@ -63,8 +63,9 @@ function fill(object: any, definition: Definition): void {
 
 /** Completes an object in place: its canonical form, the schema's defaults, then the kind's own. */
 export function applyDefaults(resource: ServedResource, object: any): void {
-  canonicalize(resource.definition, object);
   const definition = definitionOf(resource.definition);
+  if (definition?.custom) return definition.custom.complete(object);
+  canonicalize(resource.definition, object);
   if (definition && !definition.open) fill(object, definition);
   resource.strategy.default?.(object);
 }

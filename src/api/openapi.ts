@@ -71,8 +71,30 @@ function documentOf(definition: Definition, root: string, v3: boolean): any {
 
 const pathOf = (r: { group: string; version: string }) => (r.group ? `apis/${r.group}/${r.version}` : `api/${r.version}`);
 
+/** Schemas that every group version's document with custom resources refers to. */
+export function openapiV3Common(): Record<string, any> {
+  const schemas: Record<string, any> = {};
+  addSchemas('io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta', schemas);
+  addSchemas('io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta', schemas);
+  return schemas;
+}
+
+/** A definition with all that it refers to. */
+function addSchemas(name: string, schemas: Record<string, any>): void {
+  const definition = definitionOf(name);
+  if (!definition || schemas[name]) return;
+  schemas[name] = documentOf(definition, '#/components/schemas/', true);
+  const visit = (shape: Shape): void => {
+    if (shape.items) visit(shape.items);
+    if (shape.definition) addSchemas(shape.definition.name, schemas);
+    if (shape.special === 'quantity') addSchemas(quantity, schemas);
+    if (shape.special === 'intOrString') addSchemas(intOrString, schemas);
+  };
+  for (const field of definition.fields.values()) visit(field.shape);
+}
+
 /** The methods of a resource's paths, each with kubectl's hints: action, kind, and whether fieldValidation is understood. */
-function pathsOf(r: BuiltinResource, root: string, v3: boolean): Record<string, any> {
+export function pathsOf(r: BuiltinResource, root: string, v3: boolean): Record<string, any> {
   const gvk = { group: r.group, version: r.version, kind: r.kind };
   const parameter = (name: string, type: string, where = 'query') =>
     v3
@@ -144,22 +166,10 @@ export function openapiV3(groupVersionPath: string): any {
   if (!rows.length) return undefined;
   const root = '#/components/schemas/';
   const schemas: Record<string, any> = {};
-  const add = (name: string): void => {
-    const definition = definitionOf(name);
-    if (!definition || schemas[name]) return;
-    schemas[name] = documentOf(definition, root, true);
-    const visit = (shape: Shape): void => {
-      if (shape.items) visit(shape.items);
-      if (shape.definition) add(shape.definition.name);
-      if (shape.special === 'quantity') add(quantity);
-      if (shape.special === 'intOrString') add(intOrString);
-    };
-    for (const field of definition.fields.values()) visit(field.shape);
-  };
   const document = { openapi: '3.0.0', info, paths: {} as Record<string, any>, components: { schemas } };
   for (const r of rows) {
     Object.assign(document.paths, pathsOf(r, root, true));
-    add(r.definition);
+    addSchemas(r.definition, schemas);
   }
   v3.set(groupVersionPath, document);
   return document;

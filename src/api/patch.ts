@@ -1,5 +1,5 @@
 import jsonpatch from 'fast-json-patch';
-import { badRequest, StatusError } from './errors.ts';
+import { badRequest, StatusError, unsupportedMediaType } from './errors.ts';
 import { type Definition, definitionOf, type Field, type Shape } from './schema.ts';
 
 const unprocessable = (message: string) => new StatusError(422, 'Invalid', message);
@@ -51,11 +51,15 @@ export function applyMergePatch(doc: any, patch: unknown): any {
  * $setElementOrder, $retainKeys. Lists merge by the definition's patch merge key. Returns a new document.
  */
 export function applyStrategicMergePatch(definition: string, doc: any, patch: unknown): any {
+  if (definitionOf(definition)?.custom) throw unsupportedMediaType(noStrategicMerge);
   if (!isObject(patch))
     throw badRequest(`json: cannot unmarshal ${Array.isArray(patch) ? 'array' : typeof patch} into Go value of type map[string]interface {}`);
   return mergeObject(structuredClone(doc) ?? {}, patch, definitionOf(definition));
 }
 
+/** Custom resources have no patch merge keys. */
+const noStrategicMerge =
+  'the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml';
 const directive = '$patch';
 const retainKeys = '$retainKeys';
 const deleteFrom = '$deleteFromPrimitiveList/';

@@ -30,6 +30,20 @@ export interface Definition {
   fields: Map<string, Field>;
   /** Any value is taken as it is (RawExtension, JSON). */
   open: boolean;
+  /** Fields that are not listed are kept as they are (x-kubernetes-preserve-unknown-fields). */
+  preserves?: boolean;
+  /** Of a custom resource: what decoding does in place of the rules for built-in types. */
+  custom?: CustomType;
+}
+
+/** How objects of a custom type are decoded. All work in place. */
+export interface CustomType {
+  /** StatusError 400 where metadata or type fields have types of their own; the rest is left to validation. */
+  checkTypes(object: unknown, gvk: { group: string; version: string; kind: string }): void;
+  /** Removes fields that the schema does not know and answers their paths. */
+  prune(object: unknown): string[];
+  /** Brings metadata into canonical form and fills in the schema's defaults. */
+  complete(object: unknown): void;
 }
 
 const special: Record<string, Shape> = {
@@ -105,8 +119,22 @@ function shapeOf(code: string): Shape {
   return { kind: scalars[code[0] ?? ''] ?? 'any' };
 }
 
+/** Definitions of custom resources, which come and go. */
+const added = new Map<string, Definition>();
+
+/** Makes a custom resource's definition known under its name. */
+export function addDefinition(definition: Definition): void {
+  added.set(definition.name, definition);
+}
+
+export function removeDefinition(name: string): void {
+  added.delete(name);
+}
+
 /** The definition by its OpenAPI name, parsed when first asked for. */
 export function definitionOf(name: string): Definition | undefined {
+  const custom = added.get(name);
+  if (custom) return custom;
   const index = indexOf.get(name);
   return index === undefined ? undefined : at(index);
 }

@@ -35,6 +35,8 @@ export interface KindStrategy {
   prepareForStatusUpdate?(obj: any, old: any, ctx: RequestContext): void;
   validate?(obj: any): FieldError[];
   validateUpdate?(obj: any, old: any): FieldError[];
+  /** validateUpdate judges the whole object, with regard to the old one: validate is not asked for updates. */
+  updateValidatesAll?: boolean;
   validateStatusUpdate?(obj: any, old: any): FieldError[];
   default?(obj: any): void;
   warnings?(obj: any, old?: any): string[];
@@ -55,6 +57,27 @@ export interface ServedResource extends BuiltinResource {
   /** Objects are kept at /registry/<registryPath>/[namespace/]name. */
   registryPath: string;
   strategy: KindStrategy;
+  /** Of custom resources only. */
+  custom?: CustomResource;
+}
+
+/** What the server knows of a version of a custom resource beyond what built-in resources have. */
+export interface CustomResource {
+  listKind: string;
+  /** JSONPaths of the scale subresource. */
+  scale?: { specReplicasPath: string; statusReplicasPath: string; labelSelectorPath?: string };
+  /** Sent with every answer, as for versions that are deprecated. */
+  warnings: string[];
+  /** The definition is being deleted: nothing is created any more. */
+  terminating: boolean;
+  /** Objects of other versions are converted by a webhook. */
+  conversion?: { convert(objects: any[], apiVersion: string): Promise<any[]> };
+  /** Removes what this version's schema does not know from an object that is to be stored, in place. */
+  prune(object: any): void;
+  /** Makes of an object as it was stored or converted one of this version: pruned and with defaults, in place. */
+  complete(object: any): void;
+  /** The schema as published. */
+  openapi: { schema: object | undefined; definition: string };
 }
 
 /** Registry paths that differ from the resource's name, as kube-apiserver's. */

@@ -94,18 +94,19 @@ export function validateObjectMeta(meta: any, resource: ServedResource): FieldEr
   }
   if (size > annotationLimit)
     errors.push({ type: 'FieldValueTooLong', field: 'metadata.annotations', detail: `may not be more than ${annotationLimit} bytes` });
-  errors.push(...validateOwners(meta.ownerReferences ?? []), ...validateFinalizers(meta.finalizers ?? []));
+  errors.push(...validateOwners(meta.ownerReferences ?? []), ...validateFinalizers(meta.finalizers ?? [], resource.custom !== undefined));
   return errors;
 }
 
 const standardFinalizers = ['orphan', 'foregroundDeletion', 'kubernetes'];
 
-function validateFinalizers(finalizers: string[]): FieldError[] {
+/** Finalizers of custom resources need no domain: the server only warns. */
+function validateFinalizers(finalizers: string[], custom: boolean): FieldError[] {
   const errors: FieldError[] = [];
   finalizers.forEach((finalizer, i) => {
     for (const detail of qualifiedNameProblems(finalizer))
       errors.push({ type: 'FieldValueInvalid', field: 'metadata.finalizers', value: finalizer, detail });
-    if (!finalizer.includes('/') && !standardFinalizers.includes(finalizer)) {
+    if (!custom && !finalizer.includes('/') && !standardFinalizers.includes(finalizer)) {
       const detail = 'name is neither a standard finalizer name nor is it fully qualified';
       errors.push({ type: 'FieldValueInvalid', field: `metadata.finalizers[${i}]`, value: finalizer, detail });
     }
@@ -177,7 +178,7 @@ export function validateSchema(definition: string, object: unknown): FieldError[
     }
   };
   const root = definitionOf(definition);
-  if (!root || typeof object !== 'object' || object === null) return errors;
+  if (!root || root.custom || typeof object !== 'object' || object === null) return errors;
   for (const field of root.fields.values()) if (field.name !== 'metadata') visit((object as any)[field.name], field.shape, field.name);
   return errors;
 }

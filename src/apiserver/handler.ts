@@ -61,6 +61,7 @@ export async function handle(api: Api, request: HttpRequest, response: HttpRespo
     if (!target) throw pathNotFound();
     const call = callOf(request, info, target, user);
     checkScope(call);
+    if (target.served.custom?.warnings.length) response.headers['warning'] = target.served.custom.warnings.map(warningText);
     await serveResource(api, request, response, call, info);
   } catch (error) {
     answerError(api, request, response, error);
@@ -290,7 +291,7 @@ function warningsOf(call: Call): Record<string, string> {
 const warningText = (text: string) => `299 - ${JSON.stringify(text.slice(0, 256).replace(/[\r\n]/g, ' '))}`;
 
 async function answer(_api: Api, request: HttpRequest, response: HttpResponse, call: Call, status: number, entry: Entry): Promise<void> {
-  if (call.warnings.length) response.headers['warning'] = call.warnings.slice(0, 50).map(warningText);
+  if (call.warnings.length) response.headers['warning'] = [...(call.target.served.custom?.warnings ?? []), ...call.warnings].slice(0, 50).map(warningText);
   await sendEntry(request, response, status, call.target, entry, negotiate(header(request, 'accept'), objectKinds, formatsOf(call.target)));
 }
 

@@ -99,7 +99,7 @@ export class LocalClient implements Client {
     const result = await list(this.#api, call, options);
     return {
       apiVersion: apiVersionOf(type),
-      kind: `${type.kind}List`,
+      kind: call.target.served.custom?.listKind ?? `${type.kind}List`,
       metadata: listMetadata(result),
       items: result.entries.map((e) => e.object as T),
     };

@@ -53,6 +53,43 @@ export class Registry {
     return registered;
   }
 
+  /** Serves a custom resource in these versions; whatever it was served as before is forgotten. */
+  async addCustom(versions: ServedResource[], storageResource: ServedResource): Promise<ResourceStorage> {
+    const { group, resource, registryPath } = storageResource;
+    const cache = await this.#hub.addCache(storageResource);
+    cache.resource = storageResource;
+    let storage = this.#storages.get(registryPath);
+    if (!storage || storage.cache !== cache) {
+      storage = new ResourceStorage(this.#hub, cache, { group, resource }, this.#leases);
+      this.#storages.set(registryPath, storage);
+    }
+    this.#forget(group, resource);
+    for (const served of versions) {
+      const registered = { served, subject: { group, resource }, storage };
+      this.#resources.set(`${group}/${served.version}/${resource}`, registered);
+      this.#kinds.set(`${group}/${served.version}/${served.kind}`, registered);
+    }
+    this.generation++;
+    // Whoever watches is served by what was known of the resource before, and must come again.
+    cache.endWatches();
+    return storage;
+  }
+
+  removeCustom(group: string, resource: string): void {
+    this.#forget(group, resource);
+    this.#storages.delete(`${group}/${resource}`);
+    this.#hub.removeCache(`${group}/${resource}`);
+    this.generation++;
+  }
+
+  #forget(group: string, resource: string): void {
+    for (const [key, { served }] of this.#resources) {
+      if (served.group !== group || served.resource !== resource) continue;
+      this.#resources.delete(key);
+      this.#kinds.delete(`${group}/${served.version}/${served.kind}`);
+    }
+  }
+
   find(group: string, version: string, resource: string): Registered | undefined {
     return this.#resources.get(`${group}/${version}/${resource}`);
   }

@@ -22,6 +22,7 @@ import { http1Exchange, http2Exchange } from './http/transport.ts';
 import { handleUpgrade } from './http/upgrade.ts';
 import { LocalClient } from './local.ts';
 import { Registry } from './registry.ts';
+import { CustomResources } from './extensions/crd/controller.ts';
 import { ServiceAllocators } from './services/allocators.ts';
 import { CacheHub } from './storage/hub.ts';
 import { EventLeases } from './storage/transactions.ts';
@@ -105,6 +106,8 @@ export async function startApiServer(o: ApiServerOptions): Promise<ApiServer> {
     notReady: new Map(Object.values(bootstrapChecks).map((name) => [name, 'not finished'])),
     stopping: stopping.signal,
   };
+
+  await new CustomResources(api, () => undefined).start();
 
   const servers: Listening[] = [];
   const inFlight = new Set<Promise<void>>();

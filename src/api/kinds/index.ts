@@ -1,4 +1,5 @@
 import { builtinResources } from '../generated/resources.ts';
+import { customResourceDefinition } from '../crd/definition-strategy.ts';
 import { definitionOf } from '../schema.ts';
 import type { KindStrategy } from '../scheme.ts';
 import { pathSegmentProblems } from '../validation.ts';
@@ -46,6 +47,7 @@ const strategies: Record<string, KindStrategy> = {
   'rbac.authorization.k8s.io/ClusterRoleBinding': rbac(cluster.roleBinding),
   'policy/PodDisruptionBudget': cluster.podDisruptionBudget,
   'scheduling.k8s.io/PriorityClass': cluster.priorityClass,
+  'apiextensions.k8s.io/CustomResourceDefinition': customResourceDefinition,
 };
 
 const withStatus = new Set(builtinResources.filter((r) => r.subresources.some((s) => s.name === 'status')).map((r) => `${r.group}/${r.kind}`));

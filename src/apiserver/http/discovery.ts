@@ -5,6 +5,7 @@ import type { Registered } from '../registry.ts';
 import { sendBytes, sendValue } from './encode.ts';
 import { header, type HttpRequest, type HttpResponse } from './exchange.ts';
 import { negotiate } from './negotiate.ts';
+import { compareVersions } from './versions.ts';
 
 const aggregatedKinds = ['APIGroupDiscoveryList.apidiscovery.k8s.io/v2', 'APIGroupDiscoveryList.apidiscovery.k8s.io/v2beta1'];
 
@@ -27,6 +28,11 @@ function documents(api: Api): Documents {
     const list = versions.get(version);
     if (list) list.push(registered);
     else versions.set(version, [registered]);
+  }
+  // Versions of custom resources stand in Kubernetes' own order, whenever they were added.
+  for (const [group, versions] of groups) {
+    if (![...versions.values()].some((list) => list.some((r) => r.served.custom))) continue;
+    groups.set(group, new Map([...versions].sort(([a], [b]) => compareVersions(b, a))));
   }
   docs = { generation: api.registry.generation, groups, aggregated: new Map() };
   made.set(api, docs);

@@ -148,7 +148,7 @@ export function sendList(
     const items = result.entries.map((e) => partialMetadata(e.object));
     return sendValue(request, response, 200, { kind: 'PartialObjectMetadataList', apiVersion: 'meta.k8s.io/v1', metadata, items }, wanted.format);
   }
-  const head = { kind: `${target.served.kind}List`, apiVersion: apiVersionOf(target.served), metadata };
+  const head = { kind: target.served.custom?.listKind ?? `${target.served.kind}List`, apiVersion: apiVersionOf(target.served), metadata };
   if (wanted.format === 'protobuf')
     return sendBytes(request, response, 200, protobufList(head, result.entries), contentTypes.protobuf);
   if (wanted.format === 'json' && !isPretty(request))

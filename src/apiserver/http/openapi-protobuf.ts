@@ -31,13 +31,40 @@ const named = (id: number, members: Record<string, any>, encode: (value: any) =>
 const extensions = (id: number, object: Record<string, any>): Buffer =>
   named(id, Object.fromEntries(Object.entries(object).filter(([name]) => name.startsWith('x-'))), (value) => message(text(2, JSON.stringify(value))));
 
+/** Any of gnostic: a YAML text. */
+const anyValue = (value: unknown): Buffer => message(text(2, JSON.stringify(value)));
+const integer = (id: number, value: unknown): Buffer | undefined =>
+  typeof value === 'number' && value > 0 ? Buffer.concat([varint(id * 8), varint(value)]) : undefined;
+function double(id: number, value: unknown): Buffer | undefined {
+  if (typeof value !== 'number' || value === 0) return undefined;
+  const fixed = Buffer.alloc(8);
+  fixed.writeDoubleLE(value);
+  return Buffer.concat([varint(id * 8 + 1), fixed]);
+}
+
 function schema(s: any): Buffer {
   const { additionalProperties: more } = s;
   return message(
     text(1, s.$ref),
     text(2, s.format),
+    text(3, s.title),
     text(4, s.description),
+    s.default === undefined ? undefined : bytes(5, anyValue(s.default)),
+    double(6, s.multipleOf),
+    double(7, s.maximum),
+    bool(8, s.exclusiveMaximum),
+    double(9, s.minimum),
+    bool(10, s.exclusiveMinimum),
+    integer(11, s.maxLength),
+    integer(12, s.minLength),
+    text(13, s.pattern),
+    integer(14, s.maxItems),
+    integer(15, s.minItems),
+    bool(16, s.uniqueItems),
+    integer(17, s.maxProperties),
+    integer(18, s.minProperties),
     texts(19, s.required),
+    ...(s.enum ?? []).map((value: unknown) => bytes(20, anyValue(value))),
     more === undefined ? undefined : bytes(21, typeof more === 'boolean' ? message(bool(2, more)) : message(bytes(1, schema(more)))),
     s.type === undefined ? undefined : bytes(22, message(text(1, s.type))),
     s.items === undefined ? undefined : bytes(23, message(bytes(1, schema(s.items)))),

@@ -1,7 +1,7 @@
-import { openapiV2, openapiV3, openapiV3Paths } from '../../api/openapi.ts';
 import { notAcceptable } from '../../api/errors.ts';
 import type { Api } from '../api.ts';
-import { encodeOpenapiV2, openapiProtobufType } from './openapi-protobuf.ts';
+import { openapiDocuments } from './openapi-documents.ts';
+import { openapiProtobufType } from './openapi-protobuf.ts';
 import { sendBytes, sendValue } from './encode.ts';
 import { header, type HttpRequest, type HttpResponse } from './exchange.ts';
 
@@ -30,18 +30,18 @@ export async function serveWellKnown(api: Api, request: HttpRequest, response: H
       });
       return true;
     case '/openapi/v2':
-      await openapi2(request, response);
+      await openapi2(api, request, response);
       return true;
     case '/openapi/v3':
     case '/openapi/v3/':
       await sendValue(request, response, 200, {
         paths: Object.fromEntries(
-          Object.entries(openapiV3Paths()).map(([gv, hash]) => [gv, { serverRelativeURL: `/openapi/v3/${gv}?hash=${hash}` }]),
+          Object.entries(openapiDocuments(api).paths()).map(([gv, hash]) => [gv, { serverRelativeURL: `/openapi/v3/${gv}?hash=${hash}` }]),
         ),
       });
       return true;
   }
-  if (path.startsWith('/openapi/v3/')) return openapi3(request, response, path.slice('/openapi/v3/'.length));
+  if (path.startsWith('/openapi/v3/')) return openapi3(api, request, response, path.slice('/openapi/v3/'.length));
   const health = /^\/(healthz|livez|readyz)(?:\/(.+))?$/.exec(path);
   if (health) return serveHealth(api, request, response, health[1]!, health[2]);
   return false;
@@ -72,37 +72,24 @@ function openidConfiguration(api: Api) {
   };
 }
 
-const v2 = new Map<'json' | 'protobuf', Buffer>();
-
-async function openapi2(request: HttpRequest, response: HttpResponse): Promise<void> {
+async function openapi2(api: Api, request: HttpRequest, response: HttpResponse): Promise<void> {
   const accept = header(request, 'accept');
   const json = accept === '' || /application\/(json|\*)|\*\/\*/.test(accept);
   if (!json && !accept.includes('proto-openapi.spec.v2')) {
     throw notAcceptable(`only the following media types are accepted: application/json, ${openapiProtobufType}`);
   }
-  const format = json ? 'json' : 'protobuf';
-  let document = v2.get(format);
-  if (!document) {
-    const made = openapiV2();
-    document = json ? Buffer.from(JSON.stringify(made)) : encodeOpenapiV2(made);
-    v2.set(format, document);
-  }
-  await sendBytes(request, response, 200, document, json ? 'application/json' : openapiProtobufType);
+  const { bytes, etag } = openapiDocuments(api).v2(json ? 'json' : 'protobuf');
+  if (header(request, 'if-none-match') === etag) return response.send(304, { etag });
+  await sendBytes(request, response, 200, bytes, json ? 'application/json' : openapiProtobufType, { etag });
 }
 
-const v3 = new Map<string, Buffer>();
-
-async function openapi3(request: HttpRequest, response: HttpResponse, groupVersion: string): Promise<boolean> {
-  let document = v3.get(groupVersion);
-  if (!document) {
-    const made = openapiV3(groupVersion);
-    if (!made) return false;
-    document = Buffer.from(JSON.stringify(made));
-    v3.set(groupVersion, document);
-  }
+async function openapi3(api: Api, request: HttpRequest, response: HttpResponse, groupVersion: string): Promise<boolean> {
+  const documents = openapiDocuments(api);
+  const document = documents.v3(groupVersion);
+  if (!document) return false;
   const accept = header(request, 'accept');
   if (accept && !/application\/(json|\*)|\*\/\*/.test(accept)) throw notAcceptable('only the following media types are accepted: application/json');
-  const hash = openapiV3Paths()[groupVersion];
+  const hash = documents.paths()[groupVersion];
   const headers: Record<string, string> = hash ? { etag: `"${hash}"` } : {};
   if (hash && request.query.get('hash') === hash) {
     headers['cache-control'] = 'public, immutable';

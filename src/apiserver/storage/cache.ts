@@ -30,7 +30,8 @@ const historyLimit = 10_000;
  * Fed by the hub; nothing else writes to it.
  */
 export class ResourceCache {
-  readonly resource: ServedResource;
+  /** In the storage version; replaced when the definition of a custom resource changes. */
+  resource: ServedResource;
   readonly prefix: string;
   /** By namespace/name. */
   readonly entries = new Map<string, Entry>();
@@ -40,6 +41,10 @@ export class ResourceCache {
   #history: CacheEvent[] = [];
   /** Changes after this revision are in history. */
   #historyFrom = 0;
+  /** What the first read of the store held is not applied again. */
+  #loadedAt = 0;
+  /** Changes that come while the store is being read. */
+  #pending: { change: StoreEvent; revision: number }[] | undefined;
   #watchers = new Set<CacheWatcher>();
   #triggered = new Map<string, Set<CacheWatcher>>();
   #listeners = new Set<(event: CacheEvent) => void>();
@@ -97,6 +102,15 @@ export class ResourceCache {
     }
     this.#sorted.sort(compareKeys);
     this.#historyFrom = revision;
+    this.#loadedAt = revision;
+    const pending = this.#pending ?? [];
+    this.#pending = undefined;
+    for (const { change, revision: at } of pending) this.apply(change, at);
+  }
+
+  /** Keeps changes back until load is called: for resources that are added while the server runs. */
+  holdChanges(): void {
+    this.#pending = [];
   }
 
   /** Takes over what a later read of the whole store found. History begins anew; indexes hear of every difference. */
@@ -124,6 +138,11 @@ export class ResourceCache {
 
   /** Applies one change of the store. */
   apply(change: StoreEvent, revision: number): void {
+    if (this.#pending) {
+      this.#pending.push({ change, revision });
+      return;
+    }
+    if (revision <= this.#loadedAt) return;
     const key = change.item.key.slice(this.prefix.length);
     const previous = this.entries.get(key);
     let event: CacheEvent;

@@ -3,7 +3,7 @@ import { apiVersionOf, type KubeObject } from '../../api/object.ts';
 import { decodeProtobuf } from '../../api/protobuf.ts';
 import type { ServedResource } from '../../api/scheme.ts';
 import { encodeForStore, respliced, type Spliced, splice } from './encoding.ts';
-import { clone, deepFreeze } from './json.ts';
+import { clone, deepFreeze, equalJson } from './json.ts';
 import { encodeMessage } from '../../api/protobuf-encode.ts';
 
 /** What upstream's API server writes to the same etcd. */
@@ -28,6 +28,9 @@ export class Entry {
   #fields: Readonly<Record<string, string>> | undefined;
   #versions: Map<string, Entry> | undefined;
   #protobuf: Buffer | undefined;
+  /** Of custom resources: this object as their versions have it, which change with the definition. */
+  #custom: WeakMap<ServedResource, Entry> | undefined;
+  #settled = false;
 
   constructor(resource: ServedResource, key: string, revision: number, spliced: Spliced, object?: KubeObject) {
     this.resource = resource;
@@ -96,6 +99,7 @@ export class Entry {
 
   /** In another served version of the resource. */
   as(resource: ServedResource): Entry {
+    if (resource.custom) return this.#asCustom(resource);
     if (resource === this.resource) return this;
     const id = apiVersionOf(resource);
     this.#versions ??= new Map();
@@ -107,11 +111,50 @@ export class Entry {
     }
     return entry;
   }
+
+  /** Whether `as` needs what only the resource's conversion webhook can make. */
+  needsConversion(resource: ServedResource): boolean {
+    if (!resource.custom?.conversion || (this.#settled && resource === this.resource) || this.#custom?.has(resource)) return false;
+    return this.object.apiVersion !== apiVersionOf(resource);
+  }
+
+  /** Keeps the form that the object has in a version of its custom resource. */
+  settle(resource: ServedResource, object: KubeObject, spliced = splice(encodeForStore(object), this.revision)): Entry {
+    const entry = new Entry(resource, this.key, this.revision, spliced, deepFreeze(object));
+    entry.#settled = true;
+    this.#custom ??= new WeakMap();
+    this.#custom.set(resource, entry);
+    return entry;
+  }
+
+  /** Stored bytes pass through where pruning and defaults of the version leave the object as it is. */
+  #asCustom(resource: ServedResource): Entry {
+    if (this.#settled && resource === this.resource) return this;
+    const known = this.#custom?.get(resource);
+    if (known) return known;
+    const apiVersion = apiVersionOf(resource);
+    const own = this.object.apiVersion === apiVersion;
+    if (!own && resource.custom?.conversion) throw new Error(`${this.key} was not converted to ${apiVersion}`);
+    const object = { ...clone(this.object), apiVersion };
+    resource.custom?.complete(object);
+    return own && equalJson(object, this.object) ? this.settle(resource, this.object, this.#spliced) : this.settle(resource, object);
+  }
+}
+
+/** The object as a webhook converted it for another version, to be kept with the entry. */
+export function settleConverted(entry: Entry, resource: ServedResource, object: KubeObject): void {
+  resource.custom?.complete(object);
+  entry.settle(resource, { ...object, metadata: { ...object.metadata, resourceVersion: String(entry.revision) } });
 }
 
 /** Converts between served versions of one resource; the result is a copy. */
 export function convertTo(object: KubeObject, from: ServedResource, to: ServedResource): KubeObject {
   if (from.group === to.group && from.version === to.version) return object;
+  if (to.custom) {
+    const copy = { ...clone(object), apiVersion: apiVersionOf(to) };
+    to.custom.prune(copy);
+    return copy;
+  }
   const converted = convert(clone(object), from, to) as KubeObject;
   return { ...converted, apiVersion: apiVersionOf(to), kind: to.kind };
 }

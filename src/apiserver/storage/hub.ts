@@ -38,6 +38,37 @@ export class CacheHub {
     return cache;
   }
 
+  /** The cache of a resource that is added while the server runs, filled from the store. */
+  async addCache(resource: ServedResource): Promise<ResourceCache> {
+    const known = this.#byPath.get(resource.registryPath);
+    if (known) return known;
+    const cache = new ResourceCache(resource);
+    cache.holdChanges();
+    this.#byPath.set(resource.registryPath, cache);
+    this.caches.push(cache);
+    const revision = this.store.revision();
+    const entries: Entry[] = [];
+    let start = cache.prefix;
+    const end = prefixEnd(cache.prefix);
+    for (;;) {
+      const page = await this.store.range({ start, end, revision, limit: 2000 });
+      for (const item of page.items) entries.push(Entry.fromStore(resource, item.key.slice(cache.prefix.length), item.modRevision, item.value));
+      if (!page.more) break;
+      start = `${page.items.at(-1)!.key}\0`;
+    }
+    cache.load(entries, revision);
+    return cache;
+  }
+
+  /** Forgets a resource that is no longer served and ends its watches. */
+  removeCache(registryPath: string): void {
+    const cache = this.#byPath.get(registryPath);
+    if (!cache) return;
+    this.#byPath.delete(registryPath);
+    this.caches.splice(this.caches.indexOf(cache), 1);
+    cache.endWatches();
+  }
+
   /** Reads everything at one revision, then follows. */
   async start(): Promise<void> {
     const { revision, found } = await this.#readAll();

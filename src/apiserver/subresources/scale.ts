@@ -1,5 +1,7 @@
-import { badRequest, type FieldError, invalid, modified } from '../../api/errors.ts';
+import { memberAt } from '../../api/crd/strategy.ts';
+import { badRequest, type FieldError, internalError, invalid, modified } from '../../api/errors.ts';
 import type { KubeObject } from '../../api/object.ts';
+import type { CustomResource } from '../../api/scheme.ts';
 import { formatLabelSelector } from '../../api/selectors.ts';
 import type { PatchType } from '../../client/client.ts';
 import type { Api, Call } from '../api.ts';
@@ -22,22 +24,48 @@ interface Scalable extends KubeObject {
   status?: { replicas?: number };
 }
 
-export function scaleOf(object: KubeObject): Scale {
+export function scaleOf(object: KubeObject, paths?: CustomResource['scale']): Scale {
   const { spec, status, metadata } = object as Scalable;
+  if (paths) return { ...scaleHead(metadata), ...customScale(object, paths) };
   const selector = object.kind === 'ReplicationController' ? mapSelector(spec.selector) : formatLabelSelector(spec.selector as never);
   return {
-    kind: 'Scale',
-    apiVersion: 'autoscaling/v1',
-    metadata: {
-      name: metadata.name,
-      namespace: metadata.namespace,
-      uid: metadata.uid,
-      resourceVersion: metadata.resourceVersion,
-      creationTimestamp: metadata.creationTimestamp,
-    } as KubeObject['metadata'],
+    ...scaleHead(metadata),
     spec: spec.replicas ? { replicas: spec.replicas } : {},
     status: { replicas: status?.replicas ?? 0, ...(selector ? { selector } : {}) },
   };
+}
+
+const scaleHead = (metadata: KubeObject['metadata']) => ({
+  kind: 'Scale',
+  apiVersion: 'autoscaling/v1',
+  metadata: {
+    name: metadata.name,
+    namespace: metadata.namespace,
+    uid: metadata.uid,
+    resourceVersion: metadata.resourceVersion,
+    creationTimestamp: metadata.creationTimestamp,
+  } as KubeObject['metadata'],
+});
+
+/** Of a custom resource, whose definition names the fields. */
+function customScale(object: KubeObject, paths: NonNullable<CustomResource['scale']>): Pick<Scale, 'spec' | 'status'> {
+  const replicas = memberAt(object, paths.specReplicasPath);
+  if (typeof replicas !== 'number') throw internalError(`the spec replicas field ${JSON.stringify(paths.specReplicasPath)} does not exist`);
+  const current = memberAt(object, paths.statusReplicasPath);
+  const selector = paths.labelSelectorPath ? memberAt(object, paths.labelSelectorPath) : undefined;
+  return {
+    spec: replicas ? { replicas } : {},
+    status: { replicas: typeof current === 'number' ? current : 0, ...(typeof selector === 'string' && selector ? { selector } : {}) },
+  };
+}
+
+/** Sets the member at a simple path; what lies on the way to it is made where it is missing. */
+function setMember(object: object, path: string, value: unknown): void {
+  const names = path.replace(/^\./, '').split('.');
+  const last = names.pop() as string;
+  let at = object as Record<string, any>;
+  for (const name of names) at = at[name] = typeof at[name] === 'object' && at[name] !== null ? at[name] : {};
+  at[last] = value;
 }
 
 const mapSelector = (selector: unknown) =>
@@ -48,7 +76,7 @@ const mapSelector = (selector: unknown) =>
 
 export async function getScale(api: Api, call: Call): Promise<Scale> {
   const entry = await get(api, call, undefined);
-  return scaleOf(entry.object);
+  return scaleOf(entry.object, call.target.served.custom?.scale);
 }
 
 export function updateScale(api: Api, call: Call, body: ParsedBody): Promise<Scale> {
@@ -61,7 +89,7 @@ export function updateScale(api: Api, call: Call, body: ParsedBody): Promise<Sca
 
 export function patchScale(api: Api, call: Call, type: PatchType, body: unknown): Promise<Scale> {
   return write(api, call, 'patch', (current) => {
-    const before = scaleOf(current);
+    const before = scaleOf(current, call.target.served.custom?.scale);
     const scale = applyPatch(type, scaleType.definition, before, clone(body)) as Scale;
     checkBody(call, { object: scale, duplicates: [] }, scaleType);
     if (scale.metadata?.resourceVersion === before.metadata.resourceVersion) delete (scale.metadata as { resourceVersion?: string }).resourceVersion;
@@ -79,10 +107,12 @@ async function write(api: Api, call: Call, verb: 'update' | 'patch', scaleFrom: 
     const replicas = scale.spec?.replicas ?? 0;
     if (!Number.isInteger(replicas) || replicas < 0) throw invalid(scaleType, call.name, [notNegative(replicas)]);
     const object = clone(current!) as Scalable;
-    object.spec.replicas = replicas;
+    const paths = call.target.served.custom?.scale;
+    if (paths) setMember(object, paths.specReplicasPath, replicas);
+    else object.spec.replicas = replicas;
     return object;
   });
-  return scaleOf((written.entry as Entry).as(call.target.served).object);
+  return scaleOf((written.entry as Entry).as(call.target.served).object, call.target.served.custom?.scale);
 }
 
 const notNegative = (value: unknown): FieldError => ({

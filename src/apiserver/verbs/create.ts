@@ -1,12 +1,12 @@
 import { randomUUID } from 'node:crypto';
-import { badRequest, type FieldError, invalid, isAlreadyExists, methodNotSupported } from '../../api/errors.ts';
+import { badRequest, type FieldError, invalid, isAlreadyExists, methodNotSupported, type StatusError } from '../../api/errors.ts';
 import { generateName } from '../../api/names.ts';
 import type { KubeObject, ObjectMeta } from '../../api/object.ts';
 import { validateObjectMeta, validateSchema } from '../../api/validation.ts';
 import { type Api, type Call, keyFor, timestamp } from '../api.ts';
 import { kindHooks } from '../services/hooks.ts';
 import type { Entry } from '../storage/entry.ts';
-import { convertTo } from '../storage/entry.ts';
+import { settle, toStored } from '../storage/conversion.ts';
 import { clone } from '../storage/json.ts';
 import { decodeObject, matchNamespace, type ParsedBody, requestContext } from './prepare.ts';
 
@@ -27,6 +27,7 @@ export async function create(api: Api, call: Call, body: ParsedBody): Promise<En
 /** The part after decoding, also for an update that creates. */
 export async function createObject(api: Api, call: Call, object: KubeObject): Promise<Entry> {
   const { metadata } = object;
+  if (call.target.served.custom?.terminating) throw terminating(call);
   matchNamespace(call, object);
   if (metadata.resourceVersion) throw badRequest('resourceVersion should not be set on objects to be created');
   const generated = !metadata.name && metadata.generateName ? metadata.generateName : undefined;
@@ -68,11 +69,13 @@ async function createNamed(api: Api, call: Call, object: KubeObject): Promise<En
     ]);
     for (const warning of strategy.warnings?.(object) ?? []) call.warnings.push(warning);
     await admission.validate();
-    const entry = await storage!.create(keyFor(metadata.namespace ?? '', metadata.name!), convertTo(object, served, storage!.cache.resource), {
+    const stored = await toStored(object, served, storage!.cache.resource);
+    const entry = await storage!.create(keyFor(metadata.namespace ?? '', metadata.name!), stored, {
       dryRun: call.dryRun,
       ...(storage!.cache.resource.registryPath === 'events' ? { ttlSeconds: eventTtlSeconds } : {}),
     });
     allocation?.commit(entry.revision);
+    await settle([entry], served);
     return entry;
   } catch (error) {
     allocation?.release();
@@ -80,6 +83,12 @@ async function createNamed(api: Api, call: Call, object: KubeObject): Promise<En
   } finally {
     if (call.dryRun) allocation?.release();
   }
+}
+
+function terminating(call: Call): StatusError {
+  const error = methodNotSupported(call.target.subject, 'create');
+  error.status.message = 'create not allowed while custom resource definition is terminating';
+  return error;
 }
 
 /** Throws 422 with all findings, where there are any; a required field is reported once. */

@@ -2,6 +2,8 @@ import { conflict, invalid, methodNotSupported, notFound } from '../../api/error
 import type { DeleteOptions, Status } from '../../api/generated/types.ts';
 import type { KubeObject } from '../../api/object.ts';
 import { type Api, type Call, keyFor, timestamp } from '../api.ts';
+import { cleanupFinalizer } from '../../api/crd/definition-strategy.ts';
+import { settle } from '../storage/conversion.ts';
 import type { Entry } from '../storage/entry.ts';
 import { clone } from '../storage/json.ts';
 import type { Outcome } from '../storage/transactions.ts';
@@ -24,6 +26,7 @@ const answersObject = new Set([
   'serviceaccounts',
   'services/specs',
 ]);
+const definitionsPath = 'apiextensions.k8s.io/customresourcedefinitions';
 /** Kinds whose dependents stay by default, from the time before garbage collection. */
 const orphansByDefault = new Set(['controllers', 'jobs']);
 
@@ -59,6 +62,7 @@ export async function remove(api: Api, call: Call, options: Partial<DeleteOption
     if (!current) throw notFound(subject, call.name);
     checkPreconditions(call, options, current);
     if (!admitted) {
+      await settle([current], served);
       const admission = api.admission.begin(api, call, 'DELETE', undefined, current.as(served).object);
       await admission.admit();
       await admission.validate();
@@ -66,7 +70,10 @@ export async function remove(api: Api, call: Call, options: Partial<DeleteOption
     }
     return deletionOf(api, stored.registryPath, current.object, options, stored.strategy.gracefulDelete === true, call.dryRun);
   });
-  if (!written.removed || answersObject.has(stored.registryPath)) return { entry: written.entry };
+  if (!written.removed || answersObject.has(stored.registryPath)) {
+    await settle([written.entry], served);
+    return { entry: written.entry };
+  }
   return {
     status: {
       kind: 'Status',
@@ -116,6 +123,8 @@ function deletionOf(api: Api, path: string, before: KubeObject, options: Partial
       if (options.gracePeriodSeconds === undefined || options.gracePeriodSeconds < 0 || grace >= running) grace = running;
     }
   }
+  // A definition goes only after its objects.
+  if (path === definitionsPath && !metadata.deletionTimestamp) metadata.finalizers = [...new Set([...(metadata.finalizers ?? []), cleanupFinalizer])];
   const finalizers = finalizersAfter(path, metadata.finalizers ?? [], options);
   if (finalizers.length > 0) metadata.finalizers = finalizers;
   else delete metadata.finalizers;

@@ -1,5 +1,6 @@
 import { methodNotSupported, notFound } from '../../api/errors.ts';
 import { type Api, type Call, keyFor } from '../api.ts';
+import { settle } from '../storage/conversion.ts';
 import type { Entry } from '../storage/entry.ts';
 import { parseResourceVersion } from './list.ts';
 
@@ -11,5 +12,7 @@ export async function get(api: Api, call: Call, resourceVersion: string | undefi
   if (wait) await wait;
   const entry = storage.cache.get(keyFor(call.namespace, call.name));
   if (!entry) throw notFound(subject, call.name);
+  const converting = settle([entry], served);
+  if (converting) await converting;
   return entry.as(served);
 }

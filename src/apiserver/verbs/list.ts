@@ -2,6 +2,7 @@ import { badRequest, gone, invalid, methodNotSupported } from '../../api/errors.
 import { matchesSelector, parseFieldSelector, parseLabelSelector } from '../../api/selectors.ts';
 import { CompactedError, FutureRevisionError, prefixEnd } from '../../store/store.ts';
 import type { Api, Call } from '../api.ts';
+import { settle } from '../storage/conversion.ts';
 import { Entry, selectableFields } from '../storage/entry.ts';
 import { tooLargeResourceVersion } from '../storage/hub.ts';
 
@@ -30,9 +31,10 @@ export function filterOf(call: Call, labelSelector: string | undefined, fieldSel
   const fields = fieldSelector ? parseFieldSelector(fieldSelector) : [];
   if (labels.length === 0 && fields.length === 0) return undefined;
   if (fields.length > 0) checkFields(call, fields);
+  const { served } = call.target;
   return (entry) => {
     for (const { field, op, value } of fields) {
-      const actual = entry.fields[field] ?? '';
+      const actual = (served.custom ? entry.as(served) : entry).fields[field] ?? '';
       if ((actual === value) !== (op === '=')) return false;
     }
     return labels.length === 0 || matchesSelector(labels, entry.labels);
@@ -130,9 +132,11 @@ function checkMatch(p: ListParameters): void {
   if (match === 'Exact' && p.resourceVersion === '0') refuse('resourceVersionMatch "exact" is forbidden for resourceVersion "0"');
 }
 
-function fromCache(call: Call, revision: number, filter: Filter, limit: number, start: string): ListResult {
+async function fromCache(call: Call, revision: number, filter: Filter, limit: number, start: string): Promise<ListResult> {
   const { served, storage } = call.target;
   const { cache } = storage!;
+  const converting = settle(served.custom?.conversion ? cache.list(call.namespace || undefined) : [], served);
+  if (converting) await converting;
   const entries: Entry[] = [];
   if (!limit && !start) {
     for (const entry of cache.list(call.namespace || undefined)) if (!filter || filter(entry)) entries.push(entry.as(served));
@@ -185,6 +189,8 @@ async function fromStore(
         count--;
         from = `${item.key}\0`;
         const entry = Entry.fromStore(cache.resource, item.key.slice(cache.prefix.length), item.modRevision, item.value);
+        const converting = settle([entry], served);
+        if (converting) await converting;
         if (filter && !filter(entry)) continue;
         entries.push(entry.as(served));
         if (limit && entries.length >= limit) break;

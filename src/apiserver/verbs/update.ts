@@ -13,7 +13,8 @@ import type { KubeObject, ObjectMeta } from '../../api/object.ts';
 import { validateObjectMetaUpdate, validateSchema } from '../../api/validation.ts';
 import { type Api, type Call, keyFor } from '../api.ts';
 import { kindHooks } from '../services/hooks.ts';
-import { convertTo, type Entry } from '../storage/entry.ts';
+import { settle, toStored } from '../storage/conversion.ts';
+import type { Entry } from '../storage/entry.ts';
 import { clone } from '../storage/json.ts';
 import type { Outcome, Written } from '../storage/transactions.ts';
 import { subresourceWrites } from '../subresources/writes.ts';
@@ -58,16 +59,20 @@ export async function updateWith(
         if (!mayCreate) throw notFound(subject, call.name);
         throw new CreateInstead(await next(undefined));
       }
+      const wait = settle([current], served);
+      if (wait) await wait;
       const old = current.as(served).object;
       const object = await next(old);
       const result = await checkUpdate(api, call, verb, object, old, current);
       allocation = result.allocation;
-      if (result.remove) return { remove: true, dryRun: call.dryRun, last: convertTo(object, served, stored) };
+      const toWrite = await toStored(object, served, stored);
+      if (result.remove) return { remove: true, dryRun: call.dryRun, last: toWrite };
       const ttl = stored.registryPath === 'events' ? { ttlSeconds: 3600 } : {};
-      return { put: convertTo(object, served, stored), dryRun: call.dryRun, ...ttl };
+      return { put: toWrite, dryRun: call.dryRun, ...ttl };
     });
     if (call.dryRun) allocation?.release();
     else allocation?.commit(written.entry.revision);
+    await settle([written.entry], served);
     return written;
   } catch (error) {
     allocation?.release();
@@ -138,7 +143,7 @@ async function checkUpdate(api: Api, call: Call, verb: 'update' | 'patch', objec
       ...(call.subresource === 'status' ? (strategy.validateStatusUpdate?.(object, old) ?? []) : []),
       ...(call.subresource
         ? (own?.validate?.(object, old) ?? [])
-        : [...(strategy.validate?.(object) ?? []), ...(strategy.validateUpdate?.(object, old) ?? [])]),
+        : [...(strategy.updateValidatesAll ? [] : (strategy.validate?.(object) ?? [])), ...(strategy.validateUpdate?.(object, old) ?? [])]),
     ];
     failWhere(served, call.name, errors);
     if (!call.subresource) for (const warning of strategy.warnings?.(object, old) ?? []) call.warnings.push(warning);

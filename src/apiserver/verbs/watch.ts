@@ -2,6 +2,7 @@ import { invalid, methodNotSupported } from '../../api/errors.ts';
 import { parseFieldSelector } from '../../api/selectors.ts';
 import type { Api, Call } from '../api.ts';
 import type { CacheEvent, CacheWatcher } from '../storage/cache.ts';
+import { settle } from '../storage/conversion.ts';
 import type { Entry } from '../storage/entry.ts';
 import { filterOf, parseResourceVersion } from './list.ts';
 
@@ -44,8 +45,19 @@ export async function watch(api: Api, call: Call, p: WatchParameters, sink: Watc
   if (wait) await wait;
 
   const matches = (entry: Entry) => !filter || filter(entry);
+  const { conversion } = served.custom ?? {};
+  /** Events of a resource with a conversion webhook wait for it, in order; others are delivered at once. */
+  let converted = Promise.resolve();
+  const inOrder = (entries: (Entry | undefined)[], deliver: () => void) => {
+    if (!conversion) return deliver();
+    converted = converted
+      .then(() => settle(entries.filter((e) => e !== undefined), served))
+      .then(deliver)
+      .catch((error: Error) => end(error));
+  };
   let sentUpTo = initial || since === 0 ? api.hub.revision : since;
-  const onEvent = (event: CacheEvent) => {
+  const onEvent = (event: CacheEvent) => inOrder([event.entry, event.previous, event.previous && !event.deleted ? leaving(event) : undefined], () => deliverEvent(event));
+  const deliverEvent = (event: CacheEvent) => {
     const { entry, previous } = event;
     if (namespacePrefix && !entry.key.startsWith(namespacePrefix)) return;
     const before = previous !== undefined && matches(previous);
@@ -58,8 +70,12 @@ export async function watch(api: Api, call: Call, p: WatchParameters, sink: Watc
 
   // From here to addWatcher nothing awaits: no change can slip in between.
   if (initial) {
-    for (const entry of cache.list(call.namespace || undefined)) if (matches(entry)) sink.deliver('ADDED', entry.as(served), undefined);
-    if (p.sendInitialEvents && p.allowWatchBookmarks) sink.bookmark(api.hub.revision, true);
+    const entries = cache.list(call.namespace || undefined);
+    const { revision } = api.hub;
+    inOrder(entries, () => {
+      for (const entry of entries) if (matches(entry)) sink.deliver('ADDED', entry.as(served), undefined);
+      if (p.sendInitialEvents && p.allowWatchBookmarks) sink.bookmark(revision, true);
+    });
   } else if (since > 0) {
     for (const event of cache.since(since)) onEvent(event);
   }
@@ -79,10 +95,12 @@ export async function watch(api: Api, call: Call, p: WatchParameters, sink: Watc
   const watcher: CacheWatcher = { ...(trigger ? { trigger } : {}), onEvent, onEnd: end };
   const removeWatcher = cache.addWatcher(watcher);
   const bookmark = () => {
-    if (p.allowWatchBookmarks && api.hub.revision > sentUpTo) {
-      sentUpTo = api.hub.revision;
-      sink.bookmark(sentUpTo, false);
-    }
+    if (!p.allowWatchBookmarks || api.hub.revision <= sentUpTo) return;
+    const { revision } = api.hub;
+    inOrder([], () => {
+      sentUpTo = revision;
+      sink.bookmark(revision, false);
+    });
   };
   const bookmarks = setInterval(bookmark, bookmarkEveryMs);
   bookmarks.unref();

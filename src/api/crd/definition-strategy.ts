@@ -1,0 +1,58 @@
+import type { CustomResourceDefinition } from '../generated/types.ts';
+import { canonical } from '../kinds/spec-and-status.ts';
+import { column, nameColumn } from '../kinds/column.ts';
+import type { KindStrategy } from '../scheme.ts';
+import { definitionWarnings, validateDefinition, validateDefinitionStatus, validateDefinitionUpdate } from './definition-validation.ts';
+
+/** What CustomResourceDefinitions hold while their objects are being deleted. */
+export const cleanupFinalizer = 'customresourcecleanup.apiextensions.k8s.io';
+
+function recordStorageVersion(crd: CustomResourceDefinition): void {
+  const storage = crd.spec.versions?.find((v) => v.storage)?.name;
+  if (!storage) return;
+  crd.status ??= {} as NonNullable<CustomResourceDefinition['status']>;
+  const stored = (crd.status.storedVersions ??= []);
+  if (!stored.includes(storage)) stored.push(storage);
+}
+
+/** CustomResourceDefinition: names are completed, and which versions were ever stored is remembered. */
+export const customResourceDefinition: KindStrategy = {
+  allowUnconditionalUpdate: false,
+  columns: [nameColumn, { ...column('Created At', (o) => o.metadata?.creationTimestamp), type: 'date' }],
+  default(crd) {
+    const { spec } = crd;
+    if (!spec) return;
+    const names = (spec.names ??= {});
+    if (!names.singular && names.kind) names.singular = names.kind.toLowerCase();
+    if (!names.listKind && names.kind) names.listKind = `${names.kind}List`;
+    spec.conversion ??= { strategy: 'None' };
+    const service = spec.conversion.webhook?.clientConfig?.service;
+    if (service) service.port ??= 443;
+  },
+  prepareForCreate(crd) {
+    delete crd.status;
+    crd.metadata.generation = 1;
+    recordStorageVersion(crd);
+  },
+  prepareForUpdate(crd, old) {
+    if (old.status === undefined) delete crd.status;
+    else crd.status = structuredClone(old.status);
+    if (canonical(crd.spec) !== canonical(old.spec)) crd.metadata.generation = (old.metadata.generation ?? 0) + 1;
+    recordStorageVersion(crd);
+  },
+  prepareForStatusUpdate(crd, old) {
+    const { status } = crd;
+    const { resourceVersion, managedFields, annotations, labels } = crd.metadata;
+    for (const key of Object.keys(crd)) delete crd[key];
+    Object.assign(crd, structuredClone(old));
+    crd.metadata = { ...crd.metadata, labels, annotations, resourceVersion, managedFields };
+    for (const key of ['labels', 'annotations', 'resourceVersion', 'managedFields']) if (crd.metadata[key] === undefined) delete crd.metadata[key];
+    if (status === undefined) delete crd.status;
+    else crd.status = status;
+  },
+  updateValidatesAll: true,
+  validate: validateDefinition,
+  validateUpdate: validateDefinitionUpdate,
+  validateStatusUpdate: validateDefinitionStatus,
+  warnings: definitionWarnings,
+};

@@ -1,0 +1,91 @@
+import { pathsOf } from '../openapi.ts';
+import type { ServedResource } from '../scheme.ts';
+import { isEmbedded, type JsonSchema, preservesUnknown } from './json-schema.ts';
+
+type Document = Record<string, any>;
+
+const objectMeta = 'io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta';
+const listMeta = 'io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta';
+const apiVersionText =
+  'APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources';
+const kindText =
+  'Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds';
+const metadataText = "Standard object's metadata. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata";
+const listMetadataText = 'Standard list metadata. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds';
+
+/** Schemas (by name) and paths of a version of a custom resource, for OpenAPI v2 or v3. */
+export function customOpenapi(served: ServedResource, v3: boolean): { schemas: Document; paths: Document } {
+  const { custom } = served;
+  if (!custom) return { schemas: {}, paths: {} };
+  const root = v3 ? '#/components/schemas/' : '#/definitions/';
+  const name = custom.openapi.definition;
+  const listName = name.slice(0, name.lastIndexOf('.') + 1) + custom.listKind;
+  const gvk = (kind: string) => [{ group: served.group, kind, version: served.version }];
+  const list = {
+    description: `${custom.listKind} is a list of ${served.kind}`,
+    type: 'object',
+    required: ['items'],
+    properties: {
+      apiVersion: { description: apiVersionText, type: 'string' },
+      items: {
+        description: `List of ${served.resource}. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md`,
+        type: 'array',
+        items: { $ref: root + name },
+      },
+      kind: { description: kindText, type: 'string' },
+      metadata: reference(root + listMeta, listMetadataText, v3),
+    },
+    'x-kubernetes-group-version-kind': gvk(custom.listKind),
+  };
+  const own = { ...kindSchema(custom.openapi.schema as JsonSchema | undefined, root, v3), 'x-kubernetes-group-version-kind': gvk(served.kind) };
+  return { schemas: { [name]: own, [listName]: list }, paths: pathsOf({ ...served, definition: name }, root, v3) };
+}
+
+const reference = (ref: string, description: string, v3: boolean): Document =>
+  v3 ? { description, allOf: [{ $ref: ref }] } : { description, $ref: ref };
+
+function kindSchema(schema: JsonSchema | undefined, root: string, v3: boolean): Document {
+  if (!schema || (!v3 && preservesUnknown(schema))) return { type: 'object', ...(schema ? { 'x-kubernetes-preserve-unknown-fields': true } : {}) };
+  const shown = v3 ? publishedV3(schema, root) : publishedV2(schema, root);
+  return { ...shown, properties: { ...shown['properties'], ...metaProperties(root, v3) } };
+}
+
+const metaProperties = (root: string, v3: boolean): Document => ({
+  apiVersion: { description: apiVersionText, type: 'string' },
+  kind: { description: kindText, type: 'string' },
+  metadata: reference(root + objectMeta, metadataText, v3),
+});
+
+function mapMembers(schema: JsonSchema, map: (inner: JsonSchema) => Document): Document {
+  const out: Document = { ...schema };
+  if (schema.properties) out['properties'] = Object.fromEntries(Object.entries(schema.properties).map(([k, v]) => [k, map(v)]));
+  if (schema.items && !Array.isArray(schema.items)) out['items'] = map(schema.items);
+  if (typeof schema.additionalProperties === 'object') out['additionalProperties'] = map(schema.additionalProperties);
+  return out;
+}
+
+function publishedV3(schema: JsonSchema, root: string): Document {
+  const out = mapMembers(schema, (inner) => publishedV3(inner, root));
+  if (schema['x-kubernetes-int-or-string'] && !schema.anyOf && !schema.allOf) out['anyOf'] = [{ type: 'integer' }, { type: 'string' }];
+  if (isEmbedded(schema)) out['properties'] = { ...out['properties'], ...metaProperties(root, true) };
+  return out;
+}
+
+/** OpenAPI v2 has no alternatives and no null, and kubectl's reading of it less than that. */
+function publishedV2(schema: JsonSchema, root: string): Document {
+  const { allOf: _allOf, anyOf: _anyOf, oneOf: _oneOf, not: _not, nullable, ...rest } = schema;
+  const out = mapMembers(rest as JsonSchema, (inner) => publishedV2(inner, root));
+  if (isEmbedded(schema)) out['properties'] = { ...out['properties'], ...metaProperties(root, false) };
+  if (nullable) delete out['type'];
+  if (nullable || preservesUnknown(schema)) {
+    delete out['items'];
+    delete out['properties'];
+  }
+  if ((out['type'] === 'array' && !out['items']) || (preservesUnknown(schema) && out['type'] === 'object')) delete out['type'];
+  if (typeof schema.additionalProperties === 'object' && schema.additionalProperties.nullable) delete out['required'];
+  if (Array.isArray(out['required'])) {
+    out['required'] = out['required'].filter((name: string) => !schema.properties?.[name]?.nullable);
+    if (out['required'].length === 0) delete out['required'];
+  }
+  return out;
+}

@@ -1,0 +1,98 @@
+import { createHash } from 'node:crypto';
+import { customOpenapi } from '../../api/crd/openapi.ts';
+import { openapiV2, openapiV3, openapiV3Common, openapiV3Paths } from '../../api/openapi.ts';
+import type { Api } from '../api.ts';
+import { encodeOpenapiV2 } from './openapi-protobuf.ts';
+
+/** The OpenAPI documents of everything that is served now; made anew when the registry changes, and only what is asked for. */
+class OpenapiDocuments {
+  readonly generation: number;
+  #api: Api;
+  #v2: any;
+  #v2Bytes = new Map<'json' | 'protobuf', { bytes: Buffer; etag: string }>();
+  #v3 = new Map<string, Buffer>();
+  #paths: Record<string, string> | undefined;
+
+  constructor(api: Api) {
+    this.#api = api;
+    this.generation = api.registry.generation;
+  }
+
+  #custom(groupVersionPath?: string) {
+    return this.#api.registry
+      .all()
+      .map((r) => r.served)
+      .filter((s) => s.custom && (groupVersionPath === undefined || `apis/${s.group}/${s.version}` === groupVersionPath));
+  }
+
+  v2(format: 'json' | 'protobuf'): { bytes: Buffer; etag: string } {
+    let known = this.#v2Bytes.get(format);
+    if (!known) {
+      const document = (this.#v2 ??= this.#makeV2());
+      const bytes = format === 'json' ? Buffer.from(JSON.stringify(document)) : encodeOpenapiV2(document);
+      known = { bytes, etag: `"${hashOf(bytes)}"` };
+      this.#v2Bytes.set(format, known);
+    }
+    return known;
+  }
+
+  #makeV2(): any {
+    const base = openapiV2();
+    const custom = this.#custom();
+    if (custom.length === 0) return base;
+    const document = { ...base, paths: { ...base.paths }, definitions: { ...base.definitions } };
+    for (const served of custom) {
+      const { schemas, paths } = customOpenapi(served, false);
+      Object.assign(document.paths, paths);
+      Object.assign(document.definitions, schemas);
+    }
+    return document;
+  }
+
+  v3(groupVersionPath: string): Buffer | undefined {
+    let known = this.#v3.get(groupVersionPath);
+    if (known) return known;
+    const built = openapiV3(groupVersionPath);
+    const custom = this.#custom(groupVersionPath);
+    if (!built && custom.length === 0) return undefined;
+    const base = built ?? { openapi: '3.0.0', info: openapiV2().info, paths: {}, components: { schemas: {} } };
+    const document = { ...base, paths: { ...base.paths }, components: { schemas: { ...base.components.schemas } } };
+    if (custom.length > 0) Object.assign(document.components.schemas, openapiV3Common());
+    for (const served of custom) {
+      const { schemas, paths } = customOpenapi(served, true);
+      Object.assign(document.paths, paths);
+      Object.assign(document.components.schemas, schemas);
+    }
+    known = Buffer.from(JSON.stringify(document));
+    this.#v3.set(groupVersionPath, known);
+    return known;
+  }
+
+  /** Group versions with a hash of what their documents are made from. */
+  paths(): Record<string, string> {
+    if (this.#paths) return this.#paths;
+    const paths = { ...openapiV3Paths() };
+    const custom = new Map<string, unknown[]>();
+    for (const s of this.#custom()) {
+      const path = `apis/${s.group}/${s.version}`;
+      const { strategy: _strategy, custom: own, definition: _definition, ...rest } = s;
+      custom.set(path, [...(custom.get(path) ?? []), rest, own?.openapi, own?.listKind]);
+    }
+    for (const [path, parts] of custom) paths[path] = hashOf(JSON.stringify([paths[path] ?? '', parts]));
+    this.#paths = paths;
+    return paths;
+  }
+}
+
+const hashOf = (data: Buffer | string): string => createHash('sha512').update(data).digest('hex').toUpperCase();
+
+const made = new WeakMap<Api, OpenapiDocuments>();
+
+export function openapiDocuments(api: Api): OpenapiDocuments {
+  let documents = made.get(api);
+  if (!documents || documents.generation !== api.registry.generation) {
+    documents = new OpenapiDocuments(api);
+    made.set(api, documents);
+  }
+  return documents;
+}
