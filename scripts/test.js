@@ -1,5 +1,8 @@
 // `npm test`: type check, lint (with the import table), then the suites. Words after `--` go to vitest.
+// `npm run test:interop`: the suites that need upstream's programs.
 import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { findNode } from '../bin/launch.js';
@@ -10,18 +13,32 @@ if (!node) {
   console.error(`no Node.js 22.18 or newer: this is ${process.versions.node}, and node-linux-${process.arch} is not installed; run "npm ci"`);
   process.exit(1);
 }
-const words = process.argv.slice(2);
+const interop = process.argv[2] === '--interop';
+const words = process.argv.slice(interop ? 3 : 2);
 const modules = (path) => join(root, 'node_modules', path);
+const folder = mkdtempSync(join(tmpdir(), 'kumulus-test-'));
+const summary = join(folder, 'summary.json');
+const vitest = [modules('vitest/vitest.mjs'), 'run', '--reporter=default', '--reporter=json', `--outputFile.json=${summary}`];
 const steps = [
   ['type check', [modules('typescript/bin/tsc'), '--noEmit']],
   ['lint', [modules('@biomejs/biome/bin/biome'), 'lint', '--error-on-warnings', '.']],
   ['imports', [join(root, 'scripts/lint-imports.ts')]],
-  ['tests', [modules('vitest/vitest.mjs'), 'run', ...words]],
+  ['tests', [...vitest, ...(interop ? ['--config', 'vitest.interop.config.ts'] : []), ...words]],
 ];
-for (const [title, args] of words.length ? steps.slice(-1) : steps) {
+let status = 0;
+for (const [title, args] of interop || words.length ? steps.slice(-1) : steps) {
   const start = Date.now();
   console.log(`\n== ${title}`);
   const run = spawnSync(node, args, { cwd: root, stdio: 'inherit' });
   console.log(`== ${title}: ${run.status === 0 ? 'ok' : 'FAILED'} (${((Date.now() - start) / 1000).toFixed(1)} s)`);
-  if (run.status !== 0) process.exit(run.status ?? 1);
+  status = run.status ?? 1;
+  if (status !== 0) break;
 }
+try {
+  const { numPassedTests, numFailedTests, numPendingTests } = JSON.parse(readFileSync(summary, 'utf8'));
+  console.log(`${numPassedTests} passed, ${numFailedTests} failed${numPendingTests ? `, ${numPendingTests} skipped` : ''}`);
+} catch {
+  // The run ended before there was a summary; what it printed says why.
+}
+rmSync(folder, { recursive: true, force: true });
+process.exit(status);

@@ -187,9 +187,23 @@ export class ResourceCache {
     }
   }
 
+  /** A change of the past, as the store tells it. */
+  eventOf({ type, item, previous }: StoreEvent, revision: number): CacheEvent {
+    const key = item.key.slice(this.prefix.length);
+    const before = previous && Entry.fromStore(this.resource, key, previous.modRevision, previous.value);
+    const deleted = type === 'delete';
+    const entry = deleted && before ? before.at(revision) : Entry.fromStore(this.resource, key, item.modRevision, item.value);
+    return { revision, entry, previous: before, deleted, encoded: new Map() };
+  }
+
+  /** Whether history has every change after `revision`. */
+  reaches(revision: number): boolean {
+    return revision >= this.#historyFrom || revision >= this.lastChange;
+  }
+
   /** Changes after `revision`, oldest first. StatusError 410 where history no longer reaches back. */
   since(revision: number): CacheEvent[] {
-    if (revision < this.#historyFrom && revision < this.lastChange) {
+    if (!this.reaches(revision)) {
       throw gone(`too old resource version: ${revision} (${this.#historyFrom})`);
     }
     let i = this.#history.length;

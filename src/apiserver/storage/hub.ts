@@ -2,7 +2,7 @@ import type { Logger } from 'pino';
 import { StatusError, timeout } from '../../api/errors.ts';
 import type { ServedResource } from '../../api/scheme.ts';
 import { CompactedError, prefixEnd, type Store, type StoreEvents, type StoreWatch } from '../../store/store.ts';
-import { ResourceCache } from './cache.ts';
+import { type CacheEvent, ResourceCache } from './cache.ts';
 import { Entry } from './entry.ts';
 
 const root = '/registry/';
@@ -204,6 +204,35 @@ export class CacheHub {
       const timer = setTimeout(() => fail(tooLargeResourceVersion(revision, this.revision)), waitLimitMs);
       signal?.addEventListener('abort', onAbort, { once: true });
       this.#waiting.push(waiter);
+    });
+  }
+
+  /**
+   * Changes of one resource after a revision, up to the present one, from the store's history: where the cache's own does not
+   * reach back, as after a restart. CompactedError where the store has forgotten them.
+   */
+  replay(cache: ResourceCache, after: number, signal?: AbortSignal): Promise<{ events: CacheEvent[]; upTo: number }> {
+    const upTo = this.revision;
+    const events: CacheEvent[] = [];
+    return new Promise((resolve, reject) => {
+      const end = (error?: Error) => {
+        watch.close();
+        signal?.removeEventListener('abort', onAbort);
+        if (error) reject(error);
+        else resolve({ events, upTo });
+      };
+      const onAbort = () => end(new StatusError(499, 'ClientClosed', 'request was canceled'));
+      const watch = this.store.watch({
+        start: cache.prefix,
+        end: prefixEnd(cache.prefix),
+        startRevision: after + 1,
+        onError: end,
+        onEvents: (found) => {
+          for (const event of found.events) if (found.revision <= upTo) events.push(cache.eventOf(event, found.revision));
+          if (found.revision >= upTo) end();
+        },
+      });
+      signal?.addEventListener('abort', onAbort, { once: true });
     });
   }
 

@@ -1,5 +1,6 @@
-import { invalid, methodNotSupported } from '../../api/errors.ts';
+import { gone, invalid, methodNotSupported } from '../../api/errors.ts';
 import { parseFieldSelector } from '../../api/selectors.ts';
+import { CompactedError } from '../../store/store.ts';
 import type { Api, Call } from '../api.ts';
 import type { CacheEvent, CacheWatcher } from '../storage/cache.ts';
 import { settle } from '../storage/conversion.ts';
@@ -68,6 +69,12 @@ export async function watch(api: Api, call: Call, p: WatchParameters, sink: Watc
     sentUpTo = event.revision;
   };
 
+  let from = since;
+  if (!initial && since > 0 && !cache.reaches(since)) {
+    const past = await replay(api, call, since);
+    for (const event of past.events) onEvent(event);
+    from = past.upTo;
+  }
   // From here to addWatcher nothing awaits: no change can slip in between.
   if (initial) {
     const entries = cache.list(call.namespace || undefined);
@@ -77,7 +84,7 @@ export async function watch(api: Api, call: Call, p: WatchParameters, sink: Watc
       if (p.sendInitialEvents && p.allowWatchBookmarks) sink.bookmark(revision, true);
     });
   } else if (since > 0) {
-    for (const event of cache.since(since)) onEvent(event);
+    for (const event of cache.since(from)) onEvent(event);
   }
   let ended = false;
   const end = (error?: Error) => {
@@ -118,6 +125,15 @@ export async function watch(api: Api, call: Call, p: WatchParameters, sink: Watc
   api.stopping.addEventListener('abort', onAbort, { once: true });
   if (call.signal?.aborted || api.stopping.aborted) end();
   return end;
+}
+
+async function replay(api: Api, call: Call, after: number): Promise<{ events: CacheEvent[]; upTo: number }> {
+  try {
+    return await api.hub.replay(call.target.storage!.cache, after, call.signal);
+  } catch (error) {
+    if (error instanceof CompactedError) throw gone(`too old resource version: ${after} (${error.compactedRevision})`);
+    throw error;
+  }
 }
 
 const left = new WeakMap<CacheEvent, Entry>();
