@@ -9,6 +9,7 @@ import { doctorCommand } from './doctor.ts';
 import { getCommand } from './get.ts';
 import { loadCommand } from './load.ts';
 import { nodeCommand } from './node.ts';
+import { snapshotCommand } from './snapshot.ts';
 import { startCommand, stopCommand } from './start-stop.ts';
 import { version, versionCommand } from './version.ts';
 
@@ -25,6 +26,7 @@ for (const command of [
   startCommand(),
   stopCommand(),
   loadCommand(),
+  snapshotCommand(),
   doctorCommand(),
   versionCommand(),
   apiserverCommand(),

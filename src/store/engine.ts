@@ -163,6 +163,15 @@ export class StoreEngine implements Store {
     await this.#compaction;
   }
 
+  async advanceRevision(revision: number): Promise<void> {
+    this.#assertOpen();
+    await this.#enqueue(true, () => {
+      if (revision <= this.#backend.revision()) return undefined;
+      this.#backend.setRevision(revision);
+      return { revision, events: [] };
+    });
+  }
+
   size(): Promise<number> {
     return this.#backend.size();
   }

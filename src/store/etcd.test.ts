@@ -1,6 +1,10 @@
+import { PassThrough, Readable } from 'node:stream';
+import { buffer } from 'node:stream/consumers';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { type EtcdCluster, findEtcd, startEtcd } from './etcd/testing.ts';
 import { openEtcdStore } from './etcd.ts';
+import { openMemoryStore } from './memory.ts';
+import { restoreSnapshot, saveSnapshot } from './snapshot.ts';
 import { prefixEnd, type Store } from './store.ts';
 import { storeContract } from './store.contract.ts';
 
@@ -34,6 +38,22 @@ describe.runIf(etcd)('store on etcd', { timeout: 60_000 }, () => {
     expect((await two.get('/x'))?.value.toString()).toBe('1');
     await one.close();
     await two.close();
+  });
+
+  it('takes a snapshot of another store in, at higher revisions', async () => {
+    const source = openMemoryStore();
+    for (let i = 0; i < 300; i++) await source.transaction([], [{ type: 'put', key: `/s/${i % 50}`, value: Buffer.from(`${i}`) }]);
+    const to = new PassThrough();
+    const [saved, bytes] = await Promise.all([saveSnapshot(source, to, new Date()), buffer(to)]);
+    const store = await fresh();
+    expect(await restoreSnapshot(store, Readable.from([bytes]))).toEqual(saved);
+    const { items } = await store.range({ start: '/', end: prefixEnd('/') });
+    expect(items).toHaveLength(50);
+    expect(Math.min(...items.map((i) => i.modRevision))).toBeGreaterThan(saved.revision);
+    const again = new PassThrough();
+    const [second] = await Promise.all([saveSnapshot(store, again, new Date()), buffer(again)]);
+    expect(second).toMatchObject({ keys: 50, size: saved.size });
+    await store.close();
   });
 
   it('says which etcd cannot be reached', async () => {

@@ -33,6 +33,16 @@ export async function openLmdbStore(path: string, options: LmdbStoreOptions = {}
   }
 }
 
+/** Copies the store of a folder, which may be in use, as it is at one moment, into an empty folder. */
+export async function copyLmdbStore(from: string, to: string): Promise<void> {
+  const env = open({ path: join(from, 'data.mdb'), noSubdir: true, readOnly: true });
+  try {
+    await env.backup(join(to, 'data.mdb'), false);
+  } finally {
+    await env.close();
+  }
+}
+
 /** When a process began (clock ticks since boot): with the pid it names one process for good. */
 function startOf(pid: number): string | undefined {
   try {
