@@ -9,6 +9,7 @@ import { startEndpointsController } from './endpoints.ts';
 import { startEndpointSliceController } from './endpointslice.ts';
 import { startEphemeralVolumeController } from './ephemeral-volume.ts';
 import { startGarbageCollector } from './garbagecollector.ts';
+import { startJobController } from './job.ts';
 import { startNamespaceController } from './namespace.ts';
 import { startNodeIpamController } from './nodeipam.ts';
 import { startNodeLifecycleController } from './nodelifecycle.ts';
@@ -22,6 +23,7 @@ import { startTokensController } from './serviceaccount-tokens.ts';
 import { startStatefulSetController } from './statefulset.ts';
 import { startPvcProtectionController, startPvProtectionController } from './storage-protection.ts';
 import { startTaintEvictionController } from './tainteviction.ts';
+import { startTtlAfterFinishedController } from './ttlafterfinished.ts';
 
 export interface ControllersOptions {
   /** Where nodes get their pod ranges from, as 10.244.0.0/16. */
@@ -54,6 +56,8 @@ export const controllers: { name: string; start(context: ControllerContext, opti
   { name: 'replicationcontroller-controller', start: startReplicationController },
   { name: 'statefulset-controller', start: startStatefulSetController },
   { name: 'daemonset-controller', start: startDaemonSetController },
+  { name: 'job-controller', start: (c) => startJobController(c) },
+  { name: 'ttl-after-finished-controller', start: startTtlAfterFinishedController },
   { name: 'endpoints-controller', start: startEndpointsController },
   { name: 'endpointslice-controller', start: startEndpointSliceController },
   { name: 'serviceaccount-controller', start: startServiceAccountController },

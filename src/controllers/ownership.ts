@@ -52,6 +52,8 @@ export async function claim<T extends KubeObject>(options: {
   selector: LabelSelector | undefined;
   /** Objects for which this does not hold are left alone: neither claimed nor released. */
   filter?: (object: T) => boolean;
+  /** A finalizer that comes with adoption and goes with release. */
+  finalizer?: string;
 }): Promise<T[]> {
   const { client, owner, informer, selector, filter = () => true } = options;
   const matches = (object: T) => labelSelectorMatches(selector, object.metadata.labels);
@@ -85,13 +87,14 @@ async function ownerStillLives(client: Client, type: ResourceType<KubeObject>, o
 }
 
 async function adopt<T extends KubeObject>(
-  { client, type, owner }: { client: Client; type: ResourceType<T>; owner: KubeObject },
+  { client, type, owner, finalizer }: { client: Client; type: ResourceType<T>; owner: KubeObject; finalizer?: string },
   object: T,
 ): Promise<T | undefined> {
   const ownerReferences = [...(object.metadata.ownerReferences ?? []), controllerRef(owner)];
-  const { uid, resourceVersion } = object.metadata;
+  const { uid, resourceVersion, finalizers = [] } = object.metadata;
+  const added = finalizer && !finalizers.includes(finalizer) ? { finalizers: [...finalizers, finalizer] } : {};
   try {
-    return await client.patch(type, object.metadata, 'merge', { metadata: { uid, resourceVersion, ownerReferences } });
+    return await client.patch(type, object.metadata, 'merge', { metadata: { uid, resourceVersion, ownerReferences, ...added } });
   } catch (error) {
     if (isNotFound(error)) return undefined;
     throw error;
@@ -99,13 +102,14 @@ async function adopt<T extends KubeObject>(
 }
 
 async function release<T extends KubeObject>(
-  { client, type, owner }: { client: Client; type: ResourceType<T>; owner: KubeObject },
+  { client, type, owner, finalizer }: { client: Client; type: ResourceType<T>; owner: KubeObject; finalizer?: string },
   object: T,
 ): Promise<void> {
   const ownerReferences = (object.metadata.ownerReferences ?? []).filter((o) => o.uid !== owner.metadata.uid);
-  const { uid, resourceVersion } = object.metadata;
+  const { uid, resourceVersion, finalizers } = object.metadata;
+  const taken = finalizer && finalizers?.includes(finalizer) ? { finalizers: finalizers.filter((f) => f !== finalizer) } : {};
   try {
-    await client.patch(type, object.metadata, 'merge', { metadata: { uid, resourceVersion, ownerReferences } });
+    await client.patch(type, object.metadata, 'merge', { metadata: { uid, resourceVersion, ownerReferences, ...taken } });
   } catch (error) {
     // Gone, or another object of that name by now: nothing left to release.
     if (!isNotFound(error) && !isInvalid(error)) throw error;
