@@ -25,6 +25,8 @@ const allowed: Record<string, string[]> = {
   testing: everything,
   'index.ts': everything,
 };
+/** What the Pulumi package (infra/) may import of src/: AWS resources, and the words that instances and kubectl need. Never localaws. */
+const allowedInInfra = ['aws', 'cluster/addons', 'cluster/kubeconfig', 'cluster/pki', 'cluster/user-data'];
 /** Tests may start the real API server and runtimes to run against. */
 const allowedInTests: Record<string, string[]> = {
   client: ['apiserver', 'store'],
@@ -67,6 +69,15 @@ for (const file of globSync('src/**/*.ts', { cwd: root })) {
         fail(`may not import ${path}`);
       else if (!existsSync(join(root, 'src', path))) fail(`imports ${path}, which does not exist`);
     } else if (target.startsWith('@aws-sdk/') && !awsSdk.has(part)) fail(`may not use ${target}`);
+  }
+}
+for (const file of globSync('infra/**/*.ts', { cwd: root, exclude: (name) => name === 'node_modules' })) {
+  if (file.endsWith('.test.ts') || file.startsWith('infra/test/')) continue;
+  for (const match of readFileSync(join(root, file), 'utf8').matchAll(/(?:from|import)\s*\(?\s*'(\.[^']+)'/g)) {
+    const path = relative(join(root, 'src'), resolve(join(root, dirname(file)), match[1] as string));
+    if (path.startsWith('..') || allowedInInfra.some((r) => path.startsWith(`${r}/`) || path.startsWith(`${r}.`))) continue;
+    failures++;
+    console.error(`${file}: may not import ${path}`);
   }
 }
 if (failures) {

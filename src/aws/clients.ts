@@ -2,6 +2,7 @@ import type { EC2Client } from '@aws-sdk/client-ec2';
 import type { ECRClient } from '@aws-sdk/client-ecr';
 import type { ElasticLoadBalancingV2Client } from '@aws-sdk/client-elastic-load-balancing-v2';
 import type { IAMClient } from '@aws-sdk/client-iam';
+import type { SSMClient } from '@aws-sdk/client-ssm';
 
 export interface AwsConfig {
   region: string;
@@ -18,6 +19,7 @@ export interface AwsClients {
   elbv2(): Promise<ElasticLoadBalancingV2Client>;
   iam(): Promise<IAMClient>;
   ecr(): Promise<ECRClient>;
+  ssm(): Promise<SSMClient>;
   destroy(): void;
 }
 
@@ -44,6 +46,7 @@ export function createAwsClients(config: AwsConfig): AwsClients {
     elbv2: once(async () => keep(new (await import('@aws-sdk/client-elastic-load-balancing-v2')).ElasticLoadBalancingV2Client(common))),
     iam: once(async () => keep(new (await import('@aws-sdk/client-iam')).IAMClient(common))),
     ecr: once(async () => keep(new (await import('@aws-sdk/client-ecr')).ECRClient(common))),
+    ssm: once(async () => keep(new (await import('@aws-sdk/client-ssm')).SSMClient(common))),
     destroy: () => {
       for (const client of opened) client.destroy();
     },
@@ -54,6 +57,14 @@ export function createAwsClients(config: AwsConfig): AwsClients {
 export function hasCode(error: unknown, ...codes: string[]): boolean {
   const e = error as { name?: string; Code?: string };
   return codes.includes(e?.name ?? '') || codes.includes(e?.Code ?? '');
+}
+
+/** Swallows these AWS error codes, for calls whose aim is already reached. */
+export function ignore(...codes: string[]): (error: unknown) => undefined {
+  return (error) => {
+    if (!hasCode(error, ...codes)) throw error;
+    return undefined;
+  };
 }
 
 /**

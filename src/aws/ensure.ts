@@ -1,7 +1,12 @@
-import { instance, networkInterface } from './handlers/compute.ts';
 import type { Existing, HandlerContext, ResourceHandler } from './handlers/handler.ts';
 import { instanceProfile } from './handlers/iam.ts';
-import { internetGateway, routeTable, subnet, vpc } from './handlers/network.ts';
+import { instance } from './handlers/instance.ts';
+import { launchTemplate } from './handlers/launch-template.ts';
+import { listener, loadBalancer, targetGroup } from './handlers/load-balancer.ts';
+import { internetGateway, subnet, vpc } from './handlers/network.ts';
+import { networkInterface } from './handlers/network-interface.ts';
+import { parameter } from './handlers/parameter.ts';
+import { routeTable } from './handlers/route-table.ts';
 import { securityGroup } from './handlers/security-group.ts';
 import { ownershipTags } from './tags.ts';
 import { type Declaration, isRef, type ResourceKind } from './topology.ts';
@@ -13,8 +18,13 @@ export const handlers: Record<ResourceKind, ResourceHandler<any>> = {
   'ec2:RouteTable': routeTable,
   'ec2:SecurityGroup': securityGroup,
   'ec2:NetworkInterface': networkInterface,
+  'ec2:LaunchTemplate': launchTemplate,
   'ec2:Instance': instance,
+  'elbv2:LoadBalancer': loadBalancer,
+  'elbv2:TargetGroup': targetGroup,
+  'elbv2:Listener': listener,
   'iam:InstanceProfile': instanceProfile,
+  'ssm:Parameter': parameter,
 };
 
 export type Ensured = Map<string, Existing>;
@@ -57,8 +67,7 @@ async function ensureOne(context: HandlerContext, declaration: Declaration, prop
   try {
     const tags = ownershipTags(context.cluster, declaration.id, declaration.tags);
     const found = (await handler.find(context, declaration.id, properties)) ?? (await handler.create(context, declaration.id, properties, tags));
-    await handler.repair?.(context, found, properties);
-    return found;
+    return (await handler.repair?.(context, found, properties)) ?? found;
   } catch (error) {
     throw new Error(`${declaration.kind} ${declaration.id}: ${(error as Error).message}`, { cause: error });
   }

@@ -1,3 +1,5 @@
+import { createHash } from 'node:crypto';
+
 /**
  * What a cluster consists of on AWS, as one pure function: `create cluster`, the Pulumi components and the tests all start
  * from the same list, and the handlers in handlers/ find or create each entry.
@@ -19,8 +21,13 @@ export type ResourceKind =
   | 'ec2:RouteTable'
   | 'ec2:SecurityGroup'
   | 'ec2:NetworkInterface'
+  | 'ec2:LaunchTemplate'
   | 'ec2:Instance'
-  | 'iam:InstanceProfile';
+  | 'elbv2:LoadBalancer'
+  | 'elbv2:TargetGroup'
+  | 'elbv2:Listener'
+  | 'iam:InstanceProfile'
+  | 'ssm:Parameter';
 
 export interface Declaration {
   /** Unique in the cluster; becomes the tag kumulus:logical-id. */
@@ -30,22 +37,47 @@ export interface Declaration {
   tags?: Record<string, string>;
 }
 
+/**
+ * A value that may become known only when others exist: the text itself here, an Output in a Pulumi program. topology() passes
+ * it on and never looks inside.
+ */
+export type Later<T> = T | object;
+
 export interface NodeGroupSpec {
   name: string;
   size: number;
   instanceType: string;
   imageId: string;
   /** Not base64. At most 16 KiB. */
-  userData: string;
+  userData: Later<string>;
+}
+
+/** The control plane runs beside the nodes, behind a network interface whose connections go to this socket. */
+export interface HostedControlPlane {
+  type: 'hosted';
+  socket: string;
+  port: number;
+}
+
+/** The control plane runs on an EC2 instance of its own, at controlPlaneAddress(), behind a network load balancer. */
+export interface InstanceControlPlane {
+  type: 'instance';
+  instanceType: string;
+  imageId: string;
+  userData: Later<string>;
+  /** Who may reach the API through the load balancer; its scheme is internal where nobody may. */
+  publicAccessCidrs: string[];
+  /** What the instance takes from Systems Manager at boot, by the names' last part. */
+  secrets: Record<string, Later<string>>;
 }
 
 export interface TopologySpec {
   cluster: string;
+  region: string;
   zones: string[];
   vpcCidr: string;
   podCidr: string;
-  /** Hosted: the control plane runs beside the nodes, behind a network interface whose connections go to this socket. */
-  controlPlane: { type: 'hosted'; socket: string; port: number };
+  controlPlane: HostedControlPlane | InstanceControlPlane;
   nodeGroups: NodeGroupSpec[];
 }
 
@@ -53,11 +85,24 @@ export interface TopologySpec {
 export const ids = {
   vpc: 'vpc',
   routeTable: 'public',
+  controlPlaneSecurityGroup: 'control-plane-sg',
   nodeSecurityGroup: 'nodes',
+  nodeProfile: 'node-role',
+  controlPlaneProfile: 'control-plane-role',
   controlPlaneInterface: 'control-plane',
+  controlPlaneTemplate: 'control-plane-template',
+  controlPlaneInstance: 'control-plane-0',
+  apiLoadBalancer: 'api',
+  apiTargetGroup: 'api-targets',
+  apiListener: 'api-listener',
+  secret: (name: string) => `secret-${name}`,
   subnet: (zone: string) => `subnet-${zone}`,
+  template: (group: string) => `${group}-template`,
   instance: (group: string, index: number) => `${group}-${index}`,
 };
+
+/** The port of the API server, on its instance and at its load balancer. */
+export const apiPort = 6443;
 
 /** The n-th /20 of a VPC's range. */
 export function subnetCidr(vpcCidr: string, n: number): string {
@@ -66,9 +111,32 @@ export function subnetCidr(vpcCidr: string, n: number): string {
   return `${a}.${b}.${n * 16}.0/20`;
 }
 
+/** Where a control plane on an instance is: an address near the end of the first subnet, known before anything exists. */
+export function controlPlaneAddress(vpcCidr: string): string {
+  const [a, b] = vpcCidr.split('.').map(Number);
+  return `${a}.${b}.15.250`;
+}
+
+/** The folder of a cluster's parameters in Systems Manager. */
+export const parameterPath = (cluster: string): string => `/kumulus/${cluster}`;
+
+/** A name of at most 32 characters, as ELBv2 wants; what is cut off is told apart by a hash. */
+export function shortName(cluster: string, what: string): string {
+  const whole = `${cluster}-${what}`;
+  return whole.length <= 32 ? whole : `${whole.slice(0, 23)}-${createHash('sha256').update(whole).digest('hex').slice(0, 8)}`;
+}
+
 export function topology(spec: TopologySpec): Declaration[] {
-  const { zones } = spec;
-  const subnets = zones.map(
+  return [
+    ...networkTopology(spec),
+    ...(spec.controlPlane.type === 'hosted' ? hostedTopology(spec, spec.controlPlane) : controlPlaneTopology(spec, spec.controlPlane)),
+    ...spec.nodeGroups.flatMap((group) => nodeGroupTopology(spec, group)),
+  ];
+}
+
+/** VPC, a public subnet a zone, and who may reach whom. */
+export function networkTopology(spec: Pick<TopologySpec, 'cluster' | 'zones' | 'vpcCidr' | 'podCidr'> & { publicAccessCidrs?: string[] }): Declaration[] {
+  const subnets = spec.zones.map(
     (zone, n): Declaration => ({
       id: ids.subnet(zone),
       kind: 'ec2:Subnet',
@@ -77,8 +145,9 @@ export function topology(spec: TopologySpec): Declaration[] {
       tags: { 'kubernetes.io/role/elb': '1' },
     }),
   );
-  const firstSubnet = ref(ids.subnet(zones[0] as string));
-  const declarations: Declaration[] = [
+  const tcp = (port: number, CidrIp: string) => ({ IpProtocol: 'tcp', FromPort: port, ToPort: port, CidrIp });
+  const outside = (spec.publicAccessCidrs ?? []).filter((cidr) => cidr !== spec.vpcCidr && cidr !== spec.podCidr);
+  return [
     { id: ids.vpc, kind: 'ec2:Vpc', properties: { CidrBlock: spec.vpcCidr, EnableDnsHostnames: true } },
     { id: 'internet-gateway', kind: 'ec2:InternetGateway', properties: { VpcId: ref(ids.vpc) } },
     ...subnets,
@@ -92,16 +161,18 @@ export function topology(spec: TopologySpec): Declaration[] {
       },
     },
     {
-      id: 'control-plane-sg',
+      id: ids.controlPlaneSecurityGroup,
       kind: 'ec2:SecurityGroup',
       properties: {
         VpcId: ref(ids.vpc),
         GroupName: `${spec.cluster}-control-plane`,
         Description: `API server of ${spec.cluster}`,
         Ingress: [
-          { IpProtocol: 'tcp', FromPort: 443, ToPort: 443, CidrIp: spec.vpcCidr },
-          { IpProtocol: 'tcp', FromPort: 6443, ToPort: 6443, CidrIp: spec.vpcCidr },
-          { IpProtocol: 'tcp', FromPort: 6443, ToPort: 6443, CidrIp: spec.podCidr },
+          tcp(443, spec.vpcCidr),
+          tcp(apiPort, spec.vpcCidr),
+          tcp(apiPort, spec.podCidr),
+          // Network load balancers pass the client's address on to instances.
+          ...outside.map((cidr) => tcp(apiPort, cidr)),
         ],
       },
     },
@@ -114,47 +185,167 @@ export function topology(spec: TopologySpec): Declaration[] {
         Description: `Nodes of ${spec.cluster}`,
         Ingress: [
           { IpProtocol: '-1', SourceGroup: 'self' },
+          // The API server reaches webhooks and proxied pods, whose addresses the nodes hold.
+          { IpProtocol: '-1', SourceGroup: ref(ids.controlPlaneSecurityGroup) },
           // Pods of other nodes keep their addresses, which belong to no group.
           { IpProtocol: '-1', CidrIp: spec.podCidr },
-          { IpProtocol: 'tcp', FromPort: 10250, ToPort: 10250, CidrIp: spec.vpcCidr },
+          tcp(10250, spec.vpcCidr),
         ],
       },
       tags: { 'kumulus:node-group': 'true' },
     },
     {
-      id: 'node-role',
+      id: ids.nodeProfile,
       kind: 'iam:InstanceProfile',
       properties: {
         Name: `${spec.cluster}-node`,
         ManagedPolicies: ['arn:aws:iam::aws:policy/AmazonEC2ContainerRegistryReadOnly', 'arn:aws:iam::aws:policy/AmazonEKSWorkerNodePolicy'],
       },
     },
+  ];
+}
+
+function hostedTopology(spec: TopologySpec, controlPlane: HostedControlPlane): Declaration[] {
+  return [
     {
       id: ids.controlPlaneInterface,
       kind: 'ec2:NetworkInterface',
-      properties: { SubnetId: firstSubnet, Groups: [ref('control-plane-sg')], Description: `API server of ${spec.cluster}` },
-      tags: { 'kumulus:host-socket': spec.controlPlane.socket, 'kumulus:host-port': String(spec.controlPlane.port) },
+      properties: {
+        SubnetId: ref(ids.subnet(spec.zones[0] as string)),
+        Groups: [ref(ids.controlPlaneSecurityGroup)],
+        Description: `API server of ${spec.cluster}`,
+      },
+      tags: { 'kumulus:host-socket': controlPlane.socket, 'kumulus:host-port': String(controlPlane.port) },
     },
   ];
-  for (const group of spec.nodeGroups) {
-    for (let n = 0; n < group.size; n++) declarations.push(instance(spec, group, n));
-  }
-  return declarations;
 }
 
-/** One instance of a node group; the zones take turns. */
-export function instance(spec: Pick<TopologySpec, 'zones' | 'cluster'>, group: NodeGroupSpec, n: number): Declaration {
-  return {
-    id: ids.instance(group.name, n),
-    kind: 'ec2:Instance',
+/** A load balancer for the API, the instance behind it, and what that instance may do and read. */
+export function controlPlaneTopology(
+  spec: Pick<TopologySpec, 'cluster' | 'region' | 'zones' | 'vpcCidr'>,
+  controlPlane: InstanceControlPlane,
+): Declaration[] {
+  const secrets = Object.entries(controlPlane.secrets).map(
+    ([name, value]): Declaration => ({
+      id: ids.secret(name),
+      kind: 'ssm:Parameter',
+      properties: { Name: `${parameterPath(spec.cluster)}/${name}`, Type: 'SecureString', Value: value },
+    }),
+  );
+  return [
+    {
+      id: ids.controlPlaneProfile,
+      kind: 'iam:InstanceProfile',
+      properties: { Name: `${spec.cluster}-control-plane`, ManagedPolicies: [], PolicyDocument: controlPlanePolicy(spec.cluster, spec.region) },
+    },
+    ...secrets,
+    {
+      id: ids.apiLoadBalancer,
+      kind: 'elbv2:LoadBalancer',
+      properties: {
+        Name: shortName(spec.cluster, 'api'),
+        Scheme: controlPlane.publicAccessCidrs.length ? 'internet-facing' : 'internal',
+        SubnetIds: spec.zones.map((zone) => ref(ids.subnet(zone))),
+      },
+    },
+    {
+      id: ids.controlPlaneTemplate,
+      kind: 'ec2:LaunchTemplate',
+      properties: {
+        Name: `${spec.cluster}-control-plane`,
+        ImageId: controlPlane.imageId,
+        InstanceType: controlPlane.instanceType,
+        SecurityGroupIds: [ref(ids.controlPlaneSecurityGroup)],
+        InstanceProfile: ref(ids.controlPlaneProfile),
+        UserData: controlPlane.userData,
+      },
+    },
+    {
+      id: ids.controlPlaneInstance,
+      kind: 'ec2:Instance',
+      properties: {
+        LaunchTemplateId: ref(ids.controlPlaneTemplate),
+        LaunchTemplateVersion: ref(ids.controlPlaneTemplate, 'Version'),
+        SubnetId: ref(ids.subnet(spec.zones[0] as string)),
+        PrivateIpAddress: controlPlaneAddress(spec.vpcCidr),
+      },
+      tags: { 'kumulus:control-plane': 'true' },
+    },
+    {
+      id: ids.apiTargetGroup,
+      kind: 'elbv2:TargetGroup',
+      properties: { Name: shortName(spec.cluster, 'api'), VpcId: ref(ids.vpc), Port: apiPort, TargetIds: [ref(ids.controlPlaneInstance)] },
+    },
+    {
+      id: ids.apiListener,
+      kind: 'elbv2:Listener',
+      properties: { LoadBalancerArn: ref(ids.apiLoadBalancer), Port: apiPort, TargetGroupArn: ref(ids.apiTargetGroup) },
+    },
+  ];
+}
+
+/** What the API server's keys and the cloud controllers need: the cluster's parameters, and nodes, routes, volumes, load balancers. */
+function controlPlanePolicy(cluster: string, region: string): string {
+  return JSON.stringify({
+    Version: '2012-10-17',
+    Statement: [
+      { Effect: 'Allow', Action: ['ssm:GetParameter', 'ssm:GetParameters'], Resource: `arn:aws:ssm:${region}:*:parameter${parameterPath(cluster)}/*` },
+      {
+        Effect: 'Allow',
+        Action: [
+          'ec2:Describe*',
+          'ec2:CreateTags',
+          'ec2:DeleteTags',
+          'ec2:ModifyInstanceAttribute',
+          'ec2:CreateRoute',
+          'ec2:ReplaceRoute',
+          'ec2:DeleteRoute',
+          'ec2:CreateSecurityGroup',
+          'ec2:DeleteSecurityGroup',
+          'ec2:AuthorizeSecurityGroupIngress',
+          'ec2:RevokeSecurityGroupIngress',
+          'ec2:CreateVolume',
+          'ec2:DeleteVolume',
+          'ec2:ModifyVolume',
+          'ec2:AttachVolume',
+          'ec2:DetachVolume',
+          'ec2:CreateSnapshot',
+          'ec2:DeleteSnapshot',
+          'elasticloadbalancing:*',
+        ],
+        Resource: '*',
+      },
+    ],
+  });
+}
+
+/** A launch template, and the group's instances from it; the zones take turns. */
+export function nodeGroupTopology(spec: Pick<TopologySpec, 'cluster' | 'zones'>, group: NodeGroupSpec): Declaration[] {
+  const template: Declaration = {
+    id: ids.template(group.name),
+    kind: 'ec2:LaunchTemplate',
     properties: {
+      Name: `${spec.cluster}-${group.name}`,
       ImageId: group.imageId,
       InstanceType: group.instanceType,
-      SubnetId: ref(ids.subnet(spec.zones[n % spec.zones.length] as string)),
       SecurityGroupIds: [ref(ids.nodeSecurityGroup)],
-      InstanceProfile: ref('node-role'),
+      InstanceProfile: ref(ids.nodeProfile),
       UserData: group.userData,
     },
     tags: { 'kumulus:node-group': group.name },
   };
+  const instances = Array.from(
+    { length: group.size },
+    (_, n): Declaration => ({
+      id: ids.instance(group.name, n),
+      kind: 'ec2:Instance',
+      properties: {
+        LaunchTemplateId: ref(template.id),
+        LaunchTemplateVersion: ref(template.id, 'Version'),
+        SubnetId: ref(ids.subnet(spec.zones[n % spec.zones.length] as string)),
+      },
+      tags: { 'kumulus:node-group': group.name },
+    }),
+  );
+  return [template, ...instances];
 }

@@ -8,6 +8,7 @@ export const nodeImage = 'resolve:ssm:/aws/service/kumulus/node/recommended/imag
 
 const spec = (record: ClusterRecord, nodeGroups: Parameters<typeof topology>[0]['nodeGroups']) => ({
   cluster: record.name,
+  region: record.region,
   zones: record.zones,
   vpcCidr: record.vpcCidr,
   podCidr: record.podCidr,

@@ -19,6 +19,7 @@ import { type LocalAws, startLocalAws } from '../../src/localaws/api/server.ts';
 /** What a cluster is on AWS, made and removed by our own clients against the embedded AWS. */
 const spec: TopologySpec = {
   cluster: 'test',
+  region: 'us-east-1',
   zones: ['us-east-1a', 'us-east-1b'],
   vpcCidr: '10.0.0.0/16',
   podCidr: '10.244.0.0/16',
@@ -72,7 +73,9 @@ test('a topology is made once, however often it is ensured, and removed without 
     ['0.0.0.0/0', first['internet-gateway'], 'active'],
   ]);
   const [group] = (await ec2.send(new DescribeSecurityGroupsCommand({ GroupIds: [first['nodes'] as string] }))).SecurityGroups!;
-  expect(group?.IpPermissions?.flatMap((one) => one.UserIdGroupPairs ?? []).map((one) => one.GroupId)).toEqual([first['nodes']]);
+  expect(group?.IpPermissions?.flatMap((one) => one.UserIdGroupPairs ?? []).map((one) => one.GroupId).sort()).toEqual(
+    [first['nodes'], first['control-plane-sg']].sort(),
+  );
 
   await remove(context, topology(spec));
   await remove(context, topology(spec));

@@ -12,15 +12,34 @@ export interface Existing {
   attributes: Record<string, string>;
 }
 
+/** What exists, in the words of a declaration. */
+export interface Found<P> extends Existing {
+  properties: P;
+  /** Left out where the endpoint does not tell them. */
+  tags?: Record<string, string>;
+}
+
 /**
- * Finds, creates, repairs and deletes one kind of resource. Each is idempotent: `create` repeated after a lost answer
+ * Finds, creates, reads, repairs and deletes one kind of resource. Each is idempotent: `create` repeated after a lost answer
  * makes no second one (client tokens, or find by tag first), `remove` of what is gone is no error.
  * Properties arrive with every Ref replaced by its value.
  */
 export interface ResourceHandler<P> {
   find(context: HandlerContext, logicalId: string, properties: P): Promise<Existing | undefined>;
   create(context: HandlerContext, logicalId: string, properties: P, tags: Record<string, string>): Promise<Existing>;
-  /** Brings what exists to the properties where it drifted; also completes a creation that was cut off. */
-  repair?(context: HandlerContext, existing: Existing, properties: P): Promise<void>;
+  /**
+   * What is there under this id; undefined where nothing is. Of lists that others add to as well (rules, routes) it tells the
+   * declared entries that are there, and all of them where nothing is declared.
+   */
+  read(context: HandlerContext, id: string, declared?: P): Promise<Found<P> | undefined>;
+  /**
+   * Brings what exists to the properties where it drifted; also completes a creation that was cut off. What stands in
+   * `previous` and no more in properties is taken away. Resolves to what exists then, where its attributes changed.
+   */
+  repair?(context: HandlerContext, existing: Existing, properties: P, previous?: P): Promise<Existing | undefined>;
+  /** Waits until it can be used: an instance runs, a load balancer is active. */
+  settle?(context: HandlerContext, id: string): Promise<void>;
+  /** Sets and removes tags; every other tag stays. */
+  tag(context: HandlerContext, id: string, set: Record<string, string>, unset: string[]): Promise<void>;
   remove(context: HandlerContext, existing: Existing, properties: P): Promise<void>;
 }

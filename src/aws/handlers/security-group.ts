@@ -4,10 +4,13 @@ import {
   DeleteSecurityGroupCommand,
   DescribeSecurityGroupsCommand,
   type IpPermission,
+  RevokeSecurityGroupIngressCommand,
+  type SecurityGroup,
 } from '@aws-sdk/client-ec2';
-import { ownershipFilters, tagSpecification } from '../tags.ts';
+import { hasCode, ignore, waitUntil } from '../clients.ts';
+import { fromTags, ownershipFilters, tagSpecification } from '../tags.ts';
+import { madeId, tagEc2 } from './ec2-tags.ts';
 import type { ResourceHandler } from './handler.ts';
-import { ignore } from './network.ts';
 
 export interface IngressRule {
   /** tcp, udp, icmp, or -1 for all. */
@@ -33,6 +36,21 @@ export const permission = (rule: IngressRule, self: string): IpPermission => ({
   ...(rule.SourceGroup ? { UserIdGroupPairs: [{ GroupId: rule.SourceGroup === 'self' ? self : rule.SourceGroup }] } : {}),
 });
 
+/** The group's rules, one source each. */
+function rulesOf(group: SecurityGroup): IngressRule[] {
+  return (group.IpPermissions ?? []).flatMap((p) => {
+    const ports = p.FromPort === undefined || p.IpProtocol === '-1' ? {} : { FromPort: p.FromPort, ToPort: p.ToPort ?? p.FromPort };
+    const base = { IpProtocol: p.IpProtocol ?? '-1', ...ports };
+    return [
+      ...(p.IpRanges ?? []).map((r) => ({ ...base, CidrIp: r.CidrIp ?? '' })),
+      ...(p.UserIdGroupPairs ?? []).map((g) => ({ ...base, SourceGroup: g.GroupId === group.GroupId ? 'self' : (g.GroupId ?? '') })),
+    ];
+  });
+}
+
+const key = (r: IngressRule): string => [r.IpProtocol, r.FromPort ?? '', r.ToPort ?? r.FromPort ?? '', r.CidrIp ?? '', r.SourceGroup ?? ''].join(' ');
+
+/** Declared rules are added and taken away; rules of others (the service controller's) stay. */
 export const securityGroup: ResourceHandler<SecurityGroupProperties> = {
   async find({ clients, cluster }, logicalId) {
     const found = await (await clients.ec2()).send(new DescribeSecurityGroupsCommand({ Filters: ownershipFilters(cluster, logicalId) }));
@@ -48,18 +66,58 @@ export const securityGroup: ResourceHandler<SecurityGroupProperties> = {
         TagSpecifications: tagSpecification('security-group', tags),
       }),
     );
-    return { id: answer.GroupId as string, attributes: {} };
+    return { id: madeId(answer.GroupId), attributes: {} };
   },
-  /** Adds the declared rules that are missing; rules of others (the service controller's) stay. */
-  async repair({ clients }, { id }, p) {
+  async read({ clients }, id, declared) {
+    const answer = await (await clients.ec2())
+      .send(new DescribeSecurityGroupsCommand({ GroupIds: [id] }))
+      .catch(ignore('InvalidGroup.NotFound'));
+    const group = answer?.SecurityGroups?.[0];
+    if (!group) return undefined;
+    const rules = rulesOf(group);
+    const there = new Set(rules.map(key));
+    return {
+      id,
+      attributes: {},
+      properties: {
+        VpcId: group.VpcId ?? '',
+        GroupName: group.GroupName ?? '',
+        Description: group.Description ?? '',
+        Ingress: declared ? declared.Ingress.filter((r) => there.has(key(r.SourceGroup === id ? { ...r, SourceGroup: 'self' } : r))) : rules,
+      },
+      tags: fromTags(group.Tags),
+    };
+  },
+  async repair({ clients }, { id }, p, previous) {
     const ec2 = await clients.ec2();
     for (const rule of p.Ingress) {
       await ec2
         .send(new AuthorizeSecurityGroupIngressCommand({ GroupId: id, IpPermissions: [permission(rule, id)] }))
         .catch(ignore('InvalidPermission.Duplicate'));
     }
+    const wanted = new Set(p.Ingress.map(key));
+    for (const rule of (previous?.Ingress ?? []).filter((r) => !wanted.has(key(r)))) {
+      await ec2
+        .send(new RevokeSecurityGroupIngressCommand({ GroupId: id, IpPermissions: [permission(rule, id)] }))
+        .catch(ignore('InvalidPermission.NotFound'));
+    }
   },
-  async remove({ clients }, { id }) {
-    await (await clients.ec2()).send(new DeleteSecurityGroupCommand({ GroupId: id })).catch(ignore('InvalidGroup.NotFound'));
+  tag: tagEc2,
+  /** The interfaces of a load balancer that was just deleted hold its groups for a while. */
+  async remove({ clients, signal }, { id }) {
+    const ec2 = await clients.ec2();
+    await waitUntil(
+      `security group ${id} to be out of use`,
+      async () => {
+        try {
+          await ec2.send(new DeleteSecurityGroupCommand({ GroupId: id }));
+        } catch (error) {
+          if (hasCode(error, 'DependencyViolation')) return undefined;
+          if (!hasCode(error, 'InvalidGroup.NotFound')) throw error;
+        }
+        return true;
+      },
+      signal ? { signal } : {},
+    );
   },
 };

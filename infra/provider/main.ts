@@ -1,0 +1,30 @@
+/** pulumi-resource-kumulus: prints its port on standard output, as Pulumi wants, and everything else on standard error. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { kinds } from './kinds.ts';
+import { Provider } from './provider.ts';
+import { serveProvider } from './server.ts';
+
+// Whatever a library prints must not be taken for the port.
+console.log = console.error;
+console.info = console.error;
+
+const { version } = JSON.parse(readFileSync(join(import.meta.dirname, '../package.json'), 'utf8'));
+const provider = new Provider(kinds);
+const server = await serveProvider(provider, version);
+process.stdout.write(`${server.port}\n`);
+
+const end = () => {
+  provider.cancel();
+  server.stop();
+  process.exit(0);
+};
+process.on('SIGTERM', end);
+process.on('SIGINT', () => provider.cancel());
+process.on('unhandledRejection', (error) => console.error(error));
+
+// An engine that was killed tells nobody; there is no event for a parent's end.
+const parent = process.ppid;
+setInterval(() => {
+  if (process.ppid !== parent) end();
+}, 500).unref();
