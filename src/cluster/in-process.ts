@@ -179,7 +179,6 @@ async function startCloud(o: InProcessOptions, directory: string, ends: (() => u
     directory,
     durable: false,
     port: 0,
-    region: o.region,
     zones: ['a', 'b', 'c', 'd', 'e', 'f'],
     accountId: o.accountId,
     log: o.log.child({ component: 'aws' }),
@@ -209,6 +208,7 @@ async function startCloud(o: InProcessOptions, directory: string, ends: (() => u
 function network(o: InProcessOptions): Declaration[] {
   const all = topology({
     cluster: o.name,
+    region: o.region,
     zones: o.zones,
     vpcCidr: '10.0.0.0/16',
     podCidr: podCidrFor(o.nodes),
