@@ -44,9 +44,14 @@ function useCompileCache() {
 
 /** Runs the command in this process where its Node can, else in one that can. */
 export async function runCommand(script, args) {
+  const [major, minor] = process.versions.node.split('.').map(Number);
+  if (script.endsWith('.js') && (major < 22 || (major === 22 && minor < 12))) {
+    console.error(`kumulus needs Node.js 22.12 or newer; this is ${process.versions.node}`);
+    return 1;
+  }
   useCompileCache();
   // Node 22 warns of types that it strips, and can be told not to only when it starts.
-  if (Number(process.versions.node.split('.')[0]) < 24) return runScript(script, args);
+  if (script.endsWith('.ts') && major < 24) return runScript(script, args);
   await import(pathToFileURL(script).href);
   return process.exitCode;
 }

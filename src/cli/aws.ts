@@ -5,6 +5,7 @@ import { Command } from 'commander';
 import { type Logger, pino } from 'pino';
 import { removeProfile, writeProfile } from '../cluster/aws-endpoint.ts';
 import { freePort } from '../cluster/ports.ts';
+import { packageRoot } from '../cluster/package.ts';
 import { clusterId, stateRoot, UserError } from '../cluster/state.ts';
 import type { CloudReports, CloudSource } from '../localaws/contract.ts';
 import { checkOutput, interruption } from './context.ts';
@@ -67,7 +68,7 @@ async function startPlane(o: {
     reports: o.reports,
     directory: o.directory,
     id: clusterId(o.directory),
-    packageRoot: join(import.meta.dirname, '../..'),
+    packageRoot,
     nodeBinary: process.execPath,
     awsHandleConnection: o.handle,
     log: o.log,

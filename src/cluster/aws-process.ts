@@ -2,6 +2,7 @@
 import { join } from 'node:path';
 import { startLocalAws } from '../localaws/api/server.ts';
 import { startDataPlane } from '../localaws/dataplane/dataplane.ts';
+import { nodeModules, packageRoot } from './package.ts';
 import { superviseThis } from './process.ts';
 import { pathsOf, requireRecord } from './state.ts';
 
@@ -26,11 +27,11 @@ const dataPlane = await startDataPlane({
   reports: aws.reports,
   directory: paths.root,
   id: record.id,
-  packageRoot: join(import.meta.dirname, '../..'),
+  packageRoot,
   nodeBinary: process.execPath,
   // Beside the cache of host processes, see bin/launch.js.
   ...(process.env['NODE_COMPILE_CACHE']
-    ? { compileCache: { directory: join(process.env['NODE_COMPILE_CACHE'], 'instances'), modules: ['src/cli/node.ts', 'src/cluster/node.ts', 'bin/launch.js'] } }
+    ? { compileCache: { directory: join(process.env['NODE_COMPILE_CACHE'], 'instances'), modules: nodeModules } }
     : {}),
   awsHandleConnection: (socket) => aws.handleConnection(socket),
   log: self.log.child({ component: 'dataplane' }),

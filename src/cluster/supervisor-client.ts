@@ -3,6 +3,7 @@ import { existsSync, mkdirSync, openSync, readFileSync } from 'node:fs';
 import { createConnection } from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { scriptPath } from './package.ts';
 import { isRunning, pathsOf, UserError } from './state.ts';
 import type { SupervisorRequest, SupervisorStatus } from './supervisor-protocol.ts';
 
@@ -25,7 +26,7 @@ export async function startSupervisor(name: string, children: string[], signal?:
     mkdirSync(paths.logs, { recursive: true, mode: 0o700 });
     mkdirSync(paths.run, { recursive: true, mode: 0o700 });
     const out = openSync(join(paths.logs, 'supervisor.log'), 'a', 0o600);
-    const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', join(import.meta.dirname, 'supervisor.ts'), name], {
+    const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', scriptPath('supervisor'), name], {
       stdio: ['ignore', out, out],
       detached: true,
       cwd: '/',

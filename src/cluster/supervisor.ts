@@ -8,6 +8,7 @@ import { createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { ChildMessage, ChildStatus, SupervisorRequest, SupervisorStatus } from './supervisor-protocol.ts';
+import { scriptPath } from './package.ts';
 import { isRunning, pathsOf, processStart, writeAtomically } from './state.ts';
 
 const name = process.argv[2] as string;
@@ -25,7 +26,7 @@ interface Child {
   startedAt: number;
 }
 
-const scripts: Record<string, string> = { aws: 'aws-process.ts', 'control-plane': 'control-plane-process.ts' };
+const scripts: Record<string, string> = { aws: 'aws-process', 'control-plane': 'control-plane-process' };
 const children = new Map<string, Child>();
 const watchers = new Set<Socket>();
 let stopping = false;
@@ -49,7 +50,7 @@ function start(childName: string): void {
   if (child.process || stopping) return;
   clearTimeout(child.restartTimer);
   const out = openSync(join(paths.logs, `${childName}.log`), 'a', 0o600);
-  const started = fork(join(import.meta.dirname, script), [name], {
+  const started = fork(scriptPath(script), [name], {
     stdio: ['ignore', out, out, 'ipc'],
     execArgv: ['--disable-warning=ExperimentalWarning'],
   });

@@ -170,6 +170,7 @@ export async function dispatch(cloud: Cloud, message: IncomingMessage): Promise<
     service = caller.service;
     authenticated = true;
     const operation = request.operation;
+    await service.load();
     const model = operation === undefined ? undefined : service.model(operation);
     if (operation === undefined || !model) {
       if (service.protocol === 'json') throw new AwsError('UnknownOperationException', `Unknown operation ${operation}`, 400);

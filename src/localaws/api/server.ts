@@ -131,7 +131,7 @@ export async function startLocalAws(options: LocalAwsOptions): Promise<LocalAws>
     const endDeadlines = armDeadlines(cloud);
     const endSimulation = options.dataPlane === 'simulated' ? simulate(cloud, source, reports) : () => undefined;
     // The first call of a service need not wait for its schemas.
-    const loading = setImmediate(() => services.find((service) => service.name === 'ec2')!.load());
+    const loading = setImmediate(() => void services.find((service) => service.name === 'ec2')!.load());
     const host = options.host ?? '127.0.0.1';
     const url = `http://${host.includes(':') ? `[${host}]` : host}:${port}`;
     log.info({ url, directory: options.directory }, 'the embedded AWS listens');

@@ -1,4 +1,3 @@
-import { createRequire } from 'node:module';
 import type { Operations } from './cloud.ts';
 import { ec2Operations } from './ec2/operations.ts';
 import { ecrOperations } from './ecr/operations.ts';
@@ -23,24 +22,26 @@ export interface Service {
   target?: string;
   operations: Operations;
   /** Loads the SDK's schemas, once. */
-  load(): void;
-  /** The shapes of an operation; undefined when AWS has none of that name. */
+  load(): Promise<void>;
+  /** The shapes of an operation, once loaded; undefined when AWS has none of that name. */
   model(operation: string): Model | undefined;
 }
 
-const require = createRequire(import.meta.url);
-
-function service(packageName: string, fields: Omit<Service, 'load' | 'model'>): Service {
+function service(sdk: () => Promise<Record<string, any>>, fields: Omit<Service, 'load' | 'model'>): Service {
   let schemas: Record<string, any> | undefined;
   const models = new Map<string, Model>();
-  const load = () => (schemas ??= require(packageName) as Record<string, any>);
+  let loading: Promise<void> | undefined;
+  const load = () =>
+    (loading ??= sdk().then((loaded) => {
+      schemas = loaded;
+    }));
   return {
     ...fields,
     load,
     model(operation) {
       let model = models.get(operation);
       if (!model) {
-        const schema = load()[`${operation}$`];
+        const schema = schemas?.[`${operation}$`];
         if (!Array.isArray(schema) || schema[0] !== 9) return undefined;
         models.set(operation, (model = { input: shapeOf(schema[4]), output: shapeOf(schema[5]) }));
       }
@@ -50,32 +51,32 @@ function service(packageName: string, fields: Omit<Service, 'load' | 'model'>): 
 }
 
 export const services: Service[] = [
-  service('@aws-sdk/client-ec2', {
+  service(() => import('@aws-sdk/client-ec2'), {
     name: 'ec2',
     protocol: 'ec2',
     xmlNamespace: 'http://ec2.amazonaws.com/doc/2016-11-15/',
     operations: ec2Operations,
   }),
-  service('@aws-sdk/client-elastic-load-balancing-v2', {
+  service(() => import('@aws-sdk/client-elastic-load-balancing-v2'), {
     name: 'elasticloadbalancing',
     protocol: 'query',
     xmlNamespace: 'http://elasticloadbalancing.amazonaws.com/doc/2015-12-01/',
     operations: elbOperations,
   }),
-  service('@aws-sdk/client-sts', {
+  service(() => import('@aws-sdk/client-sts'), {
     name: 'sts',
     protocol: 'query',
     xmlNamespace: 'https://sts.amazonaws.com/doc/2011-06-15/',
     operations: stsOperations,
   }),
-  service('@aws-sdk/client-iam', {
+  service(() => import('@aws-sdk/client-iam'), {
     name: 'iam',
     protocol: 'query',
     xmlNamespace: 'https://iam.amazonaws.com/doc/2010-05-08/',
     operations: iamOperations,
   }),
-  service('@aws-sdk/client-ssm', { name: 'ssm', protocol: 'json', xmlNamespace: '', target: 'AmazonSSM', operations: ssmOperations }),
-  service('@aws-sdk/client-ecr', {
+  service(() => import('@aws-sdk/client-ssm'), { name: 'ssm', protocol: 'json', xmlNamespace: '', target: 'AmazonSSM', operations: ssmOperations }),
+  service(() => import('@aws-sdk/client-ecr'), {
     name: 'ecr',
     protocol: 'json',
     xmlNamespace: '',

@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer, type Server, type Socket } from 'node:net';
-import { join } from 'node:path';
+import { extname, join } from 'node:path';
 import type { Logger } from 'pino';
 import type { AgentConfig, ToAgent, ToDataPlane } from './agent-protocol.ts';
 import { SYSTEM_PATH } from './command.ts';
@@ -85,7 +85,8 @@ export class VpcAgent {
 
   private async start(): Promise<void> {
     await this.endPredecessor();
-    const script = join(import.meta.dirname, 'agent.ts');
+    // In a bundle it stands beside this one too.
+    const script = join(import.meta.dirname, `agent${extname(import.meta.filename)}`);
     const child = spawn(
       'nsenter',
       [`--net=${namespacePath(this.options.namespace)}`, this.options.nodeBinary, '--disable-warning=ExperimentalWarning', script],
