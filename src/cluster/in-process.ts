@@ -179,6 +179,7 @@ async function startCloud(o: InProcessOptions, directory: string, ends: (() => u
     directory,
     durable: false,
     port: 0,
+    region: o.region,
     zones: ['a', 'b', 'c', 'd', 'e', 'f'],
     accountId: o.accountId,
     log: o.log.child({ component: 'aws' }),
