@@ -1,5 +1,6 @@
 import { startAttachDetachController } from './attachdetach.ts';
 import type { Controller, ControllerContext } from './controller.ts';
+import { startCronJobController } from './cronjob.ts';
 import { startCsrApprovingController } from './csrapproving.ts';
 import { startCsrCleanerController } from './csrcleaner.ts';
 import { startCsrSigningController } from './csrsigning.ts';
@@ -58,6 +59,7 @@ export const controllers: { name: string; start(context: ControllerContext, opti
   { name: 'daemonset-controller', start: startDaemonSetController },
   { name: 'job-controller', start: (c) => startJobController(c) },
   { name: 'ttl-after-finished-controller', start: startTtlAfterFinishedController },
+  { name: 'cronjob-controller', start: startCronJobController },
   { name: 'endpoints-controller', start: startEndpointsController },
   { name: 'endpointslice-controller', start: startEndpointSliceController },
   { name: 'serviceaccount-controller', start: startServiceAccountController },
