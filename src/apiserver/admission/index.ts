@@ -5,6 +5,7 @@ import { limitRanger } from './limit-ranger.ts';
 import { namespaceLifecycle } from './namespace-lifecycle.ts';
 import { nodeRestriction, taintNodesByCondition } from './nodes.ts';
 import { defaultTolerationSeconds, priority } from './pod-defaults.ts';
+import { podSecurity } from './pod-security.ts';
 import { resourceQuota } from './resource-quota.ts';
 import { serviceAccountAdmission } from './service-account.ts';
 import { defaultStorageClass, storageObjectInUseProtection } from './storage-defaults.ts';
@@ -16,6 +17,7 @@ export const builtinAdmission: AdmissionPlugin[] = [
   serviceAccountAdmission,
   nodeRestriction,
   taintNodesByCondition,
+  podSecurity,
   priority,
   defaultTolerationSeconds,
   defaultStorageClass,
