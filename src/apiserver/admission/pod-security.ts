@@ -70,7 +70,7 @@ function isSignificant(spec: PodSpec, old: PodSpec): boolean {
   return (spec.ephemeralContainers ?? []).some((c) => before.get(c.name) !== c.image);
 }
 
-function validateNamespace(request: AdmissionRequest): void {
+async function validateNamespace(request: AdmissionRequest): Promise<void> {
   if (request.subresource) return;
   const { metadata } = request.object as Namespace;
   const now = policyOf(metadata.labels ?? {});
@@ -85,6 +85,7 @@ function validateNamespace(request: AdmissionRequest): void {
   if (now.errors.length && JSON.stringify(now.errors) !== JSON.stringify(before.errors)) refuse();
   const [next, last] = [now.policy.enforce, before.policy.enforce];
   if (next.level === 'privileged' || (next.version === last.version && !isStricter(next.level, last.level))) return;
+  await request.api.hub.current(request.call.signal);
   request.call.warnings.push(...warningsAboutPods(request, metadata.name as string, next));
 }
 
