@@ -6,6 +6,7 @@ import { startCsrCleanerController } from './csrcleaner.ts';
 import { startCsrSigningController } from './csrsigning.ts';
 import { startDaemonSetController } from './daemonset.ts';
 import { startDeploymentController } from './deployment.ts';
+import { startDisruptionController } from './disruption.ts';
 import { startEndpointsController } from './endpoints.ts';
 import { startEndpointSliceController } from './endpointslice.ts';
 import { startEphemeralVolumeController } from './ephemeral-volume.ts';
@@ -60,6 +61,7 @@ export const controllers: { name: string; start(context: ControllerContext, opti
   { name: 'job-controller', start: (c) => startJobController(c) },
   { name: 'ttl-after-finished-controller', start: startTtlAfterFinishedController },
   { name: 'cronjob-controller', start: startCronJobController },
+  { name: 'disruption-controller', start: startDisruptionController },
   { name: 'endpoints-controller', start: startEndpointsController },
   { name: 'endpointslice-controller', start: startEndpointSliceController },
   { name: 'serviceaccount-controller', start: startServiceAccountController },

@@ -24,6 +24,7 @@ export async function evict(api: Api, call: Call, body: ParsedBody): Promise<voi
   await admission.validate();
   const dryRun = call.dryRun || (options.dryRun?.includes('All') ?? false);
   if (!harmless(pod)) await claimDisruption(api, call, pod, dryRun);
+  if (!dryRun) await markDisrupted(api, call, pod);
   const { metadata } = pod;
   options.preconditions = { ...options.preconditions, ...(metadata.uid ? { uid: metadata.uid } : {}) };
   await remove(api, { ...call, subresource: '', verb: 'delete', dryRun }, options);
@@ -56,31 +57,64 @@ async function claimDisruption(api: Api, call: Call, pod: Pod, dryRun: boolean):
         if (policy === 'AlwaysAllow' || healthyEnough) return { keep: true };
       }
       if ((status?.observedGeneration ?? 0) < (budget.metadata.generation ?? 0)) {
-        throw tooMany(budget.metadata.name!, 'The disruption budget has not been observed by its controller yet', 10);
+        throw tooMany(`The disruption budget ${budget.metadata.name} is still being processed by the server.`, 10);
       }
       if ((status?.disruptionsAllowed ?? 0) <= 0) {
+        const failed = status?.conditions?.find((c) => c.type === 'DisruptionAllowed' && c.reason === 'SyncFailed');
         throw tooMany(
-          budget.metadata.name!,
-          `The disruption budget ${budget.metadata.name} needs ${status?.desiredHealthy ?? 0} healthy pods and has ${status?.currentHealthy ?? 0} currently`,
+          failed
+            ? `The disruption budget ${budget.metadata.name} does not allow evicting pods currently because it failed sync: ${failed.message}`
+            : `The disruption budget ${budget.metadata.name} needs ${status?.desiredHealthy ?? 0} healthy pods and has ${status?.currentHealthy ?? 0} currently`,
         );
       }
+      const left = (status?.disruptionsAllowed ?? 0) - 1;
       budget.status = {
         ...status!,
-        disruptionsAllowed: (status?.disruptionsAllowed ?? 0) - 1,
+        disruptionsAllowed: left,
+        ...(left === 0 ? { conditions: exhausted(api, budget) } : {}),
         disruptedPods: { ...status!.disruptedPods, [pod.metadata.name!]: timestamp(api) as never },
       };
       return { put: budget as unknown as KubeObject, dryRun };
     });
   } catch (error) {
     if (error instanceof BudgetGone) return;
-    if (isConflict(error)) throw tooMany('', 'The disruption budget is being changed by others', 10);
+    if (isConflict(error)) throw tooMany('The disruption budget is being changed by others', 10);
     throw error;
   }
 }
 
+/** Says on the pod why it goes: Jobs do not count it as failed, where their policy says so. */
+async function markDisrupted(api: Api, call: Call, evicted: Pod): Promise<void> {
+  await api.registry.storage('', 'v1', 'pods').update(keyFor(call.namespace, call.name), (current): Outcome => {
+    if (!current || current.object.metadata.uid !== evicted.metadata.uid) return { keep: true };
+    const pod = clone(current.object) as unknown as Pod;
+    const conditions = pod.status?.conditions ?? [];
+    const before = conditions.find((c) => c.type === 'DisruptionTarget');
+    const lastTransitionTime = before?.status === 'True' ? before.lastTransitionTime : (timestamp(api) as never);
+    const condition = {
+      type: 'DisruptionTarget',
+      status: 'True',
+      reason: 'EvictionByEvictionAPI',
+      message: 'Eviction API: evicting',
+      lastTransitionTime,
+    };
+    pod.status = { ...pod.status, conditions: [...conditions.filter((c) => c !== before), condition] };
+    return { put: pod as unknown as KubeObject, dryRun: false };
+  });
+}
+
 class BudgetGone extends Error {}
 
-function tooMany(_budget: string, why: string, retryAfterSeconds = 0): StatusError {
+function exhausted(api: Api, budget: PodDisruptionBudget) {
+  const conditions = budget.status?.conditions ?? [];
+  const before = conditions.find((c) => c.type === 'DisruptionAllowed');
+  const lastTransitionTime = before?.status === 'False' ? before.lastTransitionTime : (timestamp(api) as never);
+  const observedGeneration = budget.status?.observedGeneration;
+  const condition = { type: 'DisruptionAllowed', status: 'False', reason: 'InsufficientPods', message: '', lastTransitionTime, observedGeneration };
+  return [...conditions.filter((c) => c !== before), condition];
+}
+
+function tooMany(why: string, retryAfterSeconds = 0): StatusError {
   return new StatusError(
     429,
     'TooManyRequests',
