@@ -64,7 +64,8 @@ function types(): void {
       return `${before}${specifier}.js${after}`;
     });
     for (const match of text.matchAll(/(?:from|import)\s*\(?\s*['"]([^.'"][^'"]*)['"]/g)) {
-      if (match[1] !== 'vitest' && !match[1]?.startsWith('node:')) throw new Error(`the public types reach ${match[1]} by ${file}: users do not have it`);
+      if (match[1] !== 'vitest' && !match[1]?.startsWith('node:'))
+        throw new Error(`the public types reach ${match[1]} by ${file}: users do not have it`);
     }
     const out = join(dist, 'types', file);
     mkdirSync(dirname(out), { recursive: true });

@@ -24,8 +24,8 @@ export function parseDuration(text: string): number {
   return parts.reduce((sum, p) => sum + Number(p[1]) * (factor[p[2] as string] as number), 0);
 }
 
-export function parseCount(text: string): number {
-  if (!/^\d+$/.test(text) || Number(text) > 500) throw new UserError(`'${text}' is not a number of nodes (0 to 500)`, 2);
+export function parseCount(text: string, most = 500): number {
+  if (!/^\d+$/.test(text) || Number(text) > most) throw new UserError(`'${text}' is not a number of nodes (0 to ${most})`, 2);
   return Number(text);
 }
 

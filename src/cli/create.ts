@@ -6,7 +6,8 @@ import { checkOutput, defaultName, interruption, parseCount, parseDuration, prog
 
 interface Options {
   name?: string;
-  nodes: string;
+  nodes?: string;
+  simulatedNodes: string;
   zones: string;
   nodeType: string;
   wait: string;
@@ -24,7 +25,8 @@ export function createCommand(): Command {
     .command('cluster [NAME]')
     .description(`create a cluster on the embedded AWS (default name: ${defaultName})`)
     .option('--name <name>', 'name of the cluster')
-    .option('-N, --nodes <n>', 'number of worker instances', '2')
+    .option('-N, --nodes <n>', 'number of worker instances (default: 2, or 0 with --simulated-nodes)')
+    .option('--simulated-nodes <n>', 'number of nodes whose pods report without running; alone they need neither root nor Linux', '0')
     .option('--zones <zones>', 'availability zones of the nodes', 'us-east-1a,us-east-1b')
     .option('-t, --node-type <type>', 'EC2 instance type of the nodes', 't3.medium')
     .option('--wait <duration>', 'how long to wait for the nodes to be Ready; 0s does not wait', '5m')
@@ -48,6 +50,7 @@ async function run(positional: string | undefined, options: Options): Promise<vo
   // The AWS SDK takes a while to load: not for --help.
   const { createCluster } = await import('../cluster/create.ts');
   const progress = progressFor(options);
+  const simulatedNodes = parseCount(options.simulatedNodes, 5000);
   const grace = options.nodeMonitorGracePeriod ? parseDuration(options.nodeMonitorGracePeriod) : undefined;
   // `npm start` a second time finds the cluster of the first.
   const existing = options.example ? readRecord(name) : undefined;
@@ -58,7 +61,8 @@ async function run(positional: string | undefined, options: Options): Promise<vo
       ? existing
       : await createCluster({
           name,
-          nodes: parseCount(options.nodes),
+          nodes: parseCount(options.nodes ?? (simulatedNodes > 0 ? '0' : '2')),
+          simulatedNodes,
           zones,
           instanceType: options.nodeType,
           ...(options.kubeconfig ? { kubeconfig: options.kubeconfig } : {}),

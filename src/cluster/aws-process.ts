@@ -1,10 +1,12 @@
 /** The `aws` process of a cluster: the embedded AWS and its data plane. Argument: the cluster's name. */
 import { join } from 'node:path';
 import { startLocalAws } from '../localaws/api/server.ts';
-import { startDataPlane } from '../localaws/dataplane/dataplane.ts';
+import { namespaceName } from '../localaws/dataplane/names.ts';
+import { serveAwsControl, withoutSimulated } from './aws-control.ts';
 import { nodeModules, packageRoot } from './package.ts';
 import { superviseThis } from './process.ts';
-import { pathsOf, requireRecord } from './state.ts';
+import { simulatedTag } from './simulated-nodes.ts';
+import { hasDataPlane, pathsOf, requireRecord } from './state.ts';
 
 const name = process.argv[2] as string;
 const record = requireRecord(name);
@@ -19,22 +21,34 @@ const aws = await startLocalAws({
   zones: ['a', 'b', 'c', 'd', 'e', 'f'],
   accountId: record.accountId,
   log: self.log.child({ component: 'aws' }),
-  dataPlane: 'external',
+  dataPlane: hasDataPlane(record) ? 'external' : 'simulated',
+  simulatedTag,
 });
 self.onStop(() => aws.stop());
-const dataPlane = await startDataPlane({
-  source: aws.source,
-  reports: aws.reports,
-  directory: paths.root,
-  id: record.id,
-  packageRoot,
-  nodeBinary: process.execPath,
-  // Beside the cache of host processes, see bin/launch.js.
-  ...(process.env['NODE_COMPILE_CACHE']
-    ? { compileCache: { directory: join(process.env['NODE_COMPILE_CACHE'], 'instances'), modules: nodeModules } }
-    : {}),
-  awsHandleConnection: (socket) => aws.handleConnection(socket),
-  log: self.log.child({ component: 'dataplane' }),
+const control = await serveAwsControl({
+  path: paths.awsSocket,
+  aws,
+  disturb: async (instanceId, what, broken) => (await import('./disturb.ts')).disturbInstance(namespaceName(record.id, instanceId), what, broken),
 });
-self.onStop(() => dataPlane.stop({ keepInstances: true }));
+self.onStop(() => control.stop());
+if (hasDataPlane(record)) await startInstances();
 self.ready();
+
+async function startInstances(): Promise<void> {
+  const { startDataPlane } = await import('../localaws/dataplane/dataplane.ts');
+  const dataPlane = await startDataPlane({
+    source: record.simulatedNodes ? withoutSimulated(aws.source) : aws.source,
+    reports: aws.reports,
+    directory: paths.root,
+    id: record.id,
+    packageRoot,
+    nodeBinary: process.execPath,
+    // Beside the cache of host processes, see bin/launch.js.
+    ...(process.env['NODE_COMPILE_CACHE']
+      ? { compileCache: { directory: join(process.env['NODE_COMPILE_CACHE'], 'instances'), modules: nodeModules } }
+      : {}),
+    awsHandleConnection: (socket) => aws.handleConnection(socket),
+    log: self.log.child({ component: 'dataplane' }),
+  });
+  self.onStop(() => dataPlane.stop({ keepInstances: true }));
+}

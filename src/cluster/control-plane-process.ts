@@ -3,7 +3,8 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { superviseThis } from './process.ts';
 import { startControlPlane } from './control-plane.ts';
-import { pathsOf, requireRecord } from './state.ts';
+import { routesOfTable } from './simulated-nodes.ts';
+import { hasDataPlane, pathsOf, requireRecord } from './state.ts';
 import { readRootCredentials } from './aws-endpoint.ts';
 
 const name = process.argv[2] as string;
@@ -13,6 +14,7 @@ const paths = pathsOf(name);
 const self = superviseThis('control-plane');
 const pem = (file: string) => readFileSync(join(paths.pki, file), 'utf8');
 
+const simulated = record.simulatedNodes ? await import('./simulated-process.ts') : undefined;
 const controlPlane = await startControlPlane({
   name,
   storePath: paths.store,
@@ -25,7 +27,8 @@ const controlPlane = await startControlPlane({
   advertise: { address: record.network.apiAddress, port: 6443 },
   serviceCidr: record.serviceCidr,
   podCidr: record.podCidr,
-  dialVpc: join(paths.run, `${record.network.vpcId}.sock`),
+  ...(hasDataPlane(record) ? { dialVpc: join(paths.run, `${record.network.vpcId}.sock`) } : {}),
+  ...(simulated ? { dialFirst: simulated.dial, cloudRoutes: record.nodes + (record.simulatedNodes ?? 0) <= routesOfTable } : {}),
   aws: {
     config: { region: record.region, endpoint: `http://127.0.0.1:${record.ports.aws}`, credentials: readRootCredentials(paths.aws) },
     vpcId: record.network.vpcId,
@@ -35,4 +38,5 @@ const controlPlane = await startControlPlane({
   log: self.log,
 });
 self.onStop(() => controlPlane.stop());
+simulated?.start(record, controlPlane, self.log);
 self.ready();

@@ -43,6 +43,10 @@ export interface ControlPlaneOptions {
 export interface ControlPlane {
   port: number;
   admin: Client;
+  /** Shared by the controllers. */
+  informers: InformerFactory;
+  /** In-process client of a user. */
+  clientOf(user: { name: string; groups: string[] }): Client;
   stop(): Promise<void>;
 }
 
@@ -54,6 +58,8 @@ export async function startControlPlane(o: ControlPlaneOptions): Promise<Control
   return {
     port: server.port,
     admin: server.localClient(administrator),
+    informers: components.informers,
+    clientOf: (user) => server.localClient(user),
     async stop() {
       await components.stop();
       await server.stop(3000);

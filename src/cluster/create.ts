@@ -14,11 +14,13 @@ import { ensurePki } from './pki.ts';
 import { freePort } from './ports.ts';
 import { hostProblems, installMissing } from './preflight.ts';
 import type { Progress } from './progress.ts';
-import { networkTopology, wholeTopology } from './spec.ts';
+import { launchSimulated, podCidrFor } from './simulated-nodes.ts';
+import { networkTopology, nodeImage, wholeTopology } from './spec.ts';
 import {
   checkClusterName,
   clusterId,
   type ClusterRecord,
+  hasDataPlane,
   listClusters,
   lockCluster,
   newBootstrapToken,
@@ -33,7 +35,9 @@ import { startSupervisor, waitForChild } from './supervisor-client.ts';
 
 export interface CreateOptions {
   name: string;
+  /** Instances that run containers. */
   nodes: number;
+  simulatedNodes?: number;
   zones: string[];
   instanceType: string;
   kubeconfig?: string;
@@ -42,6 +46,8 @@ export interface CreateOptions {
   /** Leave everything in place when creation fails. */
   retain: boolean;
   tuning?: ClusterRecord['tuning'];
+  /** false: no profile is written for the aws command. */
+  awsProfile?: boolean;
   progress: Progress;
   signal: AbortSignal;
 }
@@ -74,13 +80,13 @@ export async function createCluster(o: CreateOptions): Promise<ClusterRecord> {
 }
 
 function preflight(o: CreateOptions, kubeconfig: string): void {
-  const problems = hostProblems();
+  const problems = hasDataPlane(o) ? hostProblems() : [];
   if (problems.length) throw new UserError(`this machine cannot run a cluster:\n${problems.map((p) => `  - ${p}`).join('\n')}`);
   const longest = join(pathsOf(o.name).run, 'vpc-00000000000000000.sock');
   if (longest.length > 107)
     throw new UserError(`the state folder's path is too long for Unix sockets (${longest}); set KUMULUS_STATE to a shorter one`);
   checkKubeconfigWritable(kubeconfig);
-  installMissing(o.progress.line);
+  if (hasDataPlane(o)) installMissing(o.progress.line);
 }
 
 async function newRecord(o: CreateOptions): Promise<ClusterRecord> {
@@ -101,10 +107,11 @@ async function newRecord(o: CreateOptions): Promise<ClusterRecord> {
     zones: o.zones,
     accountId: '000000000000',
     nodes: o.nodes,
+    ...(o.simulatedNodes ? { simulatedNodes: o.simulatedNodes } : {}),
     instanceType: o.instanceType,
     ports: { api: await freePort(6443, taken), aws: await freePort(4566, taken) },
     vpcCidr: '10.0.0.0/16',
-    podCidr: '10.244.0.0/16',
+    podCidr: podCidrFor(o.nodes + (o.simulatedNodes ?? 0)),
     serviceCidr: '10.96.0.0/16',
     clusterDns: '10.96.0.10',
     clusterDomain: 'cluster.local',
@@ -121,7 +128,7 @@ async function build(o: CreateOptions, record: ClusterRecord): Promise<void> {
   await progress.step('Starting the embedded AWS', async () => {
     await startSupervisor(record.name, ['aws'], signal);
     await waitForChild(record.name, 'aws', 60_000, signal);
-    writeAwsProfile(record);
+    if (o.awsProfile !== false) writeAwsProfile(record);
   });
   const clients = clusterAwsClients(record);
   try {
@@ -155,18 +162,27 @@ async function build(o: CreateOptions, record: ClusterRecord): Promise<void> {
         ),
       );
     });
-    await progress.step(`Launching ${record.nodes} instance${record.nodes === 1 ? '' : 's'}`, async () => {
+    const count = record.nodes + (record.simulatedNodes ?? 0);
+    await progress.step(`Launching ${count} instance${count === 1 ? '' : 's'}${hasDataPlane(record) ? '' : ' (simulated)'}`, async () => {
       const all = await wholeTopology(record, readFileSync(join(paths.pki, 'ca.crt'), 'utf8'));
       await ensure(
         context,
         all.filter((d) => !known.has(d.id)),
         known,
       );
+      await launchSimulated(context, {
+        name: 'simulated',
+        size: record.simulatedNodes ?? 0,
+        instanceType: record.instanceType,
+        imageId: nodeImage,
+        subnetIds: record.zones.map((zone) => known.get(ids.subnet(zone))?.id ?? ''),
+        securityGroupIds: [record.network?.nodeSecurityGroupId ?? ''],
+        instanceProfile: `${record.name}-node`,
+        token: record.createdAt,
+      });
     });
-    if (o.waitMs > 0 && record.nodes > 0) {
-      await progress.step('Waiting for the nodes to be Ready', () =>
-        withAdmin(record, (admin) => waitForNodes(admin, record.nodes, o.waitMs, signal)),
-      );
+    if (o.waitMs > 0 && count > 0) {
+      await progress.step('Waiting for the nodes to be Ready', () => withAdmin(record, (admin) => waitForNodes(admin, count, o.waitMs, signal)));
     }
     record.phase = 'running';
     writeRecord(record);

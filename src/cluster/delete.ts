@@ -4,7 +4,7 @@ import { pino } from 'pino';
 import { destroyEverything } from '../localaws/dataplane/dataplane.ts';
 import { removeAwsProfile } from './aws-endpoint.ts';
 import { kubeconfigPath, removeFromKubeconfig } from './kubeconfig.ts';
-import { clusterId, pathsOf, readRecord } from './state.ts';
+import { clusterId, hasDataPlane, pathsOf, readRecord } from './state.ts';
 import { endChildren, stopSupervisor } from './supervisor-client.ts';
 
 /**
@@ -14,14 +14,17 @@ import { endChildren, stopSupervisor } from './supervisor-client.ts';
 export async function removeCluster(name: string, kubeconfig?: string): Promise<void> {
   const paths = pathsOf(name);
   let written: string | undefined;
+  let dataPlane = true;
   try {
-    written = readRecord(name)?.kubeconfig;
+    const record = readRecord(name);
+    written = record?.kubeconfig;
+    if (record) dataPlane = hasDataPlane(record);
   } catch {
     // Unreadable state is no reason to leave processes behind.
   }
   await stopSupervisor(name);
   await endChildren(name);
-  await destroyEverything({ directory: paths.root, id: clusterId(paths.root), log: pino({ level: 'silent' }) });
+  if (dataPlane) await destroyEverything({ directory: paths.root, id: clusterId(paths.root), log: pino({ level: 'silent' }) });
   removeFromKubeconfig(written ?? kubeconfigPath(kubeconfig), name);
   removeAwsProfile(name);
   if (existsSync(paths.root)) {

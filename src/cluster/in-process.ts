@@ -16,7 +16,7 @@ import { openMemoryStore } from '../store/memory.ts';
 import { applyAddons } from './addons.ts';
 import { administrator, startApi, startComponents } from './control-plane.ts';
 import { ephemeralPki, issue, type KeyPair } from './pki.ts';
-import { followInstances, launchSimulated } from './simulated-nodes.ts';
+import { followInstances, launchSimulated, leaseSeconds, podCidrFor, routesOfTable } from './simulated-nodes.ts';
 import { nodeImage } from './spec.ts';
 import { newBootstrapToken } from './state.ts';
 
@@ -53,14 +53,6 @@ export interface InProcessCluster {
   nodes: SimulatedNodes;
   stop(): Promise<void>;
 }
-
-/** Routes that one route table of AWS holds by default; clusters with more nodes keep none. */
-const routesOfTable = 50;
-/** Nodes that the usual range of pods has room for, at a /24 each. */
-const nodesOfUsualRange = 250;
-
-/** Where a cluster with so many nodes takes its pods' addresses from. */
-export const podCidrFor = (nodes: number): string => (nodes > nodesOfUsualRange ? '100.64.0.0/10' : '10.244.0.0/16');
 
 const serviceCidr = '10.96.0.0/16';
 
@@ -101,6 +93,7 @@ export async function startInProcess(o: InProcessOptions): Promise<InProcessClus
       log: o.log.child({ component: 'simulated-nodes' }),
       signal: stopped.signal,
       rules: o.behaviours,
+      ...leaseSeconds(o.tuning.nodeMonitorGracePeriodMs),
       keys: {
         clientCa: api.pki.ca.cert,
         clientName: 'kube-apiserver-kubelet-client',

@@ -6,7 +6,7 @@ import { mergeKubeconfig } from './kubeconfig.ts';
 import { freePort } from './ports.ts';
 import { hostProblems, installMissing } from './preflight.ts';
 import type { Progress } from './progress.ts';
-import { listClusters, lockCluster, pathsOf, readRecord, requireRecord, UserError, writeRecord } from './state.ts';
+import { hasDataPlane, listClusters, lockCluster, pathsOf, readRecord, requireRecord, UserError, writeRecord } from './state.ts';
 import { endChildren, runningSupervisor, startSupervisor, stopSupervisor, waitForChild } from './supervisor-client.ts';
 import { suspendEverything } from '../localaws/dataplane/dataplane.ts';
 
@@ -19,9 +19,9 @@ export async function startCluster(name: string, progress: Progress, signal: Abo
   if (!record.network) throw new UserError(`cluster '${name}' was never created whole; "kumulus delete cluster ${name}" removes what there is`);
   const unlock = lockCluster(name, `start cluster ${name}`);
   try {
-    const problems = hostProblems();
+    const problems = hasDataPlane(record) ? hostProblems() : [];
     if (problems.length) throw new UserError(`this machine cannot run a cluster:\n${problems.map((p) => `  - ${p}`).join('\n')}`);
-    installMissing(progress.line);
+    if (hasDataPlane(record)) installMissing(progress.line);
     if (!runningSupervisor(name)) {
       await endChildren(name);
       rmSync(pathsOf(name).supervisorSocket, { force: true });
@@ -67,9 +67,11 @@ export async function stopCluster(name: string, progress: Progress): Promise<voi
       await stopSupervisor(name);
       await endChildren(name);
     });
-    await progress.step('Stopping the instances', async () => {
-      await suspendEverything({ directory: pathsOf(name).root, id: record.id });
-    });
+    if (hasDataPlane(record)) {
+      await progress.step('Stopping the instances', async () => {
+        await suspendEverything({ directory: pathsOf(name).root, id: record.id });
+      });
+    }
     rmSync(join(pathsOf(name).run, 'children.json'), { force: true });
     record.phase = 'stopped';
     writeRecord(record);

@@ -96,7 +96,10 @@ export async function caCertHash(ca: string): Promise<string> {
 }
 
 /** Keys that are kept nowhere, for a cluster that lives in this process. All are P-256: an RSA key takes half a second at times. */
-export async function ephemeralPki(names: { dnsNames: string[]; ips: string[] }): Promise<Pick<Pki, 'ca' | 'apiserver' | 'kubeletClient' | 'admin' | 'serviceAccount'>> {
+export async function ephemeralPki(names: {
+  dnsNames: string[];
+  ips: string[];
+}): Promise<Pick<Pki, 'ca' | 'apiserver' | 'kubeletClient' | 'admin' | 'serviceAccount'>> {
   const ca = await makeCa('kubernetes');
   const [apiserver, kubeletClient, admin] = await Promise.all([
     issue(ca, { commonName: 'kube-apiserver', ...names, usage: 'server' }),

@@ -10,6 +10,14 @@ export const simulatedTag = 'kumulus:simulated';
 
 export const isSimulated = (instance: Pick<Instance, 'Tags'>): boolean => instance.Tags?.some((t) => t.Key === simulatedTag) ?? false;
 
+/** Routes that one route table of AWS holds by default; clusters with more nodes keep none. */
+export const routesOfTable = 50;
+/** Nodes that the usual range of pods has room for, at a /24 each. */
+const nodesOfUsualRange = 250;
+
+/** Where a cluster with so many nodes takes its pods' addresses from. */
+export const podCidrFor = (nodes: number): string => (nodes > nodesOfUsualRange ? '100.64.0.0/10' : '10.244.0.0/16');
+
 export interface SimulatedGroup {
   name: string;
   size: number;
@@ -60,8 +68,12 @@ export async function launchSimulated(context: HandlerContext, group: SimulatedG
   await Promise.all(calls);
 }
 
+/** Seconds of a node's lease: it is renewed four times in its life, and has to be within the grace period. */
+export const leaseSeconds = (graceMs: number | undefined): { leaseDurationSeconds?: number } =>
+  graceMs && graceMs < 40_000 ? { leaseDurationSeconds: Math.max(1, Math.round(graceMs / 1000)) } : {};
+
 export interface FollowOptions {
-  source: CloudSource;
+  source: Pick<CloudSource, 'onChange'> & { read(): Promise<{ instances: (Instance & { silent?: boolean })[] }> };
   /** vCPUs and MiB of an instance type. */
   sizeOf(instanceType: string): { cpu: number; memoryMiB: number; architecture: string };
   labels: Record<string, string>;
@@ -90,6 +102,7 @@ export function followInstances(nodes: SimulatedNodes, o: FollowOptions): () => 
           if (!name || instance.State?.Name !== 'running' || !isSimulated(instance)) continue;
           gone.delete(name);
           add(nodes, o, instance, name);
+          if (instance.silent !== undefined) nodes.setUp(name, !instance.silent);
         }
         for (const name of gone) nodes.remove(name);
       } while (again);
@@ -119,6 +132,13 @@ function add(nodes: SimulatedNodes, o: FollowOptions, instance: Instance, name: 
       taints: o.taints,
       architecture: size.architecture,
     },
-    [{ name: 'ebs.csi.aws.com', nodeId: id, topology: { 'topology.kubernetes.io/zone': zone, 'topology.ebs.csi.aws.com/zone': zone }, allocatable: 25 }],
+    [
+      {
+        name: 'ebs.csi.aws.com',
+        nodeId: id,
+        topology: { 'topology.kubernetes.io/zone': zone, 'topology.ebs.csi.aws.com/zone': zone },
+        allocatable: 25,
+      },
+    ],
   );
 }

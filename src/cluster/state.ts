@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readdirSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { homedir } from 'node:os';
@@ -15,6 +16,8 @@ export interface ClusterPaths {
   /** The API server's Unix socket: the VPC's end of the control plane. */
   apiSocket: string;
   supervisorSocket: string;
+  /** Where the aws process answers its siblings (aws-control.ts). */
+  awsSocket: string;
 }
 
 /** cluster.json: what a cluster is made of and how far it has come. */
@@ -29,6 +32,8 @@ export interface ClusterRecord {
   zones: string[];
   accountId: string;
   nodes: number;
+  /** Nodes whose pods report without running. A cluster with none but those has no data plane, and needs no privileges. */
+  simulatedNodes?: number;
   instanceType: string;
   ports: { api: number; aws: number };
   vpcCidr: string;
@@ -85,6 +90,7 @@ export function pathsOf(name: string): ClusterPaths {
     run,
     apiSocket: join(run, 'apiserver.sock'),
     supervisorSocket: join(run, 'supervisor.sock'),
+    awsSocket: join(run, 'aws.sock'),
   };
 }
 
@@ -152,6 +158,7 @@ export function listClusters(): string[] {
 
 /** When a process began, in clock ticks since boot, or undefined when it is gone: with the pid it names one process for good. */
 export function processStart(pid: number): string | undefined {
+  if (process.platform !== 'linux') return startByPs(pid);
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
     const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
@@ -160,6 +167,16 @@ export function processStart(pid: number): string | undefined {
     return undefined;
   }
 }
+
+/** Where there is no /proc: a date and time. */
+function startByPs(pid: number): string | undefined {
+  const { status, stdout } = spawnSync('ps', ['-o', 'stat=,lstart=', '-p', String(pid)], { encoding: 'utf8' });
+  const [state = '', ...start] = (stdout ?? '').trim().split(/\s+/);
+  return status === 0 && state !== '' && !state.startsWith('Z') ? start.join(' ') : undefined;
+}
+
+/** Whether the cluster's instances are made real on this machine. */
+export const hasDataPlane = (record: Pick<ClusterRecord, 'nodes' | 'simulatedNodes'>): boolean => record.nodes > 0 || !record.simulatedNodes;
 
 export const isRunning = (p: { pid: number; start: string } | undefined): boolean => p !== undefined && processStart(p.pid) === p.start;
 

@@ -47,12 +47,19 @@ async function ownedBy(client: Client, owner: AnyObject): Promise<AnyObject[]> {
 async function eventLines(client: Client, target: Target, object: AnyObject | undefined, owned: AnyObject[]): Promise<string[]> {
   const { items } = await client.list<Event>(resources.events, target.namespace ? { namespace: target.namespace } : {});
   const uids = new Set([object?.metadata.uid, ...owned.map((o) => o.metadata.uid)].filter(Boolean));
-  const about = (e: Event) =>
-    uids.has(e.involvedObject.uid) || (e.involvedObject.kind === target.type.kind && e.involvedObject.name === target.name);
+  const about = (e: Event) => uids.has(e.involvedObject.uid) || (e.involvedObject.kind === target.type.kind && e.involvedObject.name === target.name);
   const at = (e: Event) => Date.parse((e.lastTimestamp ?? e.eventTime ?? e.metadata.creationTimestamp) as string);
   const found = items.filter(about).sort((a, b) => at(a) - at(b));
   if (!found.length) return ['no events about it'];
-  return ['events:', ...found.slice(-shown).map((e) => `  ${e.type} ${e.reason} ${e.involvedObject.kind} ${e.involvedObject.name}: ${e.message}${(e.count ?? 1) > 1 ? ` (${e.count} times)` : ''}`)];
+  return [
+    'events:',
+    ...found
+      .slice(-shown)
+      .map(
+        (e) =>
+          `  ${e.type} ${e.reason} ${e.involvedObject.kind} ${e.involvedObject.name}: ${e.message}${(e.count ?? 1) > 1 ? ` (${e.count} times)` : ''}`,
+      ),
+  ];
 }
 
 function callLines(calls: RecordedCall[]): string[] {

@@ -62,8 +62,7 @@ const kinds: Record<string, (o: AnyObject) => true | string> = {
   Service: (o) => (o['spec']?.type !== 'LoadBalancer' || o['status']?.loadBalancer?.ingress?.length > 0 ? true : 'it has no load balancer yet'),
   Ingress: (o) => (o['status']?.loadBalancer?.ingress?.length > 0 ? true : 'it has no address yet'),
   PersistentVolumeClaim: (o) => (o['status']?.phase === 'Bound' ? true : `it is ${o['status']?.phase ?? 'new'}, not Bound`),
-  PersistentVolume: (o) =>
-    ['Available', 'Bound'].includes(o['status']?.phase) ? true : `it is ${o['status']?.phase ?? 'new'}`,
+  PersistentVolume: (o) => (['Available', 'Bound'].includes(o['status']?.phase) ? true : `it is ${o['status']?.phase ?? 'new'}`),
   Namespace: (o) => (o['status']?.phase === 'Active' ? true : `it is ${o['status']?.phase ?? 'new'}`),
   CustomResourceDefinition: (o) => named(o, 'Established'),
 };

@@ -27,7 +27,11 @@ beforeAll(async () => {
     simulatedNodes: 2,
     behaviours: [
       { match: { labels: { app: 'never' } }, ready: false },
-      { match: { labels: { app: 'talks' } }, logs: 'I am $(NAME)\nsecond line', exec: { 'sh -c hostname': { stdout: 'me\n' }, '*': { stderr: 'no\n', exitCode: 3 } } },
+      {
+        match: { labels: { app: 'talks' } },
+        logs: 'I am $(NAME)\nsecond line',
+        exec: { 'sh -c hostname': { stdout: 'me\n' }, '*': { stderr: 'no\n', exitCode: 3 } },
+      },
     ],
   });
 });
@@ -72,7 +76,11 @@ describe('a cluster in this process', () => {
     await cluster.apply(service('lb'));
     const ready = await cluster.waitFor<any>('service/lb', 'ready');
     const [balancer] = await cluster.aws.loadBalancers();
-    expect(balancer).toMatchObject({ dnsName: ready.status.loadBalancer.ingress[0].hostname, type: 'network', listeners: [{ port: 80, protocol: 'TCP' }] });
+    expect(balancer).toMatchObject({
+      dnsName: ready.status.loadBalancer.ingress[0].hostname,
+      type: 'network',
+      listeners: [{ port: 80, protocol: 'TCP' }],
+    });
     expect((await cluster.aws.leftovers()).map((l) => [l.kind, l.of])).toContainEqual(['load balancer', 'Service default/lb']);
     await cluster.delete('service/lb', { wait: true });
     await cluster.eventually('AWS to be empty', async () => (await cluster.aws.leftovers()).length === 0);

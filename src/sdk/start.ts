@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { pino } from 'pino';
 import { checkClusterName, UserError } from '../cluster/state.ts';
 import type { Backend } from './backend.ts';
+import { startSupervised } from './supervised.ts';
 import { RunningCluster } from './cluster.ts';
 import type { Cluster, StartClusterOptions } from './types.ts';
 import { limitOf, waitForReadyNodes } from './wait.ts';
@@ -17,15 +18,17 @@ export async function startCluster(options: StartClusterOptions = {}): Promise<C
   checkClusterName(name);
   const nodes = options.nodes ?? 0;
   const simulated = options.simulatedNodes ?? (nodes > 0 ? 0 : 1);
-  for (const count of [nodes, simulated])
-    if (!Number.isInteger(count) || count < 0) throw new UserError(`${count} is not a number of nodes`);
+  for (const count of [nodes, simulated]) if (!Number.isInteger(count) || count < 0) throw new UserError(`${count} is not a number of nodes`);
   const zones = options.zones ?? defaultZones;
   const badZone = zones.find((zone) => !/^us-east-1[a-f]$/.test(zone));
   if (!zones.length || badZone) throw new UserError(`unknown zone '${badZone ?? ''}': the embedded AWS has us-east-1a to us-east-1f`);
   const limit = limitOf(options.timeoutMs ?? (nodes > 0 ? 300_000 : 60_000), options.signal);
   let backend: Backend | undefined;
   try {
-    backend = nodes > 0 ? await startSupervised(name, nodes, simulated, zones, options, limit.signal) : await startHere(name, simulated, zones, options, limit.signal);
+    backend =
+      nodes > 0
+        ? await startSupervised(name, nodes, simulated, zones, options, limit.signal)
+        : await startHere(name, simulated, zones, options, limit.signal);
     for (const fault of options.aws?.faults ?? []) await backend.inject(fault);
     const cluster = new RunningCluster(backend);
     if (options.waitForNodes !== false) await waitForReadyNodes(backend.client, nodes + simulated, limit);
@@ -74,15 +77,4 @@ async function startHere(name: string, nodes: number, zones: string[], o: StartC
     },
     stop: () => cluster.stop(),
   };
-}
-
-async function startSupervised(
-  _name: string,
-  _nodes: number,
-  _simulated: number,
-  _zones: string[],
-  _o: StartClusterOptions,
-  _signal: AbortSignal,
-): Promise<Backend> {
-  throw new UserError('instances are not here yet');
 }

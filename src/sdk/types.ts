@@ -44,7 +44,14 @@ export interface StartClusterOptions {
 export interface AnyObject {
   apiVersion: string;
   kind: string;
-  metadata: { name: string; namespace?: string; uid?: string; labels?: Record<string, string>; annotations?: Record<string, string>; [key: string]: unknown };
+  metadata: {
+    name: string;
+    namespace?: string;
+    uid?: string;
+    labels?: Record<string, string>;
+    annotations?: Record<string, string>;
+    [key: string]: unknown;
+  };
   [key: string]: any;
 }
 
@@ -208,7 +215,12 @@ export interface Cluster extends AsyncDisposable {
    * Namespaced ones without a namespace go to `namespace`, or `default`.
    */
   apply(manifest: string | object | readonly object[], options?: { namespace?: string } & WaitOptions): Promise<AnyObject[]>;
-  get<K extends KindName>(kind: K | { apiVersion: string; kind: K }, name: string, namespace?: string, options?: { signal?: AbortSignal }): Promise<ObjectOf<K>>;
+  get<K extends KindName>(
+    kind: K | { apiVersion: string; kind: K },
+    name: string,
+    namespace?: string,
+    options?: { signal?: AbortSignal },
+  ): Promise<ObjectOf<K>>;
   /** All namespaces where none is named. */
   list<K extends KindName>(
     kind: K | { apiVersion: string; kind: K },
@@ -222,7 +234,10 @@ export interface Cluster extends AsyncDisposable {
   waitFor<T = AnyObject>(what: Reference, condition: Condition<T>, options?: WaitOptions): Promise<T>;
   /** Waits on a question that no watch answers, asked again and again. The text says what for. */
   eventually<T>(what: string, ask: () => Promise<T | undefined | false> | T | undefined | false, options?: WaitOptions): Promise<T>;
-  logs(pod: string, options?: { namespace?: string; container?: string; tailLines?: number; previous?: boolean; signal?: AbortSignal }): Promise<string>;
+  logs(
+    pod: string,
+    options?: { namespace?: string; container?: string; tailLines?: number; previous?: boolean; signal?: AbortSignal },
+  ): Promise<string>;
   exec(
     pod: string,
     command: string | readonly string[],

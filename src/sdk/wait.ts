@@ -45,7 +45,9 @@ function check(object: AnyObject | undefined, condition: Condition<any>): true |
   if (condition === 'deleted') {
     if (!object) return true;
     const finalizers = object.metadata['finalizers'] as string[] | undefined;
-    return object.metadata['deletionTimestamp'] ? `it is being deleted${finalizers?.length ? ` and waits for ${finalizers.join(', ')}` : ''}` : 'it is there';
+    return object.metadata['deletionTimestamp']
+      ? `it is being deleted${finalizers?.length ? ` and waits for ${finalizers.join(', ')}` : ''}`
+      : 'it is there';
   }
   if (!object) return 'there is no such object';
   if (condition === 'exists') return true;

@@ -20,7 +20,9 @@ export async function diagnose(cluster: Cluster, since: number): Promise<string>
   const failed = called.filter((c) => c.code !== undefined);
   const changed = called.filter((c) => c.code === undefined && !/^(Describe|Get|List)/.test(c.operation));
   const section = (title: string, lines: string[]) =>
-    lines.length ? [title, ...lines.slice(-shown).map((line) => `  ${line}`), ...(lines.length > shown ? [`  (${lines.length - shown} before)`] : [])] : [];
+    lines.length
+      ? [title, ...lines.slice(-shown).map((line) => `  ${line}`), ...(lines.length > shown ? [`  (${lines.length - shown} before)`] : [])]
+      : [];
   const text = [
     ...section(
       'pods that are not ready:',

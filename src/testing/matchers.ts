@@ -38,11 +38,13 @@ function mismatch(balancer: AwsLoadBalancer, shape: LoadBalancerShape): string |
   if (shape.scheme && balancer.scheme !== shape.scheme) return `it is ${balancer.scheme}, not ${shape.scheme}`;
   const ports = balancer.listeners.map((l) => l.port).sort((a, b) => a - b);
   const wanted = shape.ports && [...shape.ports].sort((a, b) => a - b);
-  if (wanted && JSON.stringify(ports) !== JSON.stringify(wanted)) return `it listens on ${ports.join(', ') || 'no port'}, not on ${wanted.join(', ')}`;
+  if (wanted && JSON.stringify(ports) !== JSON.stringify(wanted))
+    return `it listens on ${ports.join(', ') || 'no port'}, not on ${wanted.join(', ')}`;
   if (balancer.state !== 'active') return `it is ${balancer.state}`;
   if (shape.targets !== undefined) {
     const least = Math.min(...balancer.targetGroups.map((g) => g.targets.length), Infinity);
-    if (!(least >= shape.targets && least < Infinity)) return `a target group has ${least === Infinity ? 'no targets' : `${least} targets`}, not ${shape.targets}`;
+    if (!(least >= shape.targets && least < Infinity))
+      return `a target group has ${least === Infinity ? 'no targets' : `${least} targets`}, not ${shape.targets}`;
   }
   return undefined;
 }

@@ -43,9 +43,23 @@ describe('a cluster for the file', () => {
   });
 
   test('a matcher that fails says what was missing, and why', async ({ cluster, namespace }) => {
-    await cluster.apply({ ...deployment('big'), spec: { ...deployment('big').spec, template: { metadata: { labels: { app: 'big' } }, spec: { containers: [{ name: 'c', image: 'x', resources: { requests: { cpu: '64' } } }] } } } }, { namespace });
+    await cluster.apply(
+      {
+        ...deployment('big'),
+        spec: {
+          ...deployment('big').spec,
+          template: {
+            metadata: { labels: { app: 'big' } },
+            spec: { containers: [{ name: 'c', image: 'x', resources: { requests: { cpu: '64' } } }] },
+          },
+        },
+      },
+      { namespace },
+    );
     await expect(cluster).toHaveEvent(`deployment/${namespace}/big`, 'ScalingReplicaSet');
-    const failure = await expect(cluster).toBecomeReady(`deployment/${namespace}/big`, { timeoutMs: 1000 }).catch((e: Error) => e);
+    const failure = await expect(cluster)
+      .toBecomeReady(`deployment/${namespace}/big`, { timeoutMs: 1000 })
+      .catch((e: Error) => e);
     expect(String(failure)).toContain(`waiting for Deployment ${namespace}/big to become ready: 0 of 1 available`);
     expect(String(failure)).toMatch(/FailedScheduling Pod big-\S+: .*Insufficient cpu/);
     await expect(expect(cluster).toHaveLoadBalancer(`service/${namespace}/none`, {}, { timeoutMs: 200 })).rejects.toThrow('there is no such object');
@@ -105,7 +119,10 @@ test('fails', async ({ cluster }) => {
 
 function run(args: string[]): Promise<string> {
   return new Promise((resolve) => {
-    const child = spawn(process.execPath, [join(root, 'node_modules/vitest/vitest.mjs'), ...args], { cwd: root, env: { ...process.env, NO_COLOR: '1' } });
+    const child = spawn(process.execPath, [join(root, 'node_modules/vitest/vitest.mjs'), ...args], {
+      cwd: root,
+      env: { ...process.env, NO_COLOR: '1' },
+    });
     let output = '';
     for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (output += chunk));
     child.on('close', () => resolve(output));

@@ -89,9 +89,12 @@ export const it = test;
 export function useCluster(options: StartClusterOptions = {}): Cluster {
   let running: Cluster | undefined;
   let since = 0;
-  beforeAll(async () => {
-    running = await startCluster(options);
-  }, options.timeoutMs ?? ((options.nodes ?? 0) > 0 ? 300_000 : 60_000));
+  beforeAll(
+    async () => {
+      running = await startCluster(options);
+    },
+    options.timeoutMs ?? ((options.nodes ?? 0) > 0 ? 300_000 : 60_000),
+  );
   afterAll(async () => {
     await running?.stop();
     running = undefined;

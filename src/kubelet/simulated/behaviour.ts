@@ -48,7 +48,10 @@ function fits(pod: Pod, match: BehaviourRule['match']): boolean {
   if (match.namespace !== undefined && pod.metadata.namespace !== match.namespace) return false;
   if (Object.entries(match.labels ?? {}).some(([key, value]) => pod.metadata.labels?.[key] !== value)) return false;
   const { image } = match;
-  if (image !== undefined && !pod.spec.containers.some((c) => c.image === image || c.image?.startsWith(`${image}:`) || c.image?.startsWith(`${image}@`)))
+  if (
+    image !== undefined &&
+    !pod.spec.containers.some((c) => c.image === image || c.image?.startsWith(`${image}:`) || c.image?.startsWith(`${image}@`))
+  )
     return false;
   return match.ownerKind === undefined || controllerKind(pod) === match.ownerKind;
 }

@@ -163,7 +163,8 @@ export class PodSimulator {
     if (endsAt <= now) return this.end(life, hostIp, now);
     const readyAt = life.stage === 'running' && behaviour.ready !== false ? life.runningSince + (behaviour.readyAfterMs ?? 0) : Infinity;
     if (readyAt <= now) return void this.write(life, 'ready', hostIp);
-    if (life.stage === 'ready' && pod.spec.readinessGates?.length && this.gatesDiffer(life, hostIp, now)) return void this.write(life, 'ready', hostIp);
+    if (life.stage === 'ready' && pod.spec.readinessGates?.length && this.gatesDiffer(life, hostIp, now))
+      return void this.write(life, 'ready', hostIp);
     const next = Math.min(endsAt, readyAt);
     if (next < Infinity) wait(next);
   }

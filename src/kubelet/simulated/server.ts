@@ -82,15 +82,15 @@ export class SimulatedKubeletApi {
     if (first !== 'containerLogs') return say(404, '404 page not found\n');
     const found = this.find(node.name, namespace, name);
     if (!found) return say(404, `pod "${name}" not found\n`);
-    if (url.searchParams.get('previous') === 'true')
-      return say(400, `previous terminated container "${container}" in pod "${name}" not found\n`);
+    if (url.searchParams.get('previous') === 'true') return say(400, `previous terminated container "${container}" in pod "${name}" not found\n`);
     if (found.stage === undefined || found.stage === 'waiting')
       return say(400, `container "${container}" in pod "${name}" is waiting to start: ${found.behaviour.waiting?.reason ?? 'ContainerCreating'}\n`);
     say(200, selectLines(logText(found.pod, container, found.behaviour), url.searchParams, found.pod));
   }
 
   private upgrade(node: SimulatedNode, request: IncomingMessage, socket: Duplex, head: Buffer): void {
-    const refuse = (status: string, text: string) => void socket.end(`HTTP/1.1 ${status}\r\ncontent-type: text/plain\r\nconnection: close\r\n\r\n${text}\n`);
+    const refuse = (status: string, text: string) =>
+      void socket.end(`HTTP/1.1 ${status}\r\ncontent-type: text/plain\r\nconnection: close\r\n\r\n${text}\n`);
     if (!this.allowed(request)) return refuse('403 Forbidden', 'Forbidden');
     const url = new URL(request.url ?? '/', 'https://kubelet');
     const [first, namespace = '', name = ''] = url.pathname.split('/').filter(Boolean).map(decodeURIComponent);

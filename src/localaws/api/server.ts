@@ -36,6 +36,8 @@ export interface LocalAwsOptions {
   clock?: Clock;
   /** external: states move as a data plane reports. simulated: the endpoint moves them along by itself, after short delays. */
   dataPlane: 'external' | 'simulated';
+  /** With an external data plane: instances with this tag are moved along by the endpoint all the same. */
+  simulatedTag?: string;
 }
 
 export interface LocalAws {
@@ -129,7 +131,10 @@ export async function startLocalAws(options: LocalAwsOptions): Promise<LocalAws>
     const source = makeSource(cloud);
     const reports = makeReports(cloud);
     const endDeadlines = armDeadlines(cloud);
-    const endSimulation = options.dataPlane === 'simulated' ? simulate(cloud, source, reports) : () => undefined;
+    const endSimulation =
+      options.dataPlane === 'simulated' || options.simulatedTag
+        ? simulate(cloud, source, reports, options.dataPlane === 'simulated' ? undefined : options.simulatedTag)
+        : () => undefined;
     // The first call of a service need not wait for its schemas.
     const loading = setImmediate(() => void services.find((service) => service.name === 'ec2')!.load());
     const host = options.host ?? '127.0.0.1';
