@@ -3,6 +3,7 @@ import type { ECRClient } from '@aws-sdk/client-ecr';
 import type { ElasticLoadBalancingV2Client } from '@aws-sdk/client-elastic-load-balancing-v2';
 import type { IAMClient } from '@aws-sdk/client-iam';
 import type { SSMClient } from '@aws-sdk/client-ssm';
+import { limitRate } from './rate-limit.ts';
 
 export interface AwsConfig {
   region: string;
@@ -31,12 +32,14 @@ const once = <T>(make: () => Promise<T>): (() => Promise<T>) => {
 export function createAwsClients(config: AwsConfig): AwsClients {
   const common = {
     region: config.region,
-    maxAttempts: 5,
+    // Throttled calls are made again, with growing pauses.
+    maxAttempts: 8,
     ...(config.endpoint ? { endpoint: config.endpoint } : {}),
     ...(config.credentials ? { credentials: config.credentials } : {}),
   };
   const opened: { destroy(): void }[] = [];
-  const keep = <T extends { destroy(): void }>(client: T): T => {
+  const keep = <T extends { destroy(): void; middlewareStack: { add(middleware: any, options: any): void } }>(client: T): T => {
+    limitRate(client);
     opened.push(client);
     return client;
   };

@@ -6,6 +6,7 @@ import { startRouteController } from './route.ts';
 import { startServiceController } from './service.ts';
 import { startVolumeAttacher } from './volume-attacher.ts';
 import { startVolumeProvisioner } from './volume-provisioner.ts';
+import { startVolumeResizer } from './volume-resizer.ts';
 
 export interface CloudControllersOptions {
   clusterName: string;
@@ -25,5 +26,6 @@ export function startCloudControllers(context: ControllerContext, cloud: CloudPr
     startServiceController(whole),
     startVolumeProvisioner(whole),
     startVolumeAttacher(whole),
+    startVolumeResizer(whole),
   ];
 }

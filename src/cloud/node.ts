@@ -55,6 +55,8 @@ export function startCloudNodeController(context: CloudContext): Controller {
     if (!node) return undefined;
     const fresh = node.spec.taints?.some((taint) => taint.key === uninitializedTaint) ?? false;
     if (!fresh && !node.spec.providerID?.startsWith('aws://')) return undefined;
+    // Of a node that is known only its addresses are kept; whether its instance is still there is the lifecycle controller's question.
+    if (!fresh && !(await cloud.instances.exists(node))) return { requeueAfterMs: addressPeriodMs };
     const metadata = await cloud.instances.metadata(node);
     const addresses = addressesOf(node, metadata);
     if (JSON.stringify(addresses) !== JSON.stringify(node.status?.addresses)) {

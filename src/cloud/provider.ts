@@ -67,6 +67,8 @@ export interface Volumes {
   driver: string;
   create(spec: VolumeSpec): Promise<{ volumeId: string; zone: string; sizeBytes: number }>;
   delete(volumeId: string): Promise<void>;
+  /** Resolves when the volume has at least that size. Idempotent; nothing shrinks. */
+  expand(volumeId: string, sizeBytes: number): Promise<{ sizeBytes: number }>;
   /** Resolves to the device path seen by the instance, such as /dev/xvdba, when attached. Idempotent. */
   attach(volumeId: string, node: Node): Promise<{ devicePath: string }>;
   /** Resolves when detached. Idempotent; also where the instance is gone. */

@@ -43,9 +43,6 @@ export function startRouteController(context: CloudContext): Controller {
   async function reconcile(_key: string, signal: AbortSignal): Promise<{ requeueAfterMs: number }> {
     const wanted = new Map<string, Node>();
     for (const node of nodes.list()) if (node.spec.podCIDR && node.spec.providerID) wanted.set(node.spec.podCIDR, node);
-    if (!wanted.size && !nodes.list().length) {
-      // No nodes: nothing to compare with but what is left of those that were.
-    }
     const routes = await cloud.routes.list();
     const failures: unknown[] = [];
     for (const route of routes) {

@@ -5,7 +5,9 @@ import { type CloudContext, type Controller, startReconciler } from './controlle
 
 const finalizer = 'service.kubernetes.io/load-balancer-cleanup';
 /** What drifted in the cloud is repaired this often, milliseconds; spread, so that not all services come at once. */
-const repairPeriodMs = 60_000;
+const shortestRepairMs = 60_000;
+/** With many services each comes less often, so that the cloud is asked for one every so many milliseconds at most. */
+const repairSpacingMs = 2000;
 
 const key = (service: Service) => `${service.metadata.namespace}/${service.metadata.name}`;
 const isReady = (node: Node) => node.status?.conditions?.some((one) => one.type === 'Ready' && one.status === 'True') ?? false;
@@ -62,6 +64,7 @@ export function startServiceController(context: CloudContext): Controller {
     },
     onDelete: everyService,
   });
+  const repairPeriod = () => Math.max(shortestRepairMs, services.list().filter(wants).length * repairSpacingMs);
   /** What was last made, by service: nothing is asked of the cloud while neither service nor nodes have changed. */
   const settled = new Map<string, { state: string; at: number }>();
 
@@ -85,7 +88,8 @@ export function startServiceController(context: CloudContext): Controller {
     ]);
     const before = settled.get(id);
     const now = context.clock.now();
-    if (before?.state === state && now - before.at < repairPeriodMs / 2) return { requeueAfterMs: repairPeriodMs };
+    const period = repairPeriod();
+    if (before?.state === state && now - before.at < period / 2) return { requeueAfterMs: period };
     // A service that is gone by now has nobody to take its load balancer away.
     if (!has(service) && !(await setFinalizers(service, [...(service.metadata.finalizers ?? []), finalizer], signal))) return undefined;
     const first = before === undefined && !service.status?.loadBalancer?.ingress?.length;
@@ -109,7 +113,7 @@ export function startServiceController(context: CloudContext): Controller {
       throw error;
     }
     settled.set(id, { state, at: now });
-    return { requeueAfterMs: repairPeriodMs + Math.floor(Math.random() * (repairPeriodMs / 6)) };
+    return { requeueAfterMs: period + Math.floor(Math.random() * (period / 6)) };
   }
 
   async function remove(service: Service, signal: AbortSignal): Promise<void> {
@@ -126,27 +130,20 @@ export function startServiceController(context: CloudContext): Controller {
       );
       throw error;
     }
+    let latest = service;
     if (service.metadata.deletionTimestamp === undefined && service.status?.loadBalancer?.ingress?.length) {
-      await client.patch(
-        resources.services,
-        { namespace, name },
-        'merge',
-        { status: { loadBalancer: { ingress: null } } },
-        { subresource: 'status', signal },
-      );
+      const status = { loadBalancer: { ingress: null } };
+      latest = await client.patch(resources.services, { namespace, name }, 'merge', { status }, { subresource: 'status', signal });
     }
     events.event(service, 'Normal', 'DeletedLoadBalancer', 'Deleted load balancer');
-    await setFinalizers(
-      service,
-      (service.metadata.finalizers ?? []).filter((one) => one !== finalizer),
-      signal,
-    );
+    const others = (latest.metadata.finalizers ?? []).filter((one) => one !== finalizer);
+    await setFinalizers(latest, others, signal);
   }
 
-  /** False where the service is gone. */
   async function setFinalizers(service: Service, finalizers: string[], signal: AbortSignal): Promise<boolean> {
-    const { namespace, name, uid } = service.metadata;
-    const patch = { metadata: { uid, finalizers: finalizers.length ? finalizers : null } };
+    const { namespace, name, uid, resourceVersion } = service.metadata;
+    // With the version that was read: another's finalizer must not be lost.
+    const patch = { metadata: { uid, resourceVersion, finalizers: finalizers.length ? finalizers : null } };
     try {
       await client.patch(resources.services, { name, ...(namespace ? { namespace } : {}) }, 'merge', patch, { signal });
       return true;

@@ -78,7 +78,7 @@ export function startVolumeProvisioner(context: CloudContext): Controller {
     }
   }
 
-  function zoneFor(storageClass: StorageClass, chosen: string | undefined): string {
+  function zoneFor(storageClass: StorageClass, chosen: string | undefined, claimName: string): string {
     const zone = chosen ? nodes.get(chosen)?.metadata.labels?.[zoneLabel] : undefined;
     if (zone) return zone;
     if (chosen) throw new Error(`node ${chosen} has no zone yet`);
@@ -88,8 +88,11 @@ export function startVolumeProvisioner(context: CloudContext): Controller {
     const zones = [...new Set(nodes.list().map((node) => node.metadata.labels?.[zoneLabel] ?? ''))]
       .filter((one) => one && (!allowed?.length || allowed.includes(one)))
       .sort();
-    if (!zones[0]) throw new Error('no node is in a zone where the volume could be');
-    return zones[0];
+    if (!zones.length) throw new Error('no node is in a zone where the volume could be');
+    // Claims spread over the zones, and those of a StatefulSet's replicas one after the other.
+    const [, base = '', ordinal = '0'] = /^(.*?)(?:-(\d+))?$/.exec(claimName) ?? [];
+    const start = [...base].reduce((hash, character) => (hash * 31 + character.charCodeAt(0)) >>> 0, 7);
+    return zones[(start + Number(ordinal)) % zones.length] as string;
   }
 
   async function create(
@@ -103,7 +106,7 @@ export function startVolumeProvisioner(context: CloudContext): Controller {
     if (claim.spec.accessModes?.some((mode) => mode !== 'ReadWriteOnce' && mode !== 'ReadWriteOncePod') && claim.spec.volumeMode !== 'Block') {
       throw new Error(`access mode ${claim.spec.accessModes.join(', ')} is not supported: EBS volumes are ReadWriteOnce`);
     }
-    const zone = zoneFor(storageClass, chosen);
+    const zone = zoneFor(storageClass, chosen, name);
     const wanted = toBytes(String(claim.spec.resources?.requests?.['storage'] ?? '0'));
     const { 'csi.storage.k8s.io/fstype': fsType = 'ext4', ...parameters } = storageClass.parameters ?? {};
     events.event(claim, 'Normal', 'Provisioning', `External provisioner is provisioning volume for claim "${namespace}/${name}"`);

@@ -41,9 +41,27 @@ function count(service: Service, name: string, otherwise: number): number {
   return Number(text);
 }
 
+/** Annotations whose wish would be lost in silence, with the values that ask for nothing else than what there is. */
+const unsupported: Record<string, RegExp> = {
+  'alpn-policy': /^None$/,
+  'backend-protocol': /^tcp$/i,
+  'eip-allocations': /^$/,
+  'ip-address-type': /^ipv4$/,
+  'ipv6-addresses': /^$/,
+  'nlb-target-type': /^instance$/,
+  'private-ipv4-addresses': /^$/,
+  'proxy-protocol': /^$/,
+  'security-groups': /^$/,
+  'ssl-cert': /^$/,
+};
+
 /** What a Service asks of its load balancer. Throws with the annotation's name where one cannot be understood. */
 export function wishesOf(service: Service): BalancerWishes {
   const of = (name: string) => service.metadata.annotations?.[prefix + name];
+  for (const [name, harmless] of Object.entries(unsupported)) {
+    const value = of(name);
+    if (value !== undefined && !harmless.test(value)) throw new Error(`annotation ${prefix}${name}: '${value}' is not supported`);
+  }
   const scheme = of('scheme') ?? (of('internal') !== undefined && of('internal') !== 'false' ? 'internal' : 'internet-facing');
   if (scheme !== 'internal' && scheme !== 'internet-facing')
     throw new Error(`annotation ${prefix}scheme: '${scheme}' is neither internal nor internet-facing`);

@@ -2,26 +2,20 @@ import { DescribeInstancesCommand, type Instance, type Filter } from '@aws-sdk/c
 import { hasCode } from '../../aws/clients.ts';
 import type { Node, NodeAddress } from '../../api/generated/types.ts';
 import type { InstanceMetadata, Instances } from '../provider.ts';
+import { everyPage, Gather } from './gather.ts';
 import type { AwsProviderOptions } from './provider.ts';
-
-/** Milliseconds in which lookups are gathered into one call. */
-const gatherMs = 5;
 
 /** i-… of aws:///ZONE/i-…; undefined for ids of other forms. */
 export function instanceIdOf(providerId: string | undefined): string | undefined {
   return /^aws:\/\/\/?[^/]*\/(i-[0-9a-f]+)$/.exec(providerId ?? '')?.[1];
 }
 
-interface Waiting {
-  resolve(found: Instance | undefined): void;
-  reject(error: unknown): void;
-}
-
 /** Instances by id or private DNS name. Lookups of the same moment are one DescribeInstances. */
 export class AwsInstances implements Instances {
   private readonly o: AwsProviderOptions;
-  private readonly waiting = { id: new Map<string, Waiting[]>(), name: new Map<string, Waiting[]>() };
-  private timer: NodeJS.Timeout | undefined;
+  private readonly byId = new Gather<Instance>((ids) => this.lookUp('instance-id', ids, (one) => one.InstanceId));
+  /** By private DNS name, as Nodes are called. */
+  readonly byName = new Gather<Instance>((names) => this.lookUp('private-dns-name', names, (one) => one.PrivateDnsName));
 
   constructor(o: AwsProviderOptions) {
     this.o = o;
@@ -30,54 +24,30 @@ export class AwsInstances implements Instances {
   /** The node's instance; undefined where it is gone. */
   find(node: Node): Promise<Instance | undefined> {
     const id = instanceIdOf(node.spec.providerID);
-    return id ? this.lookUp('id', id) : this.lookUp('name', node.metadata.name);
+    return id ? this.byId.find(id) : this.byName.find(node.metadata.name);
   }
 
-  private lookUp(kind: 'id' | 'name', key: string): Promise<Instance | undefined> {
-    return new Promise((resolve, reject) => {
-      const list = this.waiting[kind].get(key) ?? [];
-      list.push({ resolve, reject });
-      this.waiting[kind].set(key, list);
-      this.timer ??= setTimeout(() => {
-        this.timer = undefined;
-        void this.answer('id');
-        void this.answer('name');
-      }, gatherMs);
-    });
+  private async lookUp(filter: string, keys: string[], keyOf: (one: Instance) => string | undefined): Promise<Map<string, Instance>> {
+    const found = await this.describe([{ Name: filter, Values: keys }]);
+    // A terminated instance has lost its name, or shares it with the next one; the one that lives counts.
+    const alive = found.filter((one) => one.State?.Name !== 'terminated');
+    return new Map(alive.map((one) => [keyOf(one) ?? '', one]));
   }
 
-  private async answer(kind: 'id' | 'name'): Promise<void> {
-    const asked = this.waiting[kind];
-    if (!asked.size) return;
-    this.waiting[kind] = new Map();
-    try {
-      const keys = [...asked.keys()];
-      const found = await this.describe([{ Name: kind === 'id' ? 'instance-id' : 'private-dns-name', Values: keys }]);
-      // A terminated instance has lost its name, or shares it with the next one; the one that lives counts.
-      const alive = found.filter((one) => one.State?.Name !== 'terminated');
-      for (const [key, list] of asked) {
-        const instance = alive.find((one) => (kind === 'id' ? one.InstanceId : one.PrivateDnsName) === key);
-        for (const one of list) one.resolve(instance);
-      }
-    } catch (error) {
-      for (const list of asked.values()) for (const one of list) one.reject(error);
-    }
-  }
-
-  /** Every instance of the VPC that a filter fits, page by page. A filter takes 200 values. */
+  /** Every instance that a filter fits, page by page. A filter takes 200 values. */
   async describe(filters: Filter[]): Promise<Instance[]> {
     const ec2 = await this.o.clients.ec2();
     const found: Instance[] = [];
     const [first, ...rest] = filters;
     const values = first?.Values ?? [];
     for (let at = 0; at < Math.max(1, values.length); at += 200) {
-      let token: string | undefined;
-      do {
-        const Filters = first ? [{ ...first, Values: values.slice(at, at + 200) }, ...rest] : [];
-        const page = await ec2.send(new DescribeInstancesCommand({ Filters, ...(token ? { NextToken: token } : {}) }));
-        for (const reservation of page.Reservations ?? []) found.push(...(reservation.Instances ?? []));
-        token = page.NextToken;
-      } while (token);
+      const Filters = first ? [{ ...first, Values: values.slice(at, at + 200) }, ...rest] : [];
+      const reservations = await everyPage(
+        (NextToken) => ec2.send(new DescribeInstancesCommand({ Filters, ...(NextToken ? { NextToken } : {}) })),
+        (page) => page.Reservations,
+        (page) => page.NextToken,
+      );
+      for (const reservation of reservations) found.push(...(reservation.Instances ?? []));
     }
     return found;
   }

@@ -24,6 +24,6 @@ export function createAwsProvider(o: AwsProviderOptions): CloudProvider {
     instances,
     routes: new AwsRoutes(o, instances),
     loadBalancers: new AwsLoadBalancers(o),
-    volumes: new AwsVolumes(o),
+    volumes: new AwsVolumes(o, instances),
   };
 }

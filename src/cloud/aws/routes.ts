@@ -29,7 +29,7 @@ export class AwsRoutes implements Routes {
     return answer.RouteTables ?? [];
   }
 
-  /** A route that is not the same in every table counts as leading nowhere, so that it is made anew. */
+  /** A route that is not the same in every table, or whose instance drops what is not its own, counts as leading nowhere, so that it is made anew. */
   async list(): Promise<Route[]> {
     const tables = await this.tables();
     const byDestination = new Map<string, { instanceId: string | undefined; blackhole: boolean; tables: number }>();
@@ -47,12 +47,18 @@ export class AwsRoutes implements Routes {
     }
     const ids = [...new Set([...byDestination.values()].map((one) => one.instanceId).filter((one) => one !== undefined))];
     const found = ids.length ? await this.instances.describe([{ Name: 'instance-id', Values: ids }]) : [];
-    const names = new Map(found.map((one) => [one.InstanceId, one.PrivateDnsName ?? '']));
-    return [...byDestination].map(([destinationCidr, one]) => ({
-      destinationCidr,
-      targetNode: names.get(one.instanceId) ?? '',
-      blackhole: one.blackhole || one.tables < tables.length,
-    }));
+    const byId = new Map(found.map((one) => [one.InstanceId, one]));
+    return [...byDestination].map(([destinationCidr, one]) => {
+      const instance = byId.get(one.instanceId);
+      // With the check on again, what pods send is dropped: as good as no route.
+      const checked = instance?.SourceDestCheck === true;
+      if (checked && one.instanceId) this.forwarding.delete(one.instanceId);
+      return {
+        destinationCidr,
+        targetNode: instance?.PrivateDnsName ?? '',
+        blackhole: one.blackhole || checked || one.tables < tables.length,
+      };
+    });
   }
 
   async create({ node, destinationCidr }: { node: Node; destinationCidr: string }): Promise<void> {

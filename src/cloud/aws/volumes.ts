@@ -3,7 +3,10 @@ import {
   CreateVolumeCommand,
   DeleteVolumeCommand,
   DescribeVolumesCommand,
+  DescribeVolumesModificationsCommand,
   DetachVolumeCommand,
+  type Filter,
+  ModifyVolumeCommand,
   type Volume,
   type VolumeType,
 } from '@aws-sdk/client-ec2';
@@ -11,7 +14,8 @@ import { hasCode, waitUntil } from '../../aws/clients.ts';
 import { clientToken, clusterTag, tagSpecification } from '../../aws/tags.ts';
 import type { Node } from '../../api/generated/types.ts';
 import type { VolumeSpec, Volumes } from '../provider.ts';
-import { instanceIdOf } from './instances.ts';
+import { everyPage, Gather } from './gather.ts';
+import { type AwsInstances, instanceIdOf } from './instances.ts';
 import type { AwsProviderOptions } from './provider.ts';
 
 const gibibyte = 1024 ** 3;
@@ -26,17 +30,30 @@ export class AwsVolumes implements Volumes {
   /** Device names given away in calls that are under way, by instance. */
   private readonly taken = new Map<string, Set<string>>();
 
-  constructor(o: AwsProviderOptions) {
+  private readonly instances: AwsInstances;
+
+  constructor(o: AwsProviderOptions, instances: AwsInstances) {
     this.o = o;
+    this.instances = instances;
   }
 
-  private async describe(volumeId: string): Promise<Volume | undefined> {
+  /** By filter rather than by id: one that is gone must not fail the others of the same call. */
+  private readonly lookUps = new Gather<Volume>(async (Values) => {
+    const found = await this.describeAll([{ Name: 'volume-id', Values }]);
+    return new Map(found.map((one) => [one.VolumeId ?? '', one]));
+  });
+
+  private describe(volumeId: string): Promise<Volume | undefined> {
+    return this.lookUps.find(volumeId);
+  }
+
+  private async describeAll(Filters: Filter[]): Promise<Volume[]> {
     const ec2 = await this.o.clients.ec2();
-    const answer = await ec2.send(new DescribeVolumesCommand({ VolumeIds: [volumeId] })).catch((error) => {
-      if (hasCode(error, 'InvalidVolume.NotFound')) return undefined;
-      throw error;
-    });
-    return answer?.Volumes?.[0];
+    return everyPage(
+      (NextToken) => ec2.send(new DescribeVolumesCommand({ Filters, ...(NextToken ? { NextToken } : {}) })),
+      (page) => page.Volumes,
+      (page) => page.NextToken,
+    );
   }
 
   async create(spec: VolumeSpec): Promise<{ volumeId: string; zone: string; sizeBytes: number }> {
@@ -50,7 +67,7 @@ export class AwsVolumes implements Volumes {
       { Name: 'tag:CSIVolumeName', Values: [spec.name] },
       { Name: `tag:${clusterTag(this.o.cluster)}`, Values: ['owned'] },
     ];
-    let volume = (await ec2.send(new DescribeVolumesCommand({ Filters: filters }))).Volumes?.find((one) => one.State !== 'deleting');
+    let volume = (await this.describeAll(filters)).find((one) => one.State !== 'deleting');
     volume ??= await ec2.send(
       new CreateVolumeCommand({
         AvailabilityZone: spec.zone,
@@ -68,6 +85,7 @@ export class AwsVolumes implements Volumes {
           KubernetesCluster: this.o.cluster,
           Name: `${this.o.cluster}-dynamic-${spec.name}`,
           ...spec.tags,
+          ...extraTags(spec.parameters),
         }),
       }),
     );
@@ -89,6 +107,35 @@ export class AwsVolumes implements Volumes {
     await ec2.send(new DeleteVolumeCommand({ VolumeId: volumeId })).catch((error) => {
       if (!hasCode(error, 'InvalidVolume.NotFound')) throw error;
     });
+  }
+
+  /** Resolves when the volume is at least that large, for its users too. Idempotent. */
+  async expand(volumeId: string, sizeBytes: number): Promise<{ sizeBytes: number }> {
+    const ec2 = await this.o.clients.ec2();
+    const Size = Math.ceil(sizeBytes / gibibyte);
+    const volume = await this.describe(volumeId);
+    if (!volume) throw new Error(`volume ${volumeId} does not exist`);
+    if ((volume.Size ?? 0) < Size) {
+      await ec2.send(new ModifyVolumeCommand({ VolumeId: volumeId, Size })).catch((error) => {
+        // An answer that was lost: the change is on its way.
+        if (!hasCode(error, 'IncorrectModificationState')) throw error;
+      });
+    }
+    const ready = await waitUntil(
+      `volume ${volumeId} to have ${Size} GiB`,
+      async () => {
+        const answer = await ec2.send(new DescribeVolumesModificationsCommand({ Filters: [{ Name: 'volume-id', Values: [volumeId] }] }));
+        const state = answer.VolumesModifications?.[0];
+        if (state?.ModificationState === 'failed')
+          throw new Error(`volume ${volumeId} could not be modified: ${state.StatusMessage ?? 'no reason given'}`);
+        // Optimizing: the new size is there, and its speed will be.
+        if (state?.ModificationState === 'modifying') return undefined;
+        const now = await this.describe(volumeId);
+        return (now?.Size ?? 0) >= Size ? now : undefined;
+      },
+      { timeoutMs: attachLimitMs },
+    );
+    return { sizeBytes: (ready.Size ?? 0) * gibibyte };
   }
 
   async attach(volumeId: string, node: Node): Promise<{ devicePath: string }> {
@@ -114,8 +161,8 @@ export class AwsVolumes implements Volumes {
 
   private async attachAt(volumeId: string, instanceId: string): Promise<void> {
     const ec2 = await this.o.clients.ec2();
-    const answer = await ec2.send(new DescribeVolumesCommand({ Filters: [{ Name: 'attachment.instance-id', Values: [instanceId] }] }));
-    const used = new Set((answer.Volumes ?? []).flatMap((one) => one.Attachments ?? []).map((one) => one.Device));
+    const there = await this.describeAll([{ Name: 'attachment.instance-id', Values: [instanceId] }]);
+    const used = new Set(there.flatMap((one) => one.Attachments ?? []).map((one) => one.Device));
     const reserved = this.taken.get(instanceId) ?? new Set<string>();
     this.taken.set(instanceId, reserved);
     const device = deviceNames.find((name) => !used.has(name) && !reserved.has(name));
@@ -129,21 +176,32 @@ export class AwsVolumes implements Volumes {
   }
 
   async detach(volumeId: string, node: { name: string; providerId: string }): Promise<void> {
-    const instanceId = instanceIdOf(node.providerId);
+    // By its name where its Node is gone. Where the instance is gone too, AWS has detached its volumes, which may be elsewhere by now.
+    const instanceId = instanceIdOf(node.providerId) ?? (await this.instances.byName.find(node.name))?.InstanceId;
+    if (!instanceId) return;
     const ec2 = await this.o.clients.ec2();
-    const attachmentNow = async () =>
-      (await this.describe(volumeId))?.Attachments?.find((one) => instanceId === undefined || one.InstanceId === instanceId);
+    const attachmentNow = async () => (await this.describe(volumeId))?.Attachments?.find((one) => one.InstanceId === instanceId);
     const attachment = await attachmentNow();
     if (!attachment) return;
     if (attachment.State !== 'detaching') {
-      await ec2
-        .send(new DetachVolumeCommand({ VolumeId: volumeId, ...(attachment.InstanceId ? { InstanceId: attachment.InstanceId } : {}) }))
-        .catch((error) => {
-          if (!hasCode(error, 'IncorrectState', 'InvalidVolume.NotFound', 'InvalidAttachment.NotFound')) throw error;
-        });
+      await ec2.send(new DetachVolumeCommand({ VolumeId: volumeId, InstanceId: instanceId })).catch((error) => {
+        if (!hasCode(error, 'IncorrectState', 'InvalidVolume.NotFound', 'InvalidAttachment.NotFound')) throw error;
+      });
     }
     await waitUntil(`volume ${volumeId} to be detached from ${attachment.InstanceId}`, async () => ((await attachmentNow()) ? undefined : true), {
       timeoutMs: attachLimitMs,
     });
   }
+}
+
+/** Of the parameters tagSpecification_1, tagSpecification_2 and so on, each `key=value`. */
+function extraTags(parameters: Record<string, string>): Record<string, string> {
+  const given = Object.entries(parameters).filter(([name]) => name.startsWith('tagSpecification_'));
+  return Object.fromEntries(
+    given.map(([name, text]) => {
+      const at = text.indexOf('=');
+      if (at < 1) throw new Error(`parameter ${name}: '${text}' is not of the form key=value`);
+      return [text.slice(0, at), text.slice(at + 1)];
+    }),
+  );
 }

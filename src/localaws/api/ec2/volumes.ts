@@ -13,6 +13,7 @@ import type {
   ModifyVolumeResult,
   Volume,
   VolumeAttachment,
+  VolumeModification,
   VolumeType,
 } from '@aws-sdk/client-ec2';
 import { type CallContext, type Cloud, now, type Operations } from '../cloud.ts';
@@ -112,6 +113,16 @@ const filters = {
   'attachment.delete-on-termination': (v: Volume) => v.Attachments?.map((a) => String(a.DeleteOnTermination)),
 };
 
+const modificationFilters: Record<string, ((one: VolumeModification) => unknown) | undefined> = {
+  'volume-id': (one) => one.VolumeId,
+  'modification-state': (one) => one.ModificationState,
+  'original-size': (one) => one.OriginalSize,
+  'target-size': (one) => one.TargetSize,
+};
+
+/** Volumes and network interfaces that an instance of the Nitro kind takes together; the root volume is one. */
+const mostAttachments = 28;
+
 export const volumeOperations = {
   CreateVolume(input: CreateVolumeRequest, call: CallContext): Volume {
     const record = createVolume(call, input);
@@ -192,6 +203,10 @@ export const volumeOperations = {
     if (device === instance.RootDeviceName || others.some((one) => one.Device === device)) {
       throw invalidParameter(`Invalid value '${device}' for unixDevice. Attachment point ${device} is already in use`);
     }
+    const interfaces = call.tables.networkInterfaces.by('instance', instance.InstanceId);
+    if (others.length + interfaces.length >= mostAttachments) {
+      throw new AwsError('AttachmentLimitExceeded', `Maximum number of attachments (${mostAttachments}) exceeded for instance ${instance.InstanceId}`);
+    }
     const attachment = {
       VolumeId: volume.VolumeId,
       InstanceId: instance.InstanceId,
@@ -224,7 +239,9 @@ export const volumeOperations = {
     const type = input.VolumeType ?? volume.VolumeType;
     const size = checkSize(type, input.Size ?? volume.Size);
     if (size < volume.Size) throw invalidParameter('New size cannot be smaller than existing size');
-    const figures = performance(type, size, input.Iops ?? (input.VolumeType ? undefined : undefined), input.Throughput);
+    // What is not asked for stays, as long as the type does.
+    const kept = type === volume.VolumeType && type !== 'gp2' ? volume : undefined;
+    const figures = performance(type, size, input.Iops ?? kept?.Iops, input.Throughput ?? kept?.Throughput);
     const time = now(call);
     // The file grows at the data plane's next look; there is nothing to optimise.
     const modification = {
@@ -246,6 +263,12 @@ export const volumeOperations = {
 
   DescribeVolumesModifications(input: DescribeVolumesModificationsRequest, call: CallContext): DescribeVolumesModificationsResult {
     const records = input.VolumeIds?.length ? input.VolumeIds.map((id) => find(call.tables.volumes, names.volume, id)) : call.tables.volumes.values();
-    return { VolumesModifications: records.flatMap((one) => one.modification ?? []) };
+    const tests = (input.Filters ?? []).map(({ Name, Values = [] }) => {
+      const field = modificationFilters[Name ?? ''];
+      if (!field) throw invalidParameter(`The filter '${Name}' is invalid`);
+      return (one: VolumeModification) => Values.includes(String(field(one)));
+    });
+    const found = records.flatMap((one) => one.modification ?? []);
+    return { VolumesModifications: found.filter((one) => tests.every((fits) => fits(one))) };
   },
 } satisfies Operations;
