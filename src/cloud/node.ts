@@ -38,7 +38,8 @@ export function startCloudNodeController(context: CloudContext): Controller {
   const nodes = informers.informer(resources.nodes);
   const loop = startReconciler(context, {
     name: 'cloud-node-controller',
-    workers: 5,
+    // Workers mostly wait for the same lookup: as many as share one call.
+    workers: 50,
     backoff: { firstMs: 200, longestMs: 30_000 },
     waitFor: [nodes],
     reconcile,
