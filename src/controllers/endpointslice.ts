@@ -1,5 +1,5 @@
 import { isNotFound } from '../api/errors.ts';
-import { keyOf, splitKey } from '../api/object.ts';
+import { keyOf } from '../api/object.ts';
 import type { DiscoveryV1EndpointPort, Endpoint, EndpointSlice, Pod, Service } from '../api/generated/types.ts';
 import { resources } from '../api/generated/resources.ts';
 import { canonicalJson, semanticEqual } from './canonical.ts';
@@ -21,6 +21,7 @@ import { controllerRef } from './ownership.ts';
 import { isNamespaceTerminating } from './pod-control.ts';
 import { isPodReady } from './pod-facts.ts';
 import { startReconciler } from './reconciler.ts';
+import { WrittenObjects } from './written-objects.ts';
 
 const MANAGED_BY = 'endpointslice.kubernetes.io/managed-by';
 const SERVICE_NAME = 'kubernetes.io/service-name';
@@ -43,8 +44,7 @@ export function startEndpointSliceController(context: ControllerContext): Contro
   const pods = informers.informer(resources.pods);
   const nodes = informers.informer(resources.nodes);
   const slices = informers.informer(resources.endpointslices, { labelSelector: `${MANAGED_BY}=${MANAGER}` });
-  /** What was written and the informer may not show yet: service key to slice name to resource version. */
-  const written = new Map<string, Map<string, string>>();
+  const written = new WrittenObjects(slices);
   slices.addIndex('service', (slice) => [`${slice.metadata.namespace}/${slice.metadata.labels?.[SERVICE_NAME]}`]);
   pods.addIndex('node', (pod) => (pod.spec.nodeName ? [pod.spec.nodeName] : []));
   const loop = startReconciler(context, { name: 'endpointslice-controller', workers: 5, waitFor: [services, pods, nodes, slices], reconcile });
@@ -74,7 +74,7 @@ export function startEndpointSliceController(context: ControllerContext): Contro
     onAdd: enqueueOwner,
     onUpdate: (_, after) => enqueueOwner(after),
     onDelete(slice) {
-      written.get(`${slice.metadata.namespace}/${slice.metadata.labels?.[SERVICE_NAME]}`)?.delete(slice.metadata.name);
+      written.removed(`${slice.metadata.namespace}/${slice.metadata.labels?.[SERVICE_NAME]}`, slice);
       enqueueOwner(slice);
     },
   });
@@ -82,10 +82,10 @@ export function startEndpointSliceController(context: ControllerContext): Contro
 
   async function reconcile(key: string): Promise<void> {
     const service = services.get(key);
-    if (!service || !hasSelector(service)) return void written.delete(key);
+    if (!service || !hasSelector(service)) return written.forget(key);
     if (service.metadata.deletionTimestamp) return;
     // The informer's next event brings the key back; the timer is for one that was missed.
-    if (!isCurrent(key)) return loop.enqueueAfter(key, 1000);
+    if (!written.isCurrent(key)) return loop.enqueueAfter(key, 1000);
     const members = podsOf(service, pods).filter(mayServe);
     const families = (service.spec.ipFamilies?.length ? service.spec.ipFamilies : ['IPv4']) as Family[];
     const existing = slices.byIndex('service', key).filter((s) => !s.metadata.deletionTimestamp);
@@ -94,20 +94,6 @@ export function startEndpointSliceController(context: ControllerContext): Contro
       const own = existing.filter((s) => s.addressType === family);
       await reconcileFamily(key, service, family, groupByPorts(service, members, family), own);
     }
-  }
-
-  /** Whether the informer shows all that was written for the service. */
-  function isCurrent(key: string): boolean {
-    const versions = written.get(key);
-    if (!versions) return true;
-    const { namespace } = splitKey(key);
-    for (const [name, version] of versions) {
-      const shown = slices.get(`${namespace}/${name}`)?.metadata.resourceVersion;
-      if (!shown || BigInt(shown) < BigInt(version)) return false;
-      versions.delete(name);
-    }
-    written.delete(key);
-    return true;
   }
 
   function groupByPorts(service: Service, members: Pod[], family: Family): Map<string, Group> {
@@ -194,7 +180,7 @@ export function startEndpointSliceController(context: ControllerContext): Contro
     const { name, namespace } = service.metadata;
     const metadata = { generateName: `${name}-`, namespace, labels: labelsFor(service), ownerReferences: [controllerRef(service)] };
     try {
-      note(key, await client.create(resources.endpointslices, { metadata, addressType, ports, endpoints }));
+      written.note(key, await client.create(resources.endpointslices, { metadata, addressType, ports, endpoints }));
     } catch (error) {
       if (!isNamespaceTerminating(error)) throw error;
     }
@@ -203,20 +189,14 @@ export function startEndpointSliceController(context: ControllerContext): Contro
   async function update(key: string, service: Service, slice: EndpointSlice, endpoints: Endpoint[]): Promise<void> {
     const labels = labelsFor(service);
     if (semanticEqual(endpoints, slice.endpoints ?? []) && semanticEqual(labels, slice.metadata.labels)) return;
-    note(key, await client.update(resources.endpointslices, { ...slice, metadata: { ...slice.metadata, labels }, endpoints }));
+    written.note(key, await client.update(resources.endpointslices, { ...slice, metadata: { ...slice.metadata, labels }, endpoints }));
   }
 
   async function remove(key: string, slice: EndpointSlice): Promise<void> {
-    written.get(key)?.delete(slice.metadata.name);
+    written.removed(key, slice);
     await client.delete(resources.endpointslices, slice.metadata, { preconditions: { uid: slice.metadata.uid } }).catch((error) => {
       if (!isNotFound(error)) throw error;
     });
-  }
-
-  function note(key: string, slice: EndpointSlice): void {
-    let versions = written.get(key);
-    if (!versions) written.set(key, (versions = new Map()));
-    versions.set(slice.metadata.name, slice.metadata.resourceVersion);
   }
 }
 

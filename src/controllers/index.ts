@@ -9,6 +9,7 @@ import { startDeploymentController } from './deployment.ts';
 import { startDisruptionController } from './disruption.ts';
 import { startEndpointsController } from './endpoints.ts';
 import { startEndpointSliceController } from './endpointslice.ts';
+import { startEndpointSliceMirroringController } from './endpointslicemirroring.ts';
 import { startEphemeralVolumeController } from './ephemeral-volume.ts';
 import { startGarbageCollector } from './garbagecollector.ts';
 import { startJobController } from './job.ts';
@@ -64,6 +65,7 @@ export const controllers: { name: string; start(context: ControllerContext, opti
   { name: 'disruption-controller', start: startDisruptionController },
   { name: 'endpoints-controller', start: startEndpointsController },
   { name: 'endpointslice-controller', start: startEndpointSliceController },
+  { name: 'endpointslice-mirroring-controller', start: startEndpointSliceMirroringController },
   { name: 'serviceaccount-controller', start: startServiceAccountController },
   {
     name: 'serviceaccount-token-controller',
