@@ -74,7 +74,8 @@ function zeroOf(pkg: string, field: GoField): string | undefined {
   if (/^(\*|\[\]|map\[)/.test(type)) return field.omitEmpty ? undefined : 'n';
   const own = type.includes('.') ? undefined : `${pkg}.${type}`;
   const underlying = (own && go.named.get(own)) ?? type;
-  if (/^(\[\]|map\[)/.test(underlying) || last === 'Verbs' || last === 'ResourceList' || last === 'ExtraValue') return field.omitEmpty ? undefined : 'n';
+  if (/^(\[\]|map\[)/.test(underlying) || last === 'Verbs' || last === 'ResourceList' || last === 'ExtraValue')
+    return field.omitEmpty ? undefined : 'n';
   if (special[last]) return field.omitZero ? undefined : special[last];
   if (/^(string|bool|u?int(8|16|32|64)?|float(32|64))$/.test(underlying) || last === 'UID') {
     if (field.omitEmpty) return undefined;
@@ -85,7 +86,11 @@ function zeroOf(pkg: string, field: GoField): string | undefined {
   return field.omitEmpty ? undefined : 's';
 }
 
-const importedPackages: Record<string, string> = { metav1: 'k8s.io.apimachinery.pkg.apis.meta.v1', v1: 'k8s.io.api.core.v1', corev1: 'k8s.io.api.core.v1' };
+const importedPackages: Record<string, string> = {
+  metav1: 'k8s.io.apimachinery.pkg.apis.meta.v1',
+  v1: 'k8s.io.api.core.v1',
+  corev1: 'k8s.io.api.core.v1',
+};
 
 function zeroFields(name: string): string[] {
   const pkg = name.slice(0, name.lastIndexOf('.'));

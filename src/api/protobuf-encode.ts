@@ -121,14 +121,7 @@ export function varintBytes(value: number): Buffer {
 export function envelope(apiVersion: string, kind: string, length: number): { head: Buffer; tail: Buffer } {
   const version = Buffer.from(apiVersion);
   const name = Buffer.from(kind);
-  const type = Buffer.concat([
-    Buffer.from([0x0a]),
-    varintBytes(version.length),
-    version,
-    Buffer.from([0x12]),
-    varintBytes(name.length),
-    name,
-  ]);
+  const type = Buffer.concat([Buffer.from([0x0a]), varintBytes(version.length), version, Buffer.from([0x12]), varintBytes(name.length), name]);
   return { head: Buffer.concat([magic, Buffer.from([0x0a]), varintBytes(type.length), type, Buffer.from([0x12]), varintBytes(length)]), tail };
 }
 

@@ -34,6 +34,8 @@ export interface Definition {
   preserves?: boolean;
   /** Of a custom resource: what decoding does in place of the rules for built-in types. */
   custom?: CustomType;
+  /** Server-side apply owns objects of this type whole. */
+  atomic?: boolean;
 }
 
 /** How objects of a custom type are decoded. All work in place. */
@@ -60,8 +62,8 @@ const parsed: (Definition | undefined)[] = new Array(schemaTable.length);
 function at(index: number): Definition {
   const known = parsed[index];
   if (known) return known;
-  const [name = '', gvk = '', , ...rest] = (schemaTable[index] as string).split('|');
-  const definition: Definition = { name, gvk, fields: new Map(), open: false };
+  const [name = '', gvk = '', mapType = '', ...rest] = (schemaTable[index] as string).split('|');
+  const definition: Definition = { name, gvk, fields: new Map(), open: false, atomic: mapType === 'atomic' };
   parsed[index] = definition;
   const body = rest.join('|');
   definition.open = body === '';

@@ -1,8 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import { parseBody } from '../api/decode.ts';
-import { badRequest, internalError, methodNotSupported, StatusError, unsupportedMediaType } from '../api/errors.ts';
+import { badRequest, internalError, methodNotSupported, StatusError } from '../api/errors.ts';
 import { decodeProtobuf } from '../api/protobuf.ts';
 import type { DeleteOptions } from '../api/generated/types.ts';
+import type { PatchType } from '../client/client.ts';
 import type { Api, Call } from './api.ts';
 import { authenticate, impersonate } from './authn/authenticate.ts';
 import type { UserInfo } from './authn/user.ts';
@@ -11,7 +12,7 @@ import { pathNotFound, serveDiscovery } from './http/discovery.ts';
 import { formatsOf, listKinds, objectKinds, sendEntry, sendError, sendList, sendValue } from './http/encode.ts';
 import { type HttpRequest, type HttpResponse, header } from './http/exchange.ts';
 import { bodyFormat, contentTypes, type Format, negotiate, streamFormats } from './http/negotiate.ts';
-import { callOf, listParameters, watchParameters } from './http/parameters.ts';
+import { callOf, listParameters, patchForce, watchParameters } from './http/parameters.ts';
 import { WatchResponse } from './http/watch-response.ts';
 import { serveWellKnown } from './http/well-known.ts';
 import { nameFromFieldSelector, parseRequestInfo, type RequestInfo } from './request.ts';
@@ -26,7 +27,7 @@ import { create } from './verbs/create.ts';
 import { type Deletion, remove, removeCollection } from './verbs/delete.ts';
 import { get } from './verbs/get.ts';
 import { list } from './verbs/list.ts';
-import { patch, patchTypeOf } from './verbs/patch.ts';
+import { type PatchBody, patch, patchTypeOf } from './verbs/patch.ts';
 import { checkBody, type ParsedBody } from './verbs/prepare.ts';
 import { update } from './verbs/update.ts';
 import { watch } from './verbs/watch.ts';
@@ -142,10 +143,8 @@ async function serveResource(api: Api, request: HttpRequest, response: HttpRespo
     }
     case 'patch': {
       const type = patchTypeOf(header(request, 'content-type'));
-      if (type === 'apply') throw unsupportedMediaType(noServerSideApply);
-      const body = await readPatch(request);
-      const written = await patch(api, call, type, body.object, body.duplicates);
-      return answer(api, request, response, call, 200, written.entry.as(target.served));
+      const written = await patch(api, call, type, await readPatch(request, type));
+      return answer(api, request, response, call, written.created ? 201 : 200, written.entry.as(target.served));
     }
     case 'delete': {
       const deletion = await remove(api, call, await deleteOptions(request, call));
@@ -161,9 +160,6 @@ async function serveResource(api: Api, request: HttpRequest, response: HttpRespo
       throw methodNotSupported(target.subject, call.verb);
   }
 }
-
-const noServerSideApply =
-  'this server does not support server-side apply (application/apply-patch+yaml); use client-side apply (kubectl apply without --server-side) or another patch type';
 
 /** Subresources with a body of another kind, or with a part of the object; what is no resource at all is proxied. */
 async function serveSubresource(api: Api, request: HttpRequest, response: HttpResponse, call: Call, info: RequestInfo): Promise<void> {
@@ -194,14 +190,14 @@ async function serveSubresource(api: Api, request: HttpRequest, response: HttpRe
     if (verb === 'get') return void (await send(200, await getScale(api, call)));
     if (verb === 'update') return void (await send(200, await updateScale(api, call, await readBody(request, definition))));
     const type = patchTypeOf(header(request, 'content-type'));
-    return void (await send(200, await patchScale(api, call, type, (await readPatch(request)).object)));
+    return void (await send(200, await patchScale(api, call, type, await readPatch(request, type))));
   }
   if (verb === 'get') return sendEntry(request, response, 200, target, await get(api, call, undefined), accept);
   if (verb === 'update')
     return answer(api, request, response, call, 200, (await update(api, call, await readBody(request, definition))).entry.as(target.served));
   const type = patchTypeOf(header(request, 'content-type'));
-  const body = await readPatch(request);
-  return answer(api, request, response, call, 200, (await patch(api, call, type, body.object, body.duplicates)).entry.as(target.served));
+  const body = await readPatch(request, type);
+  return answer(api, request, response, call, 200, (await patch(api, call, type, body)).entry.as(target.served));
 }
 
 async function serveWatch(api: Api, request: HttpRequest, response: HttpResponse, call: Call): Promise<void> {
@@ -251,8 +247,26 @@ const subresourceTypes: Record<string, { definition: string } | undefined> = {
   scale: scaleType,
 };
 
-async function readPatch(request: HttpRequest): Promise<ParsedBody> {
-  return parseBody(await request.body(bodyLimit), 'application/json');
+async function readPatch(request: HttpRequest, type: PatchType): Promise<PatchBody> {
+  const force = patchForce(request.query, type);
+  const bytes = await request.body(bodyLimit);
+  if (type !== 'apply') return parseBody(bytes, 'application/json');
+  try {
+    return { ...parseBody(bytes, isJsonObject(bytes) ? 'application/json' : 'application/yaml'), force };
+  } catch (error) {
+    throw error instanceof StatusError ? badRequest(`error decoding patch: ${error.message}`) : error;
+  }
+}
+
+/** JSON is YAML; it is only read faster as what it is. */
+function isJsonObject(bytes: Buffer): boolean {
+  if (bytes[0] !== 0x7b) return false;
+  try {
+    JSON.parse(bytes.toString('utf8'));
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** From the body where there is one, else from the query. */

@@ -87,17 +87,6 @@ describe('formats', () => {
     expect(answer.json.reason).toBe('UnsupportedMediaType');
   });
 
-  test('server-side apply answers 415', async () => {
-    const answer = await http2({
-      method: 'PATCH',
-      path: `${configMaps}/x?fieldManager=me`,
-      headers: { 'content-type': 'application/apply-patch+yaml' },
-      body: '{}',
-    });
-    expect(answer.status).toBe(415);
-    expect(answer.json.message).toContain('server-side apply');
-  });
-
   test('Table and PartialObjectMetadata', async () => {
     await make('shown');
     const table = (await http2({ path: configMaps, headers: { accept: 'application/json;as=Table;v=v1;g=meta.k8s.io,application/json' } })).json;

@@ -274,8 +274,49 @@ describe('bad manifests', () => {
       .replace('labels: {app: web}}\n    spec', 'labels: {app: other}}\n    spec');
     expect((await attempt('apply', '-f', manifest(changed))).stderr).toMatch(/spec\.selector: Invalid value: .*field is immutable/);
   });
+});
 
-  test('server-side apply is refused with a reason', async () => {
-    expect((await attempt('apply', '--server-side', '-f', manifest(web()))).stderr).toContain('does not support server-side apply');
+describe('server-side apply', () => {
+  const settings = (data: string) => manifest(`apiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings}\ndata: ${data}\n`);
+  const managers = async () =>
+    ((await json('get', 'configmap', 'settings', '--show-managed-fields')).metadata.managedFields as any[]).map((m) => `${m.manager} ${m.operation}`);
+
+  test('creates, shares, refuses and takes over', async () => {
+    expect(await kubectl('apply', '--server-side', '-f', settings('{a: "1", b: "1"}'))).toBe('configmap/settings serverside-applied\n');
+    expect(await managers()).toEqual(['kubectl Apply']);
+    await kubectl('apply', '--server-side', '--field-manager=ci', '-f', settings('{c: "1"}'));
+    const refused = await attempt('apply', '--server-side', '--field-manager=ci', '-f', settings('{a: "2", c: "1"}'));
+    expect(refused.code).toBe(1);
+    expect(refused.stderr).toContain('Apply failed with 1 conflict: conflict with "kubectl": .data.a');
+    expect(refused.stderr).toContain('--force-conflicts');
+    await kubectl('apply', '--server-side', '--field-manager=ci', '--force-conflicts', '-f', settings('{a: "2", c: "1"}'));
+    await kubectl('apply', '--server-side', '-f', settings('{}'));
+    expect((await json('get', 'configmap', 'settings')).data).toEqual({ a: '2', c: '1' });
+    expect((await managers()).sort()).toEqual(['ci Apply', 'kubectl Apply']);
+    const version = (await json('get', 'configmap', 'settings')).metadata.resourceVersion;
+    await kubectl('apply', '--server-side', '--field-manager=ci', '-f', settings('{a: "2", c: "1"}'));
+    expect((await json('get', 'configmap', 'settings')).metadata.resourceVersion).toBe(version);
+  });
+
+  test('goes on where client-side apply left off', async () => {
+    await kubectl('delete', 'configmap', 'settings');
+    await kubectl('apply', '-f', settings('{a: "1", b: "1"}'));
+    expect(await managers()).toEqual(['kubectl-client-side-apply Update']);
+    await kubectl('apply', '--server-side', '-f', settings('{a: "2"}'));
+    expect((await json('get', 'configmap', 'settings')).data).toEqual({ a: '2' });
+    // kubectl keeps its annotation under a name of its own.
+    expect(await managers()).toEqual(['kubectl-last-applied Apply', 'kubectl Apply']);
+  });
+
+  test('shows what it would do', async () => {
+    await kubectl('apply', '--server-side', '--dry-run=server', '-f', settings('{a: "3"}'));
+    expect((await json('get', 'configmap', 'settings')).data).toEqual({ a: '2' });
+    const diff = await attempt('diff', '--server-side', '-f', settings('{a: "3"}'));
+    expect(diff.stdout).toContain('+  a: "3"');
+  });
+
+  test('says what is wrong', async () => {
+    const wrong = manifest('apiVersion: v1\nkind: Service\nmetadata: {name: wrong}\nspec: {selektor: {a: b}}\n');
+    expect((await attempt('apply', '--server-side', '-f', wrong)).stderr).toContain('.spec.selektor: field not declared in schema');
   });
 });

@@ -112,11 +112,6 @@ describe('writing', () => {
     const error = await refusal(admin.create(configmaps, configMap('x', {}, { namespace: 'nowhere' }) as any));
     expect(error).toMatchObject({ code: 404, message: 'namespaces "nowhere" not found' });
   });
-
-  test('server-side apply is refused, not imitated', async () => {
-    const error = await refusal(admin.patch(configmaps, { namespace: 'default', name: 'many' }, 'apply', {}));
-    expect(error).toMatchObject({ code: 415 });
-  });
 });
 
 describe('deleting', () => {

@@ -73,7 +73,7 @@ export class LocalClient implements Client {
       subresource: o.subresource ?? '',
       dryRun: o.dryRun ?? false,
       fieldValidation: 'Ignore',
-      fieldManager: o.fieldManager ?? '',
+      fieldManager: o.fieldManager ?? programOf(this.#user.name),
       warnings: [],
       signal: o.signal,
     };
@@ -145,8 +145,9 @@ export class LocalClient implements Client {
 
   async patch<T = KubeObject>(type: ResourceType<T>, key: ObjectKey, patchType: PatchType, body: unknown, options: WriteOptions = {}): Promise<T> {
     const call = this.#call(type, 'patch', key, options);
-    if (call.subresource === 'scale') return deepFreeze(await patchScale(this.#api, call, patchType, body)) as T;
-    return this.#answer<T>(call, (await patch(this.#api, call, patchType, body)).entry);
+    const patchBody = { object: body, force: options.force === true };
+    if (call.subresource === 'scale') return deepFreeze(await patchScale(this.#api, call, patchType, patchBody)) as T;
+    return this.#answer<T>(call, (await patch(this.#api, call, patchType, patchBody)).entry);
   }
 
   async delete<T = KubeObject>(
@@ -208,6 +209,12 @@ export class LocalClient implements Client {
   #answer<T>(call: Call, entry: Entry): T {
     return entry.as(call.target.served).object as T;
   }
+}
+
+/** Upstream's program that a user of this process stands for: whom its writes are recorded for. */
+function programOf(user: string): string {
+  if (user.startsWith('system:serviceaccount:kube-system:')) return 'kube-controller-manager';
+  return /^system:(kube-[a-z-]+)$/.exec(user)?.[1] ?? (user === 'system:apiserver' ? 'kube-apiserver' : 'kumulus');
 }
 
 /** A watch's events between the cache and an async iterator. */

@@ -32,9 +32,7 @@ export function protobufOf(value: { apiVersion?: string; kind?: string }): Buffe
   const definition = definitionOfKind(group, version, kind);
   const bytes = definition && encodeProtobuf(value, definition);
   if (bytes) return bytes;
-  throw notAcceptable(
-    `object *${version}.${kind} does not implement the protobuf marshalling interface and cannot be encoded to a protobuf message`,
-  );
+  throw notAcceptable(`object *${version}.${kind} does not implement the protobuf marshalling interface and cannot be encoded to a protobuf message`);
 }
 
 function textOf(request: HttpRequest, value: unknown, format: 'json' | 'yaml'): string {
@@ -103,8 +101,7 @@ export function sendEntry(
   }
   if (wanted.as) return sendValue(request, response, status, partialMetadata(entry.object), wanted.format);
   if (wanted.format === 'json' && !isPretty(request)) return sendBytes(request, response, status, answerBytes(entry), contentTypes.json);
-  if (wanted.format === 'protobuf' && entry.revision !== 0)
-    return sendBytes(request, response, status, protobufBody(entry), contentTypes.protobuf);
+  if (wanted.format === 'protobuf' && entry.revision !== 0) return sendBytes(request, response, status, protobufBody(entry), contentTypes.protobuf);
   return sendValue(request, response, status, withoutZeroVersion(entry.object), wanted.format);
 }
 
@@ -149,8 +146,7 @@ export function sendList(
     return sendValue(request, response, 200, { kind: 'PartialObjectMetadataList', apiVersion: 'meta.k8s.io/v1', metadata, items }, wanted.format);
   }
   const head = { kind: target.served.custom?.listKind ?? `${target.served.kind}List`, apiVersion: apiVersionOf(target.served), metadata };
-  if (wanted.format === 'protobuf')
-    return sendBytes(request, response, 200, protobufList(head, result.entries), contentTypes.protobuf);
+  if (wanted.format === 'protobuf') return sendBytes(request, response, 200, protobufList(head, result.entries), contentTypes.protobuf);
   if (wanted.format === 'json' && !isPretty(request))
     return sendBytes(request, response, 200, joinList(JSON.stringify(head), result.entries), contentTypes.json);
   return sendValue(request, response, 200, { ...head, items: result.entries.map((e) => e.object) }, wanted.format);

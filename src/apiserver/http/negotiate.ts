@@ -73,7 +73,11 @@ export function negotiate(accept: string, kinds: readonly string[] = [], offered
     const { as, g: group = '', v: version = '' } = parameters;
     if (as === undefined) {
       if (offered.includes(format)) return { format };
-    } else if (kinds.includes(`${as}.${group}/${version}`) && (format !== 'protobuf' || as !== 'Table') && (format !== 'yaml' || offered.includes('yaml'))) {
+    } else if (
+      kinds.includes(`${as}.${group}/${version}`) &&
+      (format !== 'protobuf' || as !== 'Table') &&
+      (format !== 'yaml' || offered.includes('yaml'))
+    ) {
       return { format, as: { kind: as, group, version } };
     }
   }

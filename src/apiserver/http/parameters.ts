@@ -1,4 +1,5 @@
-import { badRequest, invalid } from '../../api/errors.ts';
+import { badRequest, type FieldError, invalid } from '../../api/errors.ts';
+import type { PatchType } from '../../client/client.ts';
 import type { Call } from '../api.ts';
 import type { UserInfo } from '../authn/user.ts';
 import type { Registered } from '../registry.ts';
@@ -46,6 +47,46 @@ export function watchParameters(query: URLSearchParams): WatchParameters {
   };
 }
 
+const managerLimit = 128;
+const optionsOf: Record<string, string> = { create: 'CreateOptions', update: 'UpdateOptions' };
+
+/** Who a write's changes are recorded for: what the query names, else the program that the client says it is. */
+function fieldManagerOf(query: URLSearchParams, userAgent: string, verb: string): string {
+  const named = query.get('fieldManager');
+  if (!named) {
+    const program = [...(userAgent.split('/')[0] ?? '')].filter((c) => isPrintable(c));
+    let manager = '';
+    for (const c of program) {
+      if (Buffer.byteLength(manager) + Buffer.byteLength(c) > managerLimit) break;
+      manager += c;
+    }
+    return manager;
+  }
+  const findings: FieldError[] = [];
+  if (Buffer.byteLength(named) > managerLimit)
+    findings.push({ type: 'FieldValueTooLong', field: 'fieldManager', detail: `may not be more than ${managerLimit} bytes` });
+  [...named].forEach((c, i) => {
+    if (isPrintable(c)) return;
+    const detail = `invalid character U+${c.codePointAt(0)!.toString(16).toUpperCase().padStart(4, '0')} (at position ${i})`;
+    findings.push({ type: 'FieldValueInvalid', field: 'fieldManager', value: named, detail });
+  });
+  if (findings.length > 0) throw invalid({ group: 'meta.k8s.io', kind: optionsOf[verb] ?? 'PatchOptions' }, '', findings);
+  return named;
+}
+
+const isPrintable = (c: string): boolean => c === ' ' || !/^[\p{C}\p{Z}]$/u.test(c);
+
+/** Whether an apply takes fields from others. StatusError 422 where the options do not fit the kind of patch. */
+export function patchForce(query: URLSearchParams, type: PatchType): boolean {
+  const findings: FieldError[] = [];
+  const asked = query.get('force');
+  if (type === 'apply') {
+    if (!query.get('fieldManager')) findings.push({ type: 'FieldValueRequired', field: 'fieldManager', detail: 'is required for apply patch' });
+  } else if (asked !== null) findings.push({ type: 'FieldValueForbidden', field: 'force', detail: 'may not be specified for non-apply patch' });
+  if (findings.length > 0) throw invalid({ group: 'meta.k8s.io', kind: 'PatchOptions' }, '', findings);
+  return flag(asked);
+}
+
 /** The call that a request makes, with what its query says about writing. */
 export function callOf(request: HttpRequest, info: RequestInfo, target: Registered, user: UserInfo): Call {
   const { query } = request;
@@ -81,7 +122,7 @@ export function callOf(request: HttpRequest, info: RequestInfo, target: Register
     subresource: info.subresource,
     dryRun,
     fieldValidation,
-    fieldManager: query.get('fieldManager') || (header(request, 'user-agent').split('/')[0] ?? ''),
+    fieldManager: writes ? fieldManagerOf(query, header(request, 'user-agent'), info.verb) : '',
     warnings: [],
     get signal() {
       return request.signal;

@@ -154,11 +154,12 @@ export class WatchResponse implements WatchSink {
     const id = `${type} ${entry.resource.version} ${entry.resource.group} ${as?.kind ?? ''} ${format}`;
     const known = event?.encoded.get(id);
     if (known) return known;
-    const bytes = format === 'protobuf'
-      ? protobufFrame(type, as ? protobufOf(partialMetadata(entry.object)) : protobufBody(entry))
-      : as
-      ? Buffer.from(`${JSON.stringify({ type, object: partialMetadata(entry.object) })}\n`)
-      : Buffer.concat([prefixes[type], entry.bytes, suffix]);
+    const bytes =
+      format === 'protobuf'
+        ? protobufFrame(type, as ? protobufOf(partialMetadata(entry.object)) : protobufBody(entry))
+        : as
+          ? Buffer.from(`${JSON.stringify({ type, object: partialMetadata(entry.object) })}\n`)
+          : Buffer.concat([prefixes[type], entry.bytes, suffix]);
     event?.encoded.set(id, bytes);
     return bytes;
   }

@@ -14,10 +14,10 @@ export interface Spliced {
   offset: number;
 }
 
-/** JSON of the stored form: apiVersion, kind, metadata first; resourceVersion and managedFields left out. */
+/** JSON of the stored form: apiVersion, kind, metadata first; resourceVersion left out. */
 export function encodeForStore(object: KubeObject): Buffer {
   const { apiVersion, kind, metadata, ...rest } = object as KubeObject & Record<string, unknown>;
-  const { resourceVersion: _rv, managedFields: _mf, selfLink: _sl, ...meta } = metadata as unknown as Record<string, unknown>;
+  const { resourceVersion: _rv, selfLink: _sl, ...meta } = metadata as unknown as Record<string, unknown>;
   return Buffer.from(JSON.stringify({ apiVersion, kind, metadata: meta, ...rest }));
 }
 

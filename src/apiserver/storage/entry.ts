@@ -46,7 +46,7 @@ export class Entry {
 
   /** Of an object that was just encoded as `stored`; saves parsing it again. The object is kept and frozen. */
   static fromObject(resource: ServedResource, key: string, revision: number, stored: Buffer, object: KubeObject): Entry {
-    const { managedFields: _mf, selfLink: _sl, ...metadata } = object.metadata as KubeObject['metadata'] & { selfLink?: string };
+    const { selfLink: _sl, ...metadata } = object.metadata as KubeObject['metadata'] & { selfLink?: string };
     const kept = { ...object, metadata: { ...metadata, resourceVersion: String(revision) } };
     return new Entry(resource, key, revision, splice(stored, revision), deepFreeze(kept));
   }

@@ -1,4 +1,5 @@
 import { alreadyExists, notFound, StatusError, type Subject, timeout } from '../../api/errors.ts';
+import type { ManagedFieldsEntry } from '../../api/generated/types.ts';
 import type { KubeObject } from '../../api/object.ts';
 import type { Clock } from '../../client/clock.ts';
 import { NoSpaceError, type Operation, type Store, type TransactionResult } from '../../store/store.ts';
@@ -154,11 +155,17 @@ class DryRunEntry {
   }
 }
 
+/** Whether a write would change nothing but the times at which fields were managed. */
 function same(next: KubeObject, current: KubeObject): boolean {
-  const { resourceVersion: _a, managedFields: _b, ...nextMeta } = next.metadata;
-  const { resourceVersion: _c, managedFields: _d, ...currentMeta } = current.metadata;
-  return equalJson(nextMeta, currentMeta) && equalJson({ ...next, metadata: undefined }, { ...current, metadata: undefined });
+  const { resourceVersion: _a, managedFields: fields, ...nextMeta } = next.metadata;
+  const { resourceVersion: _c, managedFields: known, ...currentMeta } = current.metadata;
+  if (!equalJson({ ...next, metadata: undefined }, { ...current, metadata: undefined }) || !equalJson(nextMeta, currentMeta)) return false;
+  if (fields === known) return true;
+  if (fields?.length !== known?.length) return false;
+  return equalJson(fields?.map(withoutTime), known?.map(withoutTime));
 }
+
+const withoutTime = ({ time: _, ...entry }: ManagedFieldsEntry): Omit<ManagedFieldsEntry, 'time'> => entry;
 
 /** Leases for objects with a time to live, shared by all that were written within a minute of each other. */
 export class EventLeases {

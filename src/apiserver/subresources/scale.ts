@@ -1,14 +1,14 @@
 import { memberAt } from '../../api/crd/strategy.ts';
-import { badRequest, type FieldError, internalError, invalid, modified } from '../../api/errors.ts';
-import type { KubeObject } from '../../api/object.ts';
+import { badRequest, type FieldError, internalError, invalid, modified, notFound } from '../../api/errors.ts';
+import { apiVersionOf, type KubeObject } from '../../api/object.ts';
 import type { CustomResource } from '../../api/scheme.ts';
 import { formatLabelSelector } from '../../api/selectors.ts';
 import type { PatchType } from '../../client/client.ts';
 import type { Api, Call } from '../api.ts';
-import type { Entry } from '../storage/entry.ts';
 import { clone } from '../storage/json.ts';
 import { get } from '../verbs/get.ts';
-import { applyPatch } from '../verbs/patch.ts';
+import { applyTo } from '../verbs/managed-fields.ts';
+import { applyPatch, type PatchBody } from '../verbs/patch.ts';
 import { checkBody, type ParsedBody } from '../verbs/prepare.ts';
 import { updateWith } from '../verbs/update.ts';
 
@@ -87,32 +87,56 @@ export function updateScale(api: Api, call: Call, body: ParsedBody): Promise<Sca
   return write(api, call, 'update', () => scale);
 }
 
-export function patchScale(api: Api, call: Call, type: PatchType, body: unknown): Promise<Scale> {
+export function patchScale(api: Api, call: Call, type: PatchType, body: PatchBody): Promise<Scale> {
+  if (type === 'apply') return applyScale(api, call, body);
   return write(api, call, 'patch', (current) => {
     const before = scaleOf(current, call.target.served.custom?.scale);
-    const scale = applyPatch(type, scaleType.definition, before, clone(body)) as Scale;
-    checkBody(call, { object: scale, duplicates: [] }, scaleType);
+    const scale = applyPatch(type, scaleType.definition, before, body.object) as Scale;
+    checkBody(call, { object: scale, duplicates: body.duplicates ?? [] }, scaleType);
     if (scale.metadata?.resourceVersion === before.metadata.resourceVersion) delete (scale.metadata as { resourceVersion?: string }).resourceVersion;
     return scale;
   });
 }
 
+/** An apply owns the object's replicas, in the version of the object. */
+async function applyScale(api: Api, call: Call, body: PatchBody): Promise<Scale> {
+  const scale = checkBody<Scale>({ ...call, fieldValidation: 'Strict' }, { object: clone(body.object), duplicates: [] }, scaleType);
+  const { served } = call.target;
+  const config = { apiVersion: apiVersionOf(served), kind: served.kind, metadata: { name: call.name } };
+  if (scale.spec?.replicas !== undefined) setReplicas(call, config, checkedReplicas(call, scale));
+  const next = (current: KubeObject | undefined) => {
+    if (!current) throw notFound(call.target.subject, call.name);
+    const merged = applyTo(api, call, current, config, body.force === true, 'scale');
+    const version = scale.metadata?.resourceVersion;
+    return { ...merged, metadata: { ...merged.metadata, ...(version ? { resourceVersion: version } : {}) } };
+  };
+  const written = await updateWith(api, { ...call, subresource: '' }, 'patch', next, { apply: true });
+  return scaleOf(written.entry.as(served).object, served.custom?.scale);
+}
+
+function checkedReplicas(call: Call, scale: Scale): number {
+  const replicas = scale.spec?.replicas ?? 0;
+  if (!Number.isInteger(replicas) || replicas < 0) throw invalid(scaleType, call.name, [notNegative(replicas)]);
+  return replicas;
+}
+
+function setReplicas(call: Call, object: object, replicas: number): void {
+  setMember(object, call.target.served.custom?.scale?.specReplicasPath ?? '.spec.replicas', replicas);
+}
+
 /** Only spec.replicas is taken over. */
 async function write(api: Api, call: Call, verb: 'update' | 'patch', scaleFrom: (current: KubeObject) => Scale): Promise<Scale> {
   const plain: Call = { ...call, subresource: '' };
-  const written = await updateWith(api, plain, verb, (current) => {
+  const next = (current: KubeObject | undefined) => {
     const scale = scaleFrom(current!);
     const version = scale.metadata?.resourceVersion;
     if (version && version !== current!.metadata.resourceVersion) throw modified(call.target.subject, call.name);
-    const replicas = scale.spec?.replicas ?? 0;
-    if (!Number.isInteger(replicas) || replicas < 0) throw invalid(scaleType, call.name, [notNegative(replicas)]);
-    const object = clone(current!) as Scalable;
-    const paths = call.target.served.custom?.scale;
-    if (paths) setMember(object, paths.specReplicasPath, replicas);
-    else object.spec.replicas = replicas;
+    const object = clone(current!);
+    setReplicas(call, object, checkedReplicas(call, scale));
     return object;
-  });
-  return scaleOf((written.entry as Entry).as(call.target.served).object, call.target.served.custom?.scale);
+  };
+  const written = await updateWith(api, plain, verb, next, { fieldsOf: 'scale' });
+  return scaleOf(written.entry.as(call.target.served).object, call.target.served.custom?.scale);
 }
 
 const notNegative = (value: unknown): FieldError => ({

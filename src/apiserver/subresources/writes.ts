@@ -12,9 +12,14 @@ export interface SubresourceWrite {
 
 /** Replaces everything in `object` by a copy of `base`, but keeps what a client may set as a precondition (checked before). */
 function become(object: KubeObject & Record<string, unknown>, base: KubeObject): void {
+  const { managedFields } = object.metadata;
   for (const key of Object.keys(object)) delete object[key];
   Object.assign(object, clone(base));
-  delete (object.metadata as { resourceVersion?: string }).resourceVersion;
+  const metadata = object.metadata as Partial<KubeObject['metadata']>;
+  delete metadata.resourceVersion;
+  // Who owns what has been recorded before.
+  if (managedFields) metadata.managedFields = managedFields;
+  else delete metadata.managedFields;
 }
 
 interface Containers {
@@ -70,6 +75,7 @@ export const subresourceWrites: Record<string, SubresourceWrite | undefined> = {
     prepare(object, old) {
       const containers = object.spec?.ephemeralContainers;
       become(object, old);
+      if (JSON.stringify(containers) !== JSON.stringify(old.spec.ephemeralContainers)) object.metadata.generation = (old.metadata.generation ?? 0) + 1;
       if (containers) object.spec.ephemeralContainers = containers;
       else delete object.spec.ephemeralContainers;
     },

@@ -8,6 +8,7 @@ import { kindHooks } from '../services/hooks.ts';
 import type { Entry } from '../storage/entry.ts';
 import { settle, toStored } from '../storage/conversion.ts';
 import { clone } from '../storage/json.ts';
+import { trackFields } from './managed-fields.ts';
 import { decodeObject, matchNamespace, type ParsedBody, requestContext } from './prepare.ts';
 
 const generateAttempts = 8;
@@ -24,12 +25,13 @@ export async function create(api: Api, call: Call, body: ParsedBody): Promise<En
   return createObject(api, call, object);
 }
 
-/** The part after decoding, also for an update that creates. */
-export async function createObject(api: Api, call: Call, object: KubeObject): Promise<Entry> {
+/** The part after decoding, also for an update that creates; an apply that creates has its managedFields already. */
+export async function createObject(api: Api, call: Call, object: KubeObject, tracked = false): Promise<Entry> {
   const { metadata } = object;
   if (call.target.served.custom?.terminating) throw terminating(call);
   matchNamespace(call, object);
   if (metadata.resourceVersion) throw badRequest('resourceVersion should not be set on objects to be created');
+  if (!tracked) trackFields(api, call, undefined, object);
   const generated = !metadata.name && metadata.generateName ? metadata.generateName : undefined;
   const original = generated ? clone(object) : undefined;
   for (let attempt = 1; ; attempt++) {
@@ -52,7 +54,6 @@ async function createNamed(api: Api, call: Call, object: KubeObject): Promise<En
   delete metadata.deletionTimestamp;
   delete metadata.deletionGracePeriodSeconds;
   delete metadata.resourceVersion;
-  delete metadata.managedFields;
   delete metadata.generation;
   delete metadata.selfLink;
 

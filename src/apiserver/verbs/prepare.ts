@@ -2,7 +2,7 @@ import { checkTypes, strictDecodingError, unknownFields } from '../../api/decode
 import { applyDefaults } from '../../api/defaults.ts';
 import { badRequest, StatusError } from '../../api/errors.ts';
 import { apiVersionOf, type KubeObject, type ObjectMeta } from '../../api/object.ts';
-import type { RequestContext } from '../../api/scheme.ts';
+import type { RequestContext, ServedResource } from '../../api/scheme.ts';
 import { type Api, type Call, timestamp } from '../api.ts';
 
 /** A body as parsed: any JSON value, and the paths of members that stood there twice. */
@@ -47,8 +47,15 @@ export function decodeObject(call: Call, body: ParsedBody): KubeObject {
   const object = checkBody<KubeObject>(call, body, served);
   (object as { metadata?: unknown }).metadata ??= {};
   if (object.metadata === null) (object as { metadata: unknown }).metadata = {};
-  applyDefaults(served, object);
+  completeObject(served, object);
   return object;
+}
+
+/** Canonical form and defaults. A list of managed fields that is empty gives them all up, and must not be lost. */
+export function completeObject(served: ServedResource, object: KubeObject): void {
+  const reset = (object.metadata as { managedFields?: unknown[] } | undefined)?.managedFields?.length === 0;
+  applyDefaults(served, object);
+  if (reset) (object.metadata as { managedFields?: unknown[] }).managedFields = [{}];
 }
 
 const jsonType = (value: unknown): string => (Array.isArray(value) ? 'array' : value === null ? 'null' : typeof value);

@@ -19,6 +19,7 @@ import { clone } from '../storage/json.ts';
 import type { Outcome, Written } from '../storage/transactions.ts';
 import { subresourceWrites } from '../subresources/writes.ts';
 import { createObject, failWhere } from './create.ts';
+import { trackFields } from './managed-fields.ts';
 import { decodeObject, matchNamespace, type ParsedBody, requestContext } from './prepare.ts';
 
 /** PUT of an object or of a subresource of the same kind. */
@@ -34,6 +35,13 @@ export async function update(api: Api, call: Call, body: ParsedBody): Promise<Wr
   return updateWith(api, call, 'update', () => clone(object));
 }
 
+export interface UpdateOptions {
+  /** The objects that `next` makes carry their managedFields already, and may come into being. */
+  apply?: boolean;
+  /** Under which subresource changes of fields are recorded; the call's own where left out. */
+  fieldsOf?: string;
+}
+
 /**
  * The transaction behind update and patch: `next` makes the wanted object (in the request's version) of the current one.
  * It may be called several times.
@@ -43,13 +51,14 @@ export async function updateWith(
   call: Call,
   verb: 'update' | 'patch',
   next: (current: KubeObject | undefined) => KubeObject | Promise<KubeObject>,
+  o: UpdateOptions = {},
 ): Promise<Written> {
   const { served, storage, subject } = call.target;
   const key = keyFor(call.namespace, call.name);
   const stored = storage!.cache.resource;
   const warnings = call.warnings.length;
   let allocation: { commit(revision: number): void; release(): void } | undefined;
-  const mayCreate = verb === 'update' && !call.subresource && served.strategy.allowCreateOnUpdate === true;
+  const mayCreate = !call.subresource && (o.apply === true || (verb === 'update' && served.strategy.allowCreateOnUpdate === true));
   try {
     const written = await storage!.update(key, async (current): Promise<Outcome> => {
       allocation?.release();
@@ -63,7 +72,7 @@ export async function updateWith(
       if (wait) await wait;
       const old = current.as(served).object;
       const object = await next(old);
-      const result = await checkUpdate(api, call, verb, object, old, current);
+      const result = await checkUpdate(api, call, verb, object, old, current, o);
       allocation = result.allocation;
       const toWrite = await toStored(object, served, stored);
       if (result.remove) return { remove: true, dryRun: call.dryRun, last: toWrite };
@@ -78,9 +87,13 @@ export async function updateWith(
     allocation?.release();
     if (!(error instanceof CreateInstead)) throw error;
     await api.authorizer.require(api, { ...call, verb: 'create' });
-    if (error.object.metadata.resourceVersion) throw notFound(subject, call.name);
+    const { resourceVersion, uid } = error.object.metadata as { resourceVersion?: string; uid?: string };
+    if (uid && o.apply)
+      throw conflict(subject, call.name, `uid mismatch: the provided object specified uid ${uid}, and no existing object was found`);
+    if (resourceVersion && !o.apply) throw notFound(subject, call.name);
+    delete (error.object.metadata as { resourceVersion?: string }).resourceVersion;
     try {
-      return { entry: await createObject(api, call, error.object), removed: false, created: true };
+      return { entry: await createObject(api, call, error.object, o.apply === true), removed: false, created: true };
     } catch (inner) {
       if (isAlreadyExists(inner)) throw modified(subject, call.name);
       throw inner;
@@ -97,7 +110,7 @@ class CreateInstead extends Error {
 }
 
 /** Applies the strategy, admission and validation to `object` in place. */
-async function checkUpdate(api: Api, call: Call, verb: 'update' | 'patch', object: KubeObject, old: KubeObject, current: Entry) {
+async function checkUpdate(api: Api, call: Call, verb: 'update' | 'patch', object: KubeObject, old: KubeObject, current: Entry, o: UpdateOptions) {
   const { served, subject } = call.target;
   const { strategy } = served;
   const metadata: Partial<ObjectMeta> & { selfLink?: string } = object.metadata;
@@ -114,7 +127,7 @@ async function checkUpdate(api: Api, call: Call, verb: 'update' | 'patch', objec
   keep(metadata, before, 'uid');
   keep(metadata, before, 'creationTimestamp');
   delete metadata.resourceVersion;
-  delete metadata.managedFields;
+  if (!o.apply) trackFields(api, call, old, object, o.fieldsOf);
   delete metadata.selfLink;
   keep(metadata, before, 'generation');
   keep(metadata, before, 'deletionTimestamp');

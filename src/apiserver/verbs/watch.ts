@@ -52,12 +52,18 @@ export async function watch(api: Api, call: Call, p: WatchParameters, sink: Watc
   const inOrder = (entries: (Entry | undefined)[], deliver: () => void) => {
     if (!conversion) return deliver();
     converted = converted
-      .then(() => settle(entries.filter((e) => e !== undefined), served))
+      .then(() =>
+        settle(
+          entries.filter((e) => e !== undefined),
+          served,
+        ),
+      )
       .then(deliver)
       .catch((error: Error) => end(error));
   };
   let sentUpTo = initial || since === 0 ? api.hub.revision : since;
-  const onEvent = (event: CacheEvent) => inOrder([event.entry, event.previous, event.previous && !event.deleted ? leaving(event) : undefined], () => deliverEvent(event));
+  const onEvent = (event: CacheEvent) =>
+    inOrder([event.entry, event.previous, event.previous && !event.deleted ? leaving(event) : undefined], () => deliverEvent(event));
   const deliverEvent = (event: CacheEvent) => {
     const { entry, previous } = event;
     if (namespacePrefix && !entry.key.startsWith(namespacePrefix)) return;

@@ -1,0 +1,53 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { gunzipSync } from 'node:zlib';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { requestOverHttp1, startTestServer, type TestServer } from '../../src/apiserver/testing.ts';
+import { type RecordedAnswer, recorded } from './recorded.ts';
+import { sequences } from './server-side-apply.steps.ts';
+
+/** Upstream's answers, recorded by scripts/record-apply.ts. */
+const answers: Record<string, RecordedAnswer[]> = JSON.parse(
+  gunzipSync(readFileSync(join(import.meta.dirname, '../fixtures/server-side-apply.json.gz'))).toString('utf8'),
+);
+
+const namespace = 'apply-contract';
+let server: TestServer;
+beforeAll(async () => {
+  server = await startTestServer();
+  const json = { 'content-type': 'application/json' };
+  const post = (path: string, body: object) =>
+    requestOverHttp1(server, { user: server.admin, method: 'POST', path, headers: json, body: JSON.stringify(body) });
+  await post('/api/v1/namespaces', { metadata: { name: namespace } });
+  await post(`/api/v1/namespaces/${namespace}/serviceaccounts`, { metadata: { name: 'default' } });
+});
+afterAll(async () => server?.stop());
+
+/** What the answer says of ownership, and of what the managers wrote. */
+function judged({ status, body }: RecordedAnswer): object {
+  if (body.kind === 'Status') {
+    // A configuration that is not of its type is the client's fault here, an internal error there.
+    const { message, details } = body;
+    return { status: status === 500 ? 400 : status, message, details };
+  }
+  const { managedFields, labels, annotations, finalizers, generation } = body.metadata;
+  const { status: _s, metadata: _m, spec, ...rest } = body;
+  return { status, metadata: { managedFields, labels, annotations, finalizers, generation }, spec, ...rest };
+}
+
+describe("ownership of fields is upstream's, answer by answer", () => {
+  test.each(Object.keys(sequences))('%s', async (name) => {
+    const steps = sequences[name]!;
+    for (const [i, step] of steps.entries()) {
+      const answer = await requestOverHttp1(server, {
+        user: server.admin,
+        method: step.method,
+        path: step.path.replace('NS', namespace),
+        headers: { 'user-agent': step.userAgent ?? 'tester/1', 'content-type': step.contentType ?? 'application/json' },
+        ...(step.body === undefined ? {} : { body: JSON.stringify(step.body) }),
+      });
+      const ours = judged(recorded(answer.status, answer.json, namespace));
+      expect(ours, `step ${i}: ${step.method} ${step.path}`).toEqual(judged(answers[name]![i]!));
+    }
+  });
+});
