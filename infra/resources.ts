@@ -164,3 +164,53 @@ export const classes = {
   'iam:InstanceProfile': InstanceProfile,
   'ssm:Parameter': Parameter,
 } as const;
+
+/** A cluster's keys; they exist in Pulumi's state alone. */
+export class Credentials extends KumulusResource {
+  declare readonly caCertificate: pulumi.Output<string>;
+  declare readonly caCertHash: pulumi.Output<string>;
+  declare readonly caKey: pulumi.Output<string>;
+  declare readonly serviceAccountKey: pulumi.Output<string>;
+  declare readonly bootstrapToken: pulumi.Output<string>;
+  declare readonly adminCertificate: pulumi.Output<string>;
+  declare readonly adminKey: pulumi.Output<string>;
+  constructor(name: string, args: { cluster: pulumi.Input<string> }, opts?: pulumi.CustomResourceOptions) {
+    const open = ['caCertificate', 'caCertHash', 'adminCertificate'];
+    const secret = ['caKey', 'serviceAccountKey', 'bootstrapToken', 'adminKey'];
+    super('kumulus:cluster:Credentials', name, args, [...open, ...secret], secret, opts);
+  }
+}
+
+/** What a cluster's controllers make in AWS; deleted after what depends on this. */
+export class Leavings extends KumulusResource {
+  constructor(name: string, args: Inputs<{ cluster: string; vpcId: string }>, opts?: pulumi.CustomResourceOptions) {
+    super('kumulus:cluster:Leavings', name, args, [], [], opts);
+  }
+}
+
+export type EndpointArgs = Inputs<{ loadBalancerArn: string; port: number; caCertificate: string; instanceId?: string; timeoutSeconds?: number }>;
+/** Where a cluster's API answers; waits until it does. */
+export class Endpoint extends KumulusResource {
+  declare readonly server: pulumi.Output<string>;
+  declare readonly tlsServerName: pulumi.Output<string>;
+  constructor(name: string, args: EndpointArgs, opts?: pulumi.CustomResourceOptions) {
+    super('kumulus:cluster:Endpoint', name, args, ['server', 'tlsServerName'], [], opts);
+  }
+}
+
+export type ReadyNodesArgs = Inputs<{
+  group: string;
+  names: pulumi.Input<string>[];
+  server: string;
+  tlsServerName?: string;
+  caCertificate: string;
+  adminCertificate: string;
+  adminKey: string;
+  timeoutSeconds?: number;
+}>;
+/** Nodes of a group; waits until each of them is Ready. */
+export class ReadyNodes extends KumulusResource {
+  constructor(name: string, args: ReadyNodesArgs, opts?: pulumi.CustomResourceOptions) {
+    super('kumulus:cluster:ReadyNodes', name, args, [], ['adminKey'], opts);
+  }
+}

@@ -33,7 +33,8 @@ const descriptions: Record<AwsKind, Description> = {
   },
   'ec2:InternetGateway': {
     description: 'The way out of a VPC.',
-    properties: { vpcId: text('The VPC that it is attached to.') },
+    // Detached it is attached again; another VPC gets another gateway.
+    properties: { vpcId: text('The VPC that it is attached to.', { replaces: 'when known' }) },
   },
   'ec2:Subnet': {
     description: 'A range of a VPC in one availability zone.',

@@ -20,7 +20,7 @@ export function changesOf(kind: ResourceKind, olds: Properties, news: Properties
 }
 
 /** Whose a resource is cannot be told of every import; what is not known is no reason to make it anew. */
-const replaces = (schema: PropertySchema, old: unknown): boolean => schema.replaces === true || (schema.replaces === 'when known' && old !== undefined);
+const replaces = (schema: PropertySchema, old: unknown): boolean => schema.replaces === true || (schema.replaces === 'when known' && old !== undefined && old !== '');
 
 function compare(path: string, a: unknown, b: unknown, report: (path: string, change: Change) => void): void {
   if (a === unknown || b === unknown) return report(path, 'update');

@@ -1,4 +1,22 @@
-import { Vpc } from '../resources.ts';
+import * as pulumi from '@pulumi/pulumi';
+import { Cluster } from '../index.ts';
 
-const vpc = new Vpc('vpc', { cluster: 'quick', logicalId: 'vpc', cidrBlock: '10.0.0.0/16' });
-export const vpcId = vpc.id;
+// Settings of the stack, Pulumi.STACK.yaml: `pulumi config set nodes 4`.
+const config = new pulumi.Config();
+const setting = (name: string) => config.get(name);
+
+const cluster = new Cluster(setting('name') ?? 'quickstart', {
+  desiredCapacity: config.getNumber('nodes') ?? 2,
+  instanceType: setting('instanceType'),
+  nodeAmiId: setting('amiId'),
+  availabilityZones: config.getObject<string[]>('availabilityZones'),
+  publicAccessCidrs: config.getObject<string[]>('publicAccessCidrs'),
+  package: setting('package'),
+  registry: setting('registry'),
+  timeoutSeconds: config.getNumber('timeoutSeconds'),
+});
+
+export const kubeconfig = cluster.kubeconfig;
+export const endpoint = cluster.endpoint;
+export const vpcId = cluster.network.vpcId;
+export const nodeNames = cluster.defaultNodeGroup?.nodeNames;

@@ -3,6 +3,7 @@ import { UserError } from '../cluster/state.ts';
 import { apiserverCommand } from './apiserver.ts';
 import { awsCommand } from './aws.ts';
 import { interruption } from './context.ts';
+import { controlPlaneCommand } from './control-plane.ts';
 import { createCommand } from './create.ts';
 import { deleteCommand } from './delete.ts';
 import { doctorCommand } from './doctor.ts';
@@ -32,6 +33,7 @@ for (const command of [
   apiserverCommand(),
   awsCommand(),
   nodeCommand(),
+  controlPlaneCommand(),
 ])
   program.addCommand(command);
 const inherit = (command: Command) => {

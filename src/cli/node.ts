@@ -14,6 +14,19 @@ interface Options {
   dataDir: string;
   nodeLabels?: string;
   nodeLeaseDuration: string;
+  registerWithTaints?: string;
+}
+
+/** As the kubelet's flag of this name: KEY=VALUE:EFFECT, the value may be left out. */
+function parseTaints(text: string): { key: string; value: string; effect: string }[] {
+  return text
+    .split(',')
+    .filter(Boolean)
+    .map((one) => {
+      const match = /^([^=:]+)(?:=([^:]*))?:(NoSchedule|PreferNoSchedule|NoExecute)$/.exec(one);
+      if (!match) throw new UserError(`--register-with-taints: '${one}' is not KEY=VALUE:EFFECT with NoSchedule, PreferNoSchedule or NoExecute`, 2);
+      return { key: match[1] as string, value: match[2] ?? '', effect: match[3] as string };
+    });
 }
 
 export const nodeCommand = () =>
@@ -27,6 +40,7 @@ export const nodeCommand = () =>
     .option('--cluster-cidr <cidr>', 'range of the pods', '10.244.0.0/16')
     .option('--data-dir <directory>', 'where containers and volumes live', '/var/lib/kumulus-node')
     .option('--node-labels <labels>', 'labels of the node, as a=b,c=d')
+    .option('--register-with-taints <taints>', 'taints that the node registers with, as KEY=VALUE:EFFECT,...')
     .option('--node-lease-duration <duration>', 'life of the lease that says that this node lives; renewed four times within', '40s')
     .action(async (o: Options) => {
       if (process.getuid?.() !== 0) throw new UserError('a node needs root');
@@ -42,6 +56,7 @@ export const nodeCommand = () =>
         clusterCidr: o.clusterCidr,
         dataDirectory: o.dataDir,
         nodeLeaseDurationSeconds: Math.ceil(parseDuration(o.nodeLeaseDuration) / 1000),
+        taints: parseTaints(o.registerWithTaints ?? ''),
         nodeLabels: Object.fromEntries(
           (o.nodeLabels ?? '')
             .split(',')

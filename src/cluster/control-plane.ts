@@ -24,6 +24,8 @@ export interface ControlPlaneOptions {
   tls: { cert: string; key: string };
   kubeletClient: { cert: string; key: string };
   serviceAccount: { privateKey: string; publicKey: string };
+  /** Loopback where left out. */
+  host?: string;
   port: number;
   unixSockets: string[];
   advertise: { address: string; port: number };
@@ -82,7 +84,7 @@ export async function startApi(store: Store, o: ApiOptions): Promise<ApiServer> 
     store,
     tls: o.tls,
     clientCa: o.ca.cert,
-    host: '127.0.0.1',
+    host: o.host ?? '127.0.0.1',
     port: o.port,
     unixSockets: o.unixSockets,
     serviceAccount: {

@@ -45,13 +45,20 @@ export function kubeconfigPath(flag?: string): string {
 export const contextName = (cluster: string) => `kumulus-${cluster}`;
 
 /** A kubeconfig with one context, as `get kubeconfig` prints it. */
-export function clusterKubeconfig(cluster: string, server: string, ca: string, admin: { cert: string; key: string }): Kubeconfig {
+export function clusterKubeconfig(
+  cluster: string,
+  server: string,
+  ca: string,
+  admin: { cert: string; key: string },
+  /** Name in the server's certificate, where it is not the server's. */
+  tlsServerName?: string,
+): Kubeconfig {
   const name = contextName(cluster);
   const base64 = (text: string) => Buffer.from(text).toString('base64');
   return {
     apiVersion: 'v1',
     kind: 'Config',
-    clusters: [{ name, cluster: { 'certificate-authority-data': base64(ca), server } }],
+    clusters: [{ name, cluster: { 'certificate-authority-data': base64(ca), server, ...(tlsServerName ? { 'tls-server-name': tlsServerName } : {}) } }],
     contexts: [{ name, context: { cluster: name, user: name } }],
     'current-context': name,
     users: [{ name, user: { 'client-certificate-data': base64(admin.cert), 'client-key-data': base64(admin.key) } }],

@@ -1,6 +1,7 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
+import type { Taint } from '../api/generated/types.ts';
 import { systemClock } from '../client/clock.ts';
 import { createHttpClient } from '../client/http.ts';
 import { createInformerFactory } from '../client/informers.ts';
@@ -22,6 +23,8 @@ export interface NodeOptions {
   dataDirectory: string;
   nodeLabels: Record<string, string>;
   nodeLeaseDurationSeconds: number;
+  /** Put on the node when it registers, so that nothing is placed there before. */
+  taints: { key: string; value: string; effect: string }[];
   log: Logger;
   signal: AbortSignal;
 }
@@ -54,7 +57,7 @@ export async function runNode(o: NodeOptions): Promise<void> {
     nodeIp: facts.privateIp,
     nodeLabels: o.nodeLabels,
     nodeLeaseDurationSeconds: o.nodeLeaseDurationSeconds,
-    registerWithTaints: [],
+    registerWithTaints: o.taints as Taint[],
     clusterDns: [o.clusterDns],
     clusterDomain: o.clusterDomain,
     csiDrivers: [

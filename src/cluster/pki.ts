@@ -34,7 +34,8 @@ async function exportKey(key: webcrypto.CryptoKey): Promise<string> {
 
 const serial = () => `00${randomBytes(15).toString('hex')}`.slice(1);
 
-async function makeCa(name: string): Promise<KeyPair> {
+/** A new authority, valid for ten years. */
+export async function makeCa(name: string): Promise<KeyPair> {
   const keys = await webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify']);
   const cert = await x509.X509CertificateGenerator.createSelfSigned({
     serialNumber: serial(),

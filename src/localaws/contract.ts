@@ -54,5 +54,7 @@ export interface CloudReports {
   volumeAttachment(volumeId: string, instanceId: string, state: 'attached' | 'detached'): void;
   volumeState(volumeId: string, state: 'available' | 'deleted' | 'error'): void;
   loadBalancerState(arn: string, state: 'active' | 'failed', reason?: string): void;
+  /** Where an internet-facing load balancer listens on the host: told as its tag kumulus:host-address. Told once by each data plane. */
+  loadBalancerHostAddress?(arn: string, address: string): void;
   targetHealth(targetGroupArn: string, target: TargetDescription, state: TargetHealthState, reason?: string, description?: string): void;
 }

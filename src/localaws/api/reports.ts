@@ -73,6 +73,15 @@ export function makeReports(cloud: Cloud): CloudReports {
       });
     },
 
+    loadBalancerHostAddress(arn, address) {
+      state.transact(() => {
+        const before = tables.loadBalancers.get(arn) && (tables.tags.get(arn)?.tags ?? []);
+        const tag = { Key: 'kumulus:host-address', Value: address };
+        if (!before || before.some((one) => one.Key === tag.Key && one.Value === address)) return;
+        tables.tags.put(arn, { tags: [...before.filter((one) => one.Key !== tag.Key), tag] });
+      });
+    },
+
     targetHealth(targetGroupArn, target, to, reason, description) {
       state.transact(() => {
         const group = tables.targetGroups.get(targetGroupArn);

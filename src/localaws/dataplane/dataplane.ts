@@ -77,6 +77,7 @@ class Controller implements DataPlane {
   private state!: CloudState;
   private plans = new Map<string, VpcPlan>();
   private planned: Balancer[] = [];
+  private readonly toldAddresses = new Map<string, string>();
   private readonly health = new Map<string, Map<string, string>>();
   private stopChanges: () => void = () => {};
   private stopped = false;
@@ -243,6 +244,10 @@ class Controller implements DataPlane {
   /** A load balancer that works once is not called failed again: what went wrong is tried again. */
   private reportBalancers(balancers: Balancer[], result: 'active' | 'failed', reason?: string): void {
     for (const balancer of balancers) {
+      if (result === 'active' && balancer.hostAddress && this.toldAddresses.get(balancer.arn) !== balancer.hostAddress) {
+        this.toldAddresses.set(balancer.arn, balancer.hostAddress);
+        this.options.reports.loadBalancerHostAddress?.(balancer.arn, balancer.hostAddress);
+      }
       if (result === 'active' && balancer.shape.State?.Code !== 'active') this.options.reports.loadBalancerState(balancer.arn, 'active');
       if (result === 'failed') this.options.log.warn({ loadBalancer: balancer.arn, reason }, 'load balancer not set up yet');
     }

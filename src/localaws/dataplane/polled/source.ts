@@ -57,8 +57,16 @@ export class PolledSource implements CloudSource {
         if (state === 'deleted' && this.gone.delete(id)) this.volumes.delete(id);
       },
       loadBalancerState: () => {},
+      loadBalancerHostAddress: (arn, address) => void this.tagAddress(arn, address),
       targetHealth: () => {},
     };
+  }
+
+  private async tagAddress(arn: string, address: string): Promise<void> {
+    const { AddTagsCommand } = await import('@aws-sdk/client-elastic-load-balancing-v2');
+    await this.o.clients.elbv2
+      .send(new AddTagsCommand({ ResourceArns: [arn], Tags: [{ Key: 'kumulus:host-address', Value: address }] }))
+      .catch((error) => this.o.log.warn({ err: error, loadBalancer: arn }, 'its address on the host could not be told'));
   }
 
   /** Resolves when the endpoint was read once; throws when it cannot be. */

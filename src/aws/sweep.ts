@@ -1,0 +1,142 @@
+import {
+  DeleteNetworkInterfaceCommand,
+  DeleteSecurityGroupCommand,
+  DeleteVolumeCommand,
+  DescribeNetworkInterfacesCommand,
+  DescribeSecurityGroupsCommand,
+  DescribeVolumesCommand,
+  DetachVolumeCommand,
+  RevokeSecurityGroupIngressCommand,
+} from '@aws-sdk/client-ec2';
+import {
+  DeleteLoadBalancerCommand,
+  DeleteTargetGroupCommand,
+  DescribeTagsCommand,
+  paginateDescribeLoadBalancers,
+  paginateDescribeTargetGroups,
+} from '@aws-sdk/client-elastic-load-balancing-v2';
+import { hasCode, ignore, waitUntil } from './clients.ts';
+import type { HandlerContext } from './handlers/handler.ts';
+import { clusterTag, fromTags, logicalIdTag } from './tags.ts';
+
+/**
+ * Deletes what a cluster's own controllers made in a VPC and nobody will now take away: load balancers of Services with their
+ * target groups and security groups, volumes of claims. Told by the cluster's tag without a logical id, which the topology's
+ * resources have. To be called when the controllers have ended.
+ */
+export async function sweep(context: HandlerContext, vpcId: string): Promise<void> {
+  await sweepLoadBalancers(context, vpcId);
+  await sweepVolumes(context);
+  await sweepInterfaces(context, vpcId);
+  await sweepSecurityGroups(context, vpcId);
+}
+
+const left = (context: HandlerContext, tags: Record<string, string>) => tags[clusterTag(context.cluster)] === 'owned' && !tags[logicalIdTag];
+const byTag = (context: HandlerContext) => ({ Name: `tag:${clusterTag(context.cluster)}`, Values: ['owned'] });
+const waiting = (context: HandlerContext) => ({ timeoutMs: 120_000, ...(context.signal ? { signal: context.signal } : {}) });
+
+async function sweepLoadBalancers(context: HandlerContext, vpcId: string): Promise<void> {
+  const elb = await context.clients.elbv2();
+  const leavings = async (arns: string[]) => {
+    const found: string[] = [];
+    // DescribeTags takes twenty at once.
+    for (let i = 0; i < arns.length; i += 20) {
+      const { TagDescriptions } = await elb.send(new DescribeTagsCommand({ ResourceArns: arns.slice(i, i + 20) }));
+      for (const one of TagDescriptions ?? []) if (left(context, fromTags(one.Tags))) found.push(one.ResourceArn as string);
+    }
+    return found;
+  };
+  const balancers: string[] = [];
+  for await (const page of paginateDescribeLoadBalancers({ client: elb }, {}))
+    for (const one of page.LoadBalancers ?? []) if (one.VpcId === vpcId) balancers.push(one.LoadBalancerArn as string);
+  for (const LoadBalancerArn of await leavings(balancers)) await elb.send(new DeleteLoadBalancerCommand({ LoadBalancerArn }));
+  const groups: string[] = [];
+  for await (const page of paginateDescribeTargetGroups({ client: elb }, {}))
+    for (const one of page.TargetGroups ?? []) if (one.VpcId === vpcId) groups.push(one.TargetGroupArn as string);
+  for (const TargetGroupArn of await leavings(groups)) {
+    await waitUntil(
+      `target group ${TargetGroupArn} to be out of use`,
+      () =>
+        elb.send(new DeleteTargetGroupCommand({ TargetGroupArn })).then(
+          () => true,
+          (error) => {
+            if (hasCode(error, 'ResourceInUse', 'ResourceInUseException')) return undefined;
+            ignore('TargetGroupNotFound', 'TargetGroupNotFoundException')(error);
+            return true;
+          },
+        ),
+      waiting(context),
+    );
+  }
+}
+
+async function sweepVolumes(context: HandlerContext): Promise<void> {
+  const ec2 = await context.clients.ec2();
+  const gone = ignore('InvalidVolume.NotFound', 'InvalidAttachment.NotFound', 'IncorrectState');
+  const { Volumes } = await ec2.send(new DescribeVolumesCommand({ Filters: [byTag(context)] }));
+  for (const volume of (Volumes ?? []).filter((v) => left(context, fromTags(v.Tags)))) {
+    const VolumeId = volume.VolumeId as string;
+    for (const _ of volume.Attachments ?? []) await ec2.send(new DetachVolumeCommand({ VolumeId, Force: true })).catch(gone);
+    await waitUntil(
+      `volume ${VolumeId} to be detached`,
+      () =>
+        ec2.send(new DeleteVolumeCommand({ VolumeId })).then(
+          () => true,
+          (error) => {
+            if (hasCode(error, 'VolumeInUse')) return undefined;
+            gone(error);
+            return true;
+          },
+        ),
+      waiting(context),
+    );
+  }
+}
+
+async function sweepInterfaces(context: HandlerContext, vpcId: string): Promise<void> {
+  const ec2 = await context.clients.ec2();
+  const { NetworkInterfaces } = await ec2.send(
+    new DescribeNetworkInterfacesCommand({
+      Filters: [
+        { Name: 'vpc-id', Values: [vpcId] },
+        { Name: 'status', Values: ['available'] },
+      ],
+    }),
+  );
+  for (const { NetworkInterfaceId, TagSet } of NetworkInterfaces ?? []) {
+    if (!left(context, fromTags(TagSet))) continue;
+    await ec2.send(new DeleteNetworkInterfaceCommand({ NetworkInterfaceId })).catch(ignore('InvalidNetworkInterfaceID.NotFound'));
+  }
+}
+
+async function sweepSecurityGroups(context: HandlerContext, vpcId: string): Promise<void> {
+  const ec2 = await context.clients.ec2();
+  const { SecurityGroups = [] } = await ec2.send(new DescribeSecurityGroupsCommand({ Filters: [{ Name: 'vpc-id', Values: [vpcId] }] }));
+  const doomed = SecurityGroups.filter((g) => left(context, fromTags(g.Tags)));
+  const ids = new Set(doomed.map((g) => g.GroupId));
+  // Rules that name a group keep it from being deleted.
+  for (const group of SecurityGroups) {
+    const IpPermissions = (group.IpPermissions ?? []).flatMap((p) => {
+      const pairs = (p.UserIdGroupPairs ?? []).filter((pair) => ids.has(pair.GroupId) && pair.GroupId !== group.GroupId);
+      const { IpRanges: _r, Ipv6Ranges: _s, PrefixListIds: _l, ...rest } = p;
+      return pairs.length ? [{ ...rest, UserIdGroupPairs: pairs }] : [];
+    });
+    if (IpPermissions.length)
+      await ec2.send(new RevokeSecurityGroupIngressCommand({ GroupId: group.GroupId, IpPermissions })).catch(ignore('InvalidPermission.NotFound'));
+  }
+  for (const { GroupId } of doomed) {
+    await waitUntil(
+      `security group ${GroupId} to be out of use`,
+      () =>
+        ec2.send(new DeleteSecurityGroupCommand({ GroupId })).then(
+          () => true,
+          (error) => {
+            if (hasCode(error, 'DependencyViolation')) return undefined;
+            ignore('InvalidGroup.NotFound')(error);
+            return true;
+          },
+        ),
+      waiting(context),
+    );
+  }
+}
