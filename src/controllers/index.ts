@@ -20,6 +20,7 @@ import { startPersistentVolumeBinder } from './persistentvolume.ts';
 import { startPodGcController } from './podgc.ts';
 import { startReplicaSetController } from './replicaset.ts';
 import { startReplicationController } from './replicationcontroller.ts';
+import { startResourceQuotaController } from './resourcequota.ts';
 import { startRootCaPublisher } from './rootca.ts';
 import { startServiceAccountController } from './serviceaccount.ts';
 import { startTokensController } from './serviceaccount-tokens.ts';
@@ -66,6 +67,7 @@ export const controllers: { name: string; start(context: ControllerContext, opti
   { name: 'endpoints-controller', start: startEndpointsController },
   { name: 'endpointslice-controller', start: startEndpointSliceController },
   { name: 'endpointslice-mirroring-controller', start: startEndpointSliceMirroringController },
+  { name: 'resourcequota-controller', start: startResourceQuotaController },
   { name: 'serviceaccount-controller', start: startServiceAccountController },
   {
     name: 'serviceaccount-token-controller',
