@@ -16,6 +16,7 @@ interface Options {
   etcdCafile?: string;
   etcdCertfile?: string;
   etcdKeyfile?: string;
+  encryptionProviderConfig?: string;
 }
 
 export const apiserverCommand = () =>
@@ -30,6 +31,7 @@ export const apiserverCommand = () =>
     .option('--etcd-cafile <file>', 'PEM of the authority that signed the certificates of etcd')
     .option('--etcd-certfile <file>', 'PEM certificate that etcd knows this server by')
     .option('--etcd-keyfile <file>', 'PEM key of that certificate')
+    .option('--encryption-provider-config <file>', 'EncryptionConfiguration: how Secrets and other resources are encrypted at rest')
     .action(async (o: Options) => {
       const port = Number(o.securePort);
       if (!Number.isInteger(port) || port < 0 || port > 65_535) throw new UserError(`'${o.securePort}' is not a port`, 2);

@@ -11,10 +11,28 @@ export interface StoreLocation {
   etcdCafile?: string | undefined;
   etcdCertfile?: string | undefined;
   etcdKeyfile?: string | undefined;
+  /** An EncryptionConfiguration. */
+  encryptionProviderConfig?: string | undefined;
 }
 
 /** The store that flags name: etcd where there are servers, else lmdb. UserError where it cannot be had. */
 export async function openStore(o: StoreLocation): Promise<Store> {
+  const file = o.encryptionProviderConfig;
+  if (!file) return openPlainStore(o);
+  const [{ parseEncryptionConfiguration }, { EncryptedStore }] = await Promise.all([
+    import('../apiserver/encryption/configuration.ts'),
+    import('../apiserver/encryption/encrypted-store.ts'),
+  ]);
+  let rules: ReturnType<typeof parseEncryptionConfiguration>;
+  try {
+    rules = parseEncryptionConfiguration(readFileSync(file, 'utf8'));
+  } catch (error) {
+    throw new UserError(`${file}: ${(error as Error).message}`);
+  }
+  return new EncryptedStore(await openPlainStore(o), rules);
+}
+
+async function openPlainStore(o: StoreLocation): Promise<Store> {
   if (!o.etcdServers) {
     const { openLmdbStore } = await import('../store/lmdb.ts');
     return openLmdbStore(o.directory);

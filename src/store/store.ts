@@ -105,6 +105,8 @@ export interface Store {
   revokeLease(id: number): Promise<void>;
   /** History before revision is forgotten; reads and watches below it answer CompactedError. */
   compact(revision: number): Promise<void>;
+  /** Whether a value should be written again although nothing changes, as with an old encryption key. */
+  isStale?(key: string): boolean;
   /** Counts on to this revision without a write; only where the store is this process's own. */
   advanceRevision?(revision: number): Promise<void>;
   /** Bytes on disk or in memory. */

@@ -83,7 +83,7 @@ export class ResourceStorage {
         fresh = true;
         continue;
       }
-      if ('keep' in outcome || ('put' in outcome && current && same(outcome.put, current.object))) {
+      if ('keep' in outcome || ('put' in outcome && current && same(outcome.put, current.object) && !this.#store.isStale?.(storeKey))) {
         if (!current) throw notFound(this.subject, key);
         if (!fresh) {
           const read = await this.#read(key);
