@@ -27,8 +27,8 @@ const deviceNames = [...'bc'].flatMap((a) => [...'abcdefghijklmnopqrstuvwxyz'].m
 export class AwsVolumes implements Volumes {
   readonly driver = 'ebs.csi.aws.com';
   private readonly o: AwsProviderOptions;
-  /** Device names given away in calls that are under way, by instance. */
-  private readonly taken = new Map<string, Set<string>>();
+  /** The last attachment under way, by instance. */
+  private readonly attaching = new Map<string, Promise<void>>();
 
   private readonly instances: AwsInstances;
 
@@ -159,20 +159,24 @@ export class AwsVolumes implements Volumes {
     return { devicePath: device };
   }
 
-  private async attachAt(volumeId: string, instanceId: string): Promise<void> {
+  /** One at a time on an instance: a device name that another call is about to take cannot be seen yet. */
+  private attachAt(volumeId: string, instanceId: string): Promise<void> {
+    const turn = (this.attaching.get(instanceId) ?? Promise.resolve()).catch(() => {}).then(() => this.attachNow(volumeId, instanceId));
+    this.attaching.set(instanceId, turn);
+    const done = () => {
+      if (this.attaching.get(instanceId) === turn) this.attaching.delete(instanceId);
+    };
+    turn.then(done, done);
+    return turn;
+  }
+
+  private async attachNow(volumeId: string, instanceId: string): Promise<void> {
     const ec2 = await this.o.clients.ec2();
     const there = await this.describeAll([{ Name: 'attachment.instance-id', Values: [instanceId] }]);
     const used = new Set(there.flatMap((one) => one.Attachments ?? []).map((one) => one.Device));
-    const reserved = this.taken.get(instanceId) ?? new Set<string>();
-    this.taken.set(instanceId, reserved);
-    const device = deviceNames.find((name) => !used.has(name) && !reserved.has(name));
+    const device = deviceNames.find((name) => !used.has(name));
     if (!device) throw new Error(`instance ${instanceId} has no free device name`);
-    reserved.add(device);
-    try {
-      await ec2.send(new AttachVolumeCommand({ VolumeId: volumeId, InstanceId: instanceId, Device: device }));
-    } finally {
-      reserved.delete(device);
-    }
+    await ec2.send(new AttachVolumeCommand({ VolumeId: volumeId, InstanceId: instanceId, Device: device }));
   }
 
   async detach(volumeId: string, node: { name: string; providerId: string }): Promise<void> {

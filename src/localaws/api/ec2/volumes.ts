@@ -204,7 +204,9 @@ export const volumeOperations = {
       throw invalidParameter(`Invalid value '${device}' for unixDevice. Attachment point ${device} is already in use`);
     }
     const interfaces = call.tables.networkInterfaces.by('instance', instance.InstanceId);
-    if (others.length + interfaces.length >= mostAttachments) {
+    // The root volume is an overlay here and not listed, unless the instance was launched with a mapping for it.
+    const root = others.some((one) => one.Device === instance.RootDeviceName) ? 0 : 1;
+    if (others.length + root + interfaces.length >= mostAttachments) {
       throw new AwsError('AttachmentLimitExceeded', `Maximum number of attachments (${mostAttachments}) exceeded for instance ${instance.InstanceId}`);
     }
     const attachment = {
