@@ -6,7 +6,7 @@ export default defineConfig({
       'src/**/*.test.ts',
       'localstack/src/**/*.test.ts',
       'test/contract/**/*.test.ts',
-      'test/e2e/**/*.test.ts',
+      'test/e2e/**/*.test.ts', 'test/package/**/*.test.ts',
       'test/faults/**/*.test.ts',
     ],
     testTimeout: 30_000,
