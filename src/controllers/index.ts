@@ -1,4 +1,5 @@
 import { startAttachDetachController } from './attachdetach.ts';
+import { startClusterRoleAggregationController } from './clusterroleaggregation.ts';
 import type { Controller, ControllerContext } from './controller.ts';
 import { startCronJobController } from './cronjob.ts';
 import { startCsrApprovingController } from './csrapproving.ts';
@@ -68,6 +69,7 @@ export const controllers: { name: string; start(context: ControllerContext, opti
   { name: 'endpointslice-controller', start: startEndpointSliceController },
   { name: 'endpointslice-mirroring-controller', start: startEndpointSliceMirroringController },
   { name: 'resourcequota-controller', start: startResourceQuotaController },
+  { name: 'clusterrole-aggregation-controller', start: startClusterRoleAggregationController },
   { name: 'serviceaccount-controller', start: startServiceAccountController },
   {
     name: 'serviceaccount-token-controller',
