@@ -13,6 +13,7 @@ import { startEndpointSliceController } from './endpointslice.ts';
 import { startEndpointSliceMirroringController } from './endpointslicemirroring.ts';
 import { startEphemeralVolumeController } from './ephemeral-volume.ts';
 import { startGarbageCollector } from './garbagecollector.ts';
+import { startHorizontalPodAutoscaler } from './horizontalpodautoscaler.ts';
 import { startJobController } from './job.ts';
 import { startNamespaceController } from './namespace.ts';
 import { startNodeIpamController } from './nodeipam.ts';
@@ -65,6 +66,7 @@ export const controllers: { name: string; start(context: ControllerContext, opti
   { name: 'ttl-after-finished-controller', start: startTtlAfterFinishedController },
   { name: 'cronjob-controller', start: startCronJobController },
   { name: 'disruption-controller', start: startDisruptionController },
+  { name: 'horizontal-pod-autoscaler-controller', start: startHorizontalPodAutoscaler },
   { name: 'endpoints-controller', start: startEndpointsController },
   { name: 'endpointslice-controller', start: startEndpointSliceController },
   { name: 'endpointslice-mirroring-controller', start: startEndpointSliceMirroringController },
