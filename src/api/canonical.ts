@@ -1,5 +1,5 @@
 import { formatQuantity, parseQuantity, roundUpToMilli } from './quantity.ts';
-import { type Definition, definitionOf, type Shape } from './schema.ts';
+import { type Definition, definitionOf, type Field, type Shape } from './schema.ts';
 import { rfc3339 } from './time.ts';
 
 /** Fractions of a second as they were written: Date knows only three digits. */
@@ -30,6 +30,7 @@ function canonicalOf(value: any, shape: Shape): any {
       if (shape.definition && !shape.definition.open) visit(value, shape.definition);
       return value;
     case 'bytes':
+      if (Array.isArray(value)) return Buffer.from(value).toString('base64');
       return /[\r\n]/.test(value) ? value.replace(/[\r\n]/g, '') : value;
     default:
       return value;
@@ -51,25 +52,96 @@ function emptyOf(shape: Shape): unknown {
   return shape.kind === 'object' && !shape.definition?.open ? {} : null;
 }
 
-const isEmpty = (value: unknown, shape: Shape): boolean =>
-  shape.kind === 'array' ? Array.isArray(value) && value.length === 0 : shape.kind === 'map' && Object.keys(value as object).length === 0;
+const isZero = (value: unknown): boolean => value === '' || value === 0 || value === false;
+const isEmpty = (value: unknown): boolean => typeof value === 'object' && value !== null && Object.keys(value).length === 0;
+
+/** Is this as good as no value, where the field stands? Lists and maps are when they are empty. */
+function isNothing(value: unknown, field: Field): boolean {
+  if (value === null || value === undefined) return true;
+  if (field.shape.kind === 'array' || field.shape.kind === 'map') return isEmpty(value);
+  if (field.shape.kind === 'bytes') return value === '';
+  return field.omitZero && isZero(value);
+}
 
 function visit(object: any, definition: Definition): void {
   for (const key of Object.keys(object)) {
     const field = definition.fields.get(key);
     if (!field) continue;
     const value = object[key];
-    // undefined: what JSON leaves out, from a client in this process.
-    if (value === null || value === undefined || (!field.required && isEmpty(value, field.shape))) delete object[key];
-    else if (field.shape.kind !== 'string' || field.shape.special) object[key] = canonicalOf(value, field.shape);
+    if (isNothing(value, field)) delete object[key];
+    else if (field.shape.kind !== 'string' || field.shape.special) {
+      object[key] = canonicalOf(value, field.shape);
+      if (field.omitZero && isEmpty(object[key])) delete object[key];
+    }
   }
 }
 
 /**
  * Brings an object whose types have been checked into the form in which the API server keeps it, in place: quantities and times in
- * their canonical texts, no nulls, no optional lists and maps that are empty.
+ * their canonical texts, no nulls, nothing that is as good as no value. What must stand there all the same is added by `complete`.
  */
 export function canonicalize(definition: string, object: unknown): void {
   const root = definitionOf(definition);
   if (root && !root.open && typeof object === 'object' && object !== null) visit(object, root);
+}
+
+interface Needs {
+  absent: [string, Field][];
+  children: [string, Shape][];
+}
+const needs = new Map<Definition, Needs>();
+/** Definitions below which something may have to be added. */
+const reaches = new Map<Definition, boolean>();
+
+function reachesAbsent(shape: Shape, seen = new Set<Definition>()): boolean {
+  if (shape.kind === 'array' || shape.kind === 'map') return reachesAbsent(shape.items as Shape, seen);
+  const { definition } = shape;
+  if (!definition || definition.open || seen.has(definition)) return false;
+  const known = reaches.get(definition);
+  if (known !== undefined) return known;
+  seen.add(definition);
+  let found = false;
+  for (const field of definition.fields.values()) found ||= field.absent !== undefined || reachesAbsent(field.shape, seen);
+  if (seen.size === 1 || found) reaches.set(definition, found);
+  return found;
+}
+
+function needsOf(definition: Definition): Needs {
+  let known = needs.get(definition);
+  if (!known) {
+    const fields = [...definition.fields];
+    known = {
+      absent: fields.filter(([name, f]) => f.absent && name !== 'apiVersion' && name !== 'kind'),
+      children: fields.filter(([, f]) => reachesAbsent(f.shape)).map(([name, f]) => [name, f.shape]),
+    };
+    needs.set(definition, known);
+  }
+  return known;
+}
+
+function fill(object: any, definition: Definition): void {
+  // What comes out of the store is frozen, and complete.
+  if (Object.isFrozen(object)) return;
+  const { absent, children } = needsOf(definition);
+  for (const [name, field] of absent) {
+    const value = object[name];
+    if (value !== undefined && value !== null && !((field.shape.kind === 'array' || field.shape.kind === 'map') && isEmpty(value))) continue;
+    const none = field.absent?.value;
+    object[name] = none && typeof none === 'object' ? {} : none;
+  }
+  for (const [name, shape] of children) fillAny(object[name], shape);
+}
+
+function fillAny(value: any, shape: Shape): void {
+  if (typeof value !== 'object' || value === null) return;
+  if (shape.kind === 'array') {
+    if (Array.isArray(value)) for (const item of value) fillAny(item, shape.items as Shape);
+  } else if (shape.kind === 'map') for (const item of Object.values(value)) fillAny(item, shape.items as Shape);
+  else if (shape.definition) fill(value, shape.definition);
+}
+
+/** Adds in place what the API server writes even where nobody gave a value: `resources: {}`, `rules: null`, `value: 0`. */
+export function complete(definition: string, object: unknown): void {
+  const root = definitionOf(definition);
+  if (root && !root.open && typeof object === 'object' && object !== null) fill(object, root);
 }

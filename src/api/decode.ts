@@ -121,7 +121,8 @@ function parseYaml(source: string): ParsedBody {
 
 const goKind = (value: unknown): string =>
   Array.isArray(value) ? 'array' : value === null ? 'null' : typeof value === 'boolean' ? 'bool' : typeof value;
-const goType: Partial<Record<Shape['kind'], string>> = { string: 'string', int32: 'int32', int64: 'int64', number: 'float64', boolean: 'bool' };
+const goType: Partial<Record<Shape['kind'], string>> = { string: 'string', int32: 'int32', int64: 'int64', number: 'float64', boolean: 'bool', bytes: '[]uint8' };
+const timeLayouts = { time: '2006-01-02T15:04:05Z07:00', microTime: '2006-01-02T15:04:05.000000Z07:00' };
 
 /** StatusError 400 where a value's type is not the definition's, in the words of Go's decoder. */
 export function checkTypes(definition: string, object: unknown, gvk: GroupVersionKind): void {
@@ -134,10 +135,10 @@ export function checkTypes(definition: string, object: unknown, gvk: GroupVersio
   const mismatch = (value: unknown, owner: Definition, path: string, type: string) => {
     const shown = typeof value === 'number' ? `number ${value}` : goKind(value);
     return fail(
-      `json: cannot unmarshal ${goKind(value) === 'number' && type !== 'string' ? shown : goKind(value)} into Go struct field ${typeName(owner)}.${path} of type ${type}`,
+      `json: cannot unmarshal ${goKind(value) === 'number' && /^(int|float|\[\]?u?int)/.test(type) ? shown : goKind(value)} into Go struct field ${typeName(owner)}.${path} of type ${type}`,
     );
   };
-  const check = (value: unknown, shape: Shape, owner: Definition, path: string): unknown => {
+  const check = (value: unknown, shape: Shape, owner: Definition, path: string, named?: string, list?: string): unknown => {
     if (value === null || value === undefined) return;
     switch (shape.special) {
       case 'quantity':
@@ -154,8 +155,8 @@ export function checkTypes(definition: string, object: unknown, gvk: GroupVersio
       case 'time':
       case 'microTime':
         if (typeof value !== 'string') mismatch(value, owner, path, 'string');
-        else if (Number.isNaN(Date.parse(value)))
-          fail(`parsing time "${JSON.stringify(value)}" as "2006-01-02T15:04:05Z07:00": cannot parse ${JSON.stringify(value)} as "2006"`);
+        else if (value !== '' && Number.isNaN(Date.parse(value)))
+          fail(`parsing time ${JSON.stringify(value)} as "${timeLayouts[shape.special]}": cannot parse ${JSON.stringify(value)} as "2006"`);
         return;
     }
     switch (shape.kind) {
@@ -173,22 +174,23 @@ export function checkTypes(definition: string, object: unknown, gvk: GroupVersio
             value,
             owner,
             path,
-            `[]${shape.items?.definition ? `${shape.items.definition.name.split('.').slice(-2, -1)}.${typeName(shape.items.definition)}` : (goType[shape.items?.kind ?? 'string'] ?? 'string')}`,
+            list ?? `[]${named ? named : shape.items?.definition ? `${shape.items.definition.name.split('.').slice(-2, -1)}.${typeName(shape.items.definition)}` : (goType[shape.items?.kind ?? 'string'] ?? 'string')}`,
           );
-        for (const item of value) check(item, shape.items as Shape, owner, path);
+        for (const item of value) check(item, shape.items as Shape, owner, path, named);
         return;
       case 'map':
         if (typeof value !== 'object' || Array.isArray(value))
-          return mismatch(value, owner, path, `map[string]${goType[shape.items?.kind ?? 'string'] ?? 'string'}`);
+          return mismatch(value, owner, path, list ?? `map[string]${goType[shape.items?.kind ?? 'string'] ?? 'string'}`);
         for (const item of Object.values(value)) check(item, shape.items as Shape, owner, path);
         return;
       case 'bytes':
+        if (Array.isArray(value) && value.every((byte) => Number.isInteger(byte) && byte >= 0 && byte < 256)) return;
         if (typeof value !== 'string') mismatch(value, owner, path, '[]uint8');
         else if (!/^[A-Za-z0-9+/\r\n]*={0,2}$/.test(value) || value.replace(/[\r\n]/g, '').length % 4 !== 0)
           fail(`illegal base64 data at input byte ${Math.max(0, value.search(/[^A-Za-z0-9+/]/))}`);
         return;
       case 'string':
-        if (typeof value !== 'string') mismatch(value, owner, path, 'string');
+        if (typeof value !== 'string') mismatch(value, owner, path, named ?? 'string');
         return;
       case 'boolean':
         if (typeof value !== 'boolean') mismatch(value, owner, path, 'bool');
@@ -205,7 +207,7 @@ export function checkTypes(definition: string, object: unknown, gvk: GroupVersio
   const walk = (object: Record<string, unknown>, def: Definition, path: string): void => {
     for (const key of Object.keys(object)) {
       const field = def.fields.get(key);
-      if (field) check(object[key], field.shape, def, path ? `${path}.${key}` : key);
+      if (field) check(object[key], field.shape, def, [path, field.embedded, key].filter(Boolean).join('.'), field.goType, field.goList);
     }
   };
   if (typeof object !== 'object' || object === null || Array.isArray(object))

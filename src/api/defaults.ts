@@ -1,4 +1,4 @@
-import { canonicalize } from './canonical.ts';
+import { canonicalize, complete } from './canonical.ts';
 import { type Definition, definitionOf, type Shape } from './schema.ts';
 import type { ServedResource } from './scheme.ts';
 
@@ -61,11 +61,12 @@ function fill(object: any, definition: Definition): void {
   for (const [name, shape] of plan.children) visit(object[name], shape);
 }
 
-/** Completes an object in place: its canonical form, the schema's defaults, then the kind's own. */
+/** Completes an object in place: its canonical form, the schema's defaults, then the kind's own, and what is never left out. */
 export function applyDefaults(resource: ServedResource, object: any): void {
   const definition = definitionOf(resource.definition);
   if (definition?.custom) return definition.custom.complete(object);
   canonicalize(resource.definition, object);
   if (definition && !definition.open) fill(object, definition);
   resource.strategy.default?.(object);
+  complete(resource.definition, object);
 }

@@ -1,4 +1,5 @@
 import { schemaTable } from './generated/schemas.ts';
+import { shapeTable } from './generated/shapes.ts';
 
 /** What one value may be. */
 export interface Shape {
@@ -21,6 +22,16 @@ export interface Field {
   patchStrategy: string[];
   /** As upstream's defaulting tables give it; zero values ("" 0 {} false) are no defaults of users' fields. */
   defaultValue: unknown;
+  /** What is kept where there is no value: nothing, null, an empty object or a zero value. The kind's Go declaration decides that. */
+  absent: { value: unknown } | undefined;
+  /** A zero value (empty text, 0, false) is as good as none, and not kept. */
+  omitZero: boolean;
+  /** Of scalars, or the items of a list, with a named type, as `v1.Protocol`: it stands in decoding errors. */
+  goType: string | undefined;
+  /** Of lists and maps with a named type, as `v1.ResourceList`. */
+  goList: string | undefined;
+  /** The Go struct that brings this field into its owner, where it is not the owner's own. */
+  embedded: string | undefined;
 }
 
 export interface Definition {
@@ -57,6 +68,26 @@ const special: Record<string, Shape> = {
 
 const names = schemaTable.map((line) => line.slice(0, line.indexOf('|')));
 const indexOf = new Map(names.map((name, i) => [name, i]));
+const shapes = new Map(shapeTable.map((line) => [line.slice(0, line.indexOf('|')), line.slice(line.indexOf('|') + 1)]));
+const zeroes: Partial<Record<Shape['kind'], unknown>> = { string: '', int32: 0, int64: 0, number: 0, boolean: false, bytes: null };
+
+/** Reads what shapes.ts says of a definition's fields into them. */
+function addShapes(definition: Definition): void {
+  for (const text of shapes.get(definition.name)?.split(';') ?? []) {
+    const [name = '', code = '', ...more] = text.split(' ');
+    const field = definition.fields.get(name);
+    if (!field) continue;
+    field.goType = more.find((m) => /^\w/.test(m));
+    field.goList = more.find((m) => m.startsWith('='))?.slice(1);
+    field.embedded = more.find((m) => m.startsWith('^'))?.slice(1);
+    field.omitZero = code === '-0' || code === '-s';
+    if (code === 'n') field.absent = { value: null };
+    else if (code === 's') field.absent = { value: {} };
+    else if (code.startsWith('z=')) field.absent = { value: JSON.parse(code.slice(2)) };
+    else if (code === 'z') field.absent = { value: zeroes[field.shape.kind] ?? null };
+  }
+}
+
 const parsed: (Definition | undefined)[] = new Array(schemaTable.length);
 
 function at(index: number): Definition {
@@ -82,8 +113,14 @@ function at(index: number): Definition {
       patchMergeKey: option('m'),
       patchStrategy: option('p')?.split(',') ?? [],
       defaultValue: defaultText === undefined ? undefined : JSON.parse(defaultText),
+      absent: undefined,
+      omitZero: false,
+      goType: undefined,
+      goList: undefined,
+      embedded: undefined,
     });
   }
+  addShapes(definition);
   return definition;
 }
 

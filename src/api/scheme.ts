@@ -34,6 +34,10 @@ export interface KindStrategy {
   prepareForUpdate?(obj: any, old: any, ctx: RequestContext): void;
   prepareForStatusUpdate?(obj: any, old: any, ctx: RequestContext): void;
   validate?(obj: any): FieldError[];
+  /** What only creation is checked for, after `validate`. */
+  validateCreate?(obj: any): FieldError[];
+  /** What an update is checked for before `validate`; findings stand in upstream's order. */
+  updateFirst?(obj: any, old: any): FieldError[];
   validateUpdate?(obj: any, old: any): FieldError[];
   /** validateUpdate judges the whole object, with regard to the old one: validate is not asked for updates. */
   updateValidatesAll?: boolean;

@@ -61,6 +61,8 @@ export async function handle(api: Api, request: HttpRequest, response: HttpRespo
     const target = api.registry.find(info.group, info.version, info.resource);
     if (!target) throw pathNotFound();
     const call = callOf(request, info, target, user);
+    const deprecated = deprecations[`${info.group}/${info.version} ${target.served.kind}`];
+    if (deprecated) response.headers['warning'] = [warningText(deprecated)];
     checkScope(call);
     if (target.served.custom?.warnings.length) response.headers['warning'] = target.served.custom.warnings.map(warningText);
     await serveResource(api, request, response, call, info);
@@ -296,6 +298,12 @@ async function deleteOptions(request: HttpRequest, call: Call): Promise<Partial<
   };
 }
 
+/** Kinds that are on their way out; every answer about them says so. */
+const deprecations: Record<string, string> = {
+  '/v1 ComponentStatus': 'v1 ComponentStatus is deprecated in v1.19+',
+  '/v1 Endpoints': 'v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice',
+};
+
 const success = () => ({ kind: 'Status', apiVersion: 'v1', metadata: {}, status: 'Success', code: 201 });
 
 function warningsOf(call: Call): Record<string, string> {
@@ -304,8 +312,14 @@ function warningsOf(call: Call): Record<string, string> {
 
 const warningText = (text: string) => `299 - ${JSON.stringify(text.slice(0, 256).replace(/[\r\n]/g, ' '))}`;
 
+function addWarnings(response: HttpResponse, call: Call): void {
+  if (!call.warnings.length) return;
+  const earlier = (response.headers['warning'] as string[] | undefined) ?? [];
+  response.headers['warning'] = [...earlier, ...call.warnings.slice(0, 50).map(warningText)];
+}
+
 async function answer(_api: Api, request: HttpRequest, response: HttpResponse, call: Call, status: number, entry: Entry): Promise<void> {
-  if (call.warnings.length) response.headers['warning'] = [...(call.target.served.custom?.warnings ?? []), ...call.warnings].slice(0, 50).map(warningText);
+  addWarnings(response, call);
   await sendEntry(request, response, status, call.target, entry, negotiate(header(request, 'accept'), objectKinds, formatsOf(call.target)));
 }
 

@@ -125,7 +125,7 @@ describe('formats', () => {
     const wrong = (body: object) =>
       http2({ method: 'POST', path: configMaps, headers: json, body: JSON.stringify({ metadata: { name: 'w' }, ...body }) });
     expect((await wrong({ apiVersion: 'apps/v1', kind: 'ConfigMap' })).json.message).toBe(
-      'the API version in the data (apps/v1) does not match the expected API version (v1)',
+      'ConfigMap in version "v1" cannot be handled as a ConfigMap: no kind "ConfigMap" is registered for version "apps/v1" in scheme "pkg/runtime/scheme.go:111"',
     );
     expect((await wrong({ apiVersion: 'v1', kind: 'Pod' })).status).toBe(400);
     expect((await wrong({ metadata: { name: 'w', namespace: 'other' } })).json.message).toBe(

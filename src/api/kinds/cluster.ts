@@ -1,23 +1,29 @@
+import { createPrivateKey, X509Certificate } from 'node:crypto';
 import type { FieldError } from '../errors.ts';
 import type { KindStrategy } from '../scheme.ts';
 import { labelProblems } from '../validation.ts';
 import { age } from './age.ts';
+import { coreEvent, newEvent } from './events.ts';
 import { ageColumn, column, columns, nameColumn, orNone } from './column.ts';
 import {
-  validateEvent,
   validateLease,
   validateNode,
+  validateNodeUpdate,
   validatePodDisruptionBudget,
   validatePriorityClass,
   validateRole,
   validateRoleBinding,
 } from './policy-validation.ts';
 import { canonical, generationOfSpec, specAndStatus } from './spec-and-status.ts';
-import { validatePersistentVolume, validatePersistentVolumeClaim, validateStorageClass } from './storage-validation.ts';
+import {
+  validatePersistentVolume,
+  validatePersistentVolumeClaim,
+  validatePersistentVolumeClaimUpdate,
+  validatePersistentVolumeUpdate,
+} from './storage-validation.ts';
 
 export const namespace: KindStrategy = {
   validateName: labelProblems,
-  allowUnconditionalUpdate: true,
   default(o) {
     o.metadata.labels = { ...o.metadata.labels, ...(o.metadata.name ? { 'kubernetes.io/metadata.name': o.metadata.name } : {}) };
   },
@@ -47,26 +53,22 @@ const address = (o: any, type: string) => (o.status?.addresses ?? []).find((a: a
 export const node: KindStrategy = {
   default(o) {
     o.spec ??= {};
-    if (o.spec.podCIDR && !o.spec.podCIDRs?.length) o.spec.podCIDRs = [o.spec.podCIDR];
+    // The older field is the first of the newer one.
+    if (o.spec.podCIDR && o.spec.podCIDRs?.[0] !== o.spec.podCIDR) o.spec.podCIDRs = [o.spec.podCIDR];
+    else if (!o.spec.podCIDR && o.spec.podCIDRs?.length) o.spec.podCIDR = o.spec.podCIDRs[0];
+    if (o.status?.capacity && !o.status.allocatable) o.status.allocatable = { ...o.status.capacity };
+  },
+  prepareForCreate(o) {
+    delete o.spec?.configSource;
+    delete o.status?.config;
   },
   validate: validateNode,
   prepareForUpdate(o, old) {
     o.status = old.status;
   },
   prepareForStatusUpdate: specAndStatus.prepareForStatusUpdate,
-  allowUnconditionalUpdate: true,
-  validateUpdate(o, old) {
-    const errors: FieldError[] = [];
-    if (old.spec?.podCIDR && o.spec?.podCIDR !== old.spec.podCIDR)
-      errors.push({ type: 'FieldValueForbidden', field: 'spec.podCIDRs', detail: 'node updates may not change podCIDR except from "" to valid' });
-    if (old.spec?.providerID && o.spec?.providerID !== old.spec.providerID)
-      errors.push({
-        type: 'FieldValueForbidden',
-        field: 'spec.providerID',
-        detail: 'node updates may not change providerID except from "" to valid',
-      });
-    return errors;
-  },
+  validateUpdate: validateNodeUpdate,
+  warnings: (o) => (o.spec?.externalID ? ['spec.externalID: this field is deprecated, and is unused by Kubernetes'] : []),
   selectableFields: (o) => ({ 'spec.unschedulable': String(o.spec?.unschedulable ?? false) }),
   columns: [
     ...columns(
@@ -90,12 +92,26 @@ const modes: Record<string, string> = { ReadWriteOnce: 'RWO', ReadOnlyMany: 'ROX
 const accessModes = (list: string[] | undefined) => (list ?? []).map((m) => modes[m] ?? m).join(',');
 const claimPhase = (o: any) => (o.metadata?.deletionTimestamp ? 'Terminating' : (o.status?.phase ?? ''));
 
+/** What a claim is filled from stands in two fields: the older takes snapshots and claims only, and the newer has what it has. */
+function normalizeDataSources(spec: any): void {
+  if (!spec) return;
+  const { dataSource: source, dataSourceRef: ref } = spec;
+  const isOld = (s: any) =>
+    ((s.apiGroup ?? '') === '' && s.kind === 'PersistentVolumeClaim') || (s.apiGroup === 'snapshot.storage.k8s.io' && s.kind === 'VolumeSnapshot');
+  if (source && !isOld(source)) delete spec.dataSource;
+  if (ref?.namespace) return;
+  if (spec.dataSource && !ref) spec.dataSourceRef = { ...spec.dataSource };
+  else if (ref && !spec.dataSource && isOld(ref)) spec.dataSource = { apiGroup: ref.apiGroup, kind: ref.kind, name: ref.name };
+}
+
 export const persistentVolumeClaim: KindStrategy = {
   prepareForCreate(o) {
     o.status = { phase: 'Pending' };
+    normalizeDataSources(o.spec);
   },
   prepareForUpdate(o, old) {
     o.status = old.status;
+    normalizeDataSources(o.spec);
   },
   prepareForStatusUpdate: specAndStatus.prepareForStatusUpdate,
   default(o) {
@@ -103,26 +119,7 @@ export const persistentVolumeClaim: KindStrategy = {
     o.spec.volumeMode ??= 'Filesystem';
   },
   validate: validatePersistentVolumeClaim,
-  validateUpdate(o, old) {
-    const rest = (s: any) =>
-      canonical({
-        ...s,
-        resources: undefined,
-        volumeName: undefined,
-        volumeAttributesClassName: undefined,
-        ...(s.storageClassName === undefined ? { storageClassName: undefined } : {}),
-      });
-    const filled = old.spec.storageClassName === undefined ? { ...old.spec, storageClassName: o.spec.storageClassName } : old.spec;
-    const volumeChanged = old.spec.volumeName && o.spec.volumeName !== old.spec.volumeName;
-    if (rest(o.spec) === rest(filled) && !volumeChanged) return [];
-    return [
-      {
-        type: 'FieldValueForbidden',
-        field: 'spec',
-        detail: 'spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims',
-      },
-    ];
-  },
+  validateUpdate: validatePersistentVolumeClaimUpdate,
   columns: [
     nameColumn,
     column('Status', claimPhase),
@@ -141,6 +138,7 @@ export const persistentVolume: KindStrategy = {
     o.status = { phase: 'Pending', lastPhaseTransitionTime: ctx.now };
   },
   validate: validatePersistentVolume,
+  validateUpdate: validatePersistentVolumeUpdate,
   prepareForUpdate(o, old) {
     o.status = old.status;
   },
@@ -166,28 +164,6 @@ export const persistentVolume: KindStrategy = {
   ],
 };
 
-export const storageClass: KindStrategy = {
-  validate: validateStorageClass,
-  default(o) {
-    o.reclaimPolicy ??= 'Delete';
-    o.volumeBindingMode ??= 'Immediate';
-  },
-  validateUpdate: (o, old) =>
-    canonical(o.parameters) === canonical(old.parameters)
-      ? []
-      : [{ type: 'FieldValueForbidden', field: 'parameters', detail: 'updates to parameters are forbidden.' }],
-  columns: [
-    {
-      ...nameColumn,
-      cell: (o) => `${o.metadata?.name}${o.metadata?.annotations?.['storageclass.kubernetes.io/is-default-class'] === 'true' ? ' (default)' : ''}`,
-    },
-    column('Provisioner', (o) => o.provisioner ?? ''),
-    column('ReclaimPolicy', (o) => o.reclaimPolicy ?? ''),
-    column('VolumeBindingMode', (o) => o.volumeBindingMode ?? ''),
-    column('AllowVolumeExpansion', (o) => String(o.allowVolumeExpansion ?? false)),
-    ageColumn,
-  ],
-};
 
 const base64 = /^[A-Za-z0-9+/]*={0,2}$/;
 const dataKey = /^[-._a-zA-Z0-9]+$/;
@@ -225,11 +201,35 @@ function immutableData(o: any, old: any): FieldError[] {
 export const configMap: KindStrategy = {
   validate: (o) => validateData(o, ['data', 'binaryData'], '[]'),
   validateUpdate: immutableData,
-  allowUnconditionalUpdate: true,
   columns: columns(column('Data', (o) => Object.keys(o.data ?? {}).length + Object.keys(o.binaryData ?? {}).length, { type: 'integer' })),
 };
+/** Why a value in base64 is no JSON, in the words of Go's decoder; undefined where it is. */
+function jsonProblem(value: string): string | undefined {
+  const text = Buffer.from(value, 'base64').toString('utf8');
+  if (!text.trim()) return 'unexpected end of JSON input';
+  try {
+    JSON.parse(text);
+    return undefined;
+  } catch {
+    return `invalid character '${text.trim()[0]}' looking for beginning of value`;
+  }
+}
+
+/** What a server that wanted to use this certificate and key would say. */
+function tlsProblems(certificate: string | undefined, key: string | undefined): string[] {
+  const pem = (text: string | undefined) => Buffer.from(text ?? '', 'base64').toString('latin1');
+  if (!/-----BEGIN CERTIFICATE-----[\s\S]*-----END CERTIFICATE-----/.test(pem(certificate)))
+    return ['tls: failed to find any PEM data in certificate input'];
+  if (!/-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*-----END/.test(pem(key))) return ['tls: failed to find any PEM data in key input'];
+  try {
+    const matches = new X509Certificate(pem(certificate)).checkPrivateKey(createPrivateKey(pem(key)));
+    return matches ? [] : ['tls: private key does not match public key'];
+  } catch {
+    // What the two parsers say differs; that something is wrong is not hidden.
+    return ['tls: failed to parse private key'];
+  }
+}
 export const secret: KindStrategy = {
-  allowUnconditionalUpdate: true,
   default(o) {
     o.type ??= 'Opaque';
     if (!o.stringData) return;
@@ -242,13 +242,15 @@ export const secret: KindStrategy = {
     for (const [key, value] of Object.entries(o.data ?? {}))
       if (!base64.test(String(value)))
         errors.push({ type: 'FieldValueInvalid', field: `data[${key}]`, value: '<omitted>', detail: 'illegal base64 data' });
-    const needs: Record<string, string> = {
-      'kubernetes.io/dockerconfigjson': '.dockerconfigjson',
-      'kubernetes.io/dockercfg': '.dockercfg',
-      'kubernetes.io/ssh-auth': 'ssh-privatekey',
-    };
-    const key = needs[o.type];
-    if (key && !o.data?.[key]) errors.push({ type: 'FieldValueRequired', field: `data[${key}]`, detail: '' });
+    const docker: Record<string, string> = { 'kubernetes.io/dockerconfigjson': '.dockerconfigjson', 'kubernetes.io/dockercfg': '.dockercfg' };
+    const key = docker[o.type];
+    if (key && o.data?.[key] === undefined) errors.push({ type: 'FieldValueRequired', field: `data[${key}]`, detail: '' });
+    else if (key) {
+      const detail = jsonProblem(o.data[key]);
+      if (detail) errors.push({ type: 'FieldValueInvalid', field: `data[${key}]`, value: '<secret contents redacted>', detail });
+    }
+    if (o.type === 'kubernetes.io/ssh-auth' && !o.data?.['ssh-privatekey'])
+      errors.push({ type: 'FieldValueRequired', field: 'data[ssh-privatekey]', detail: '' });
     if (o.type === 'kubernetes.io/basic-auth' && o.data?.username === undefined && o.data?.password === undefined)
       for (const k of ['username', 'password']) errors.push({ type: 'FieldValueRequired', field: `data[${k}]`, detail: '' });
     if (o.type === 'kubernetes.io/service-account-token' && !o.metadata?.annotations?.['kubernetes.io/service-account.name'])
@@ -258,39 +260,34 @@ export const secret: KindStrategy = {
         if (o.data?.[k] === undefined) errors.push({ type: 'FieldValueRequired', field: `data[${k}]`, detail: '' });
     return errors;
   },
-  validateUpdate(o, old) {
+  updateFirst(o, old) {
     return [
       ...(o.type === old.type ? [] : [{ type: 'FieldValueInvalid' as const, field: 'type', value: o.type, detail: 'field is immutable' }]),
       ...immutableData(o, old),
     ];
   },
+  warnings: (o) => (o.type === 'kubernetes.io/tls' ? tlsProblems(o.data?.['tls.crt'], o.data?.['tls.key']) : []),
   selectableFields: (o) => ({ type: o.type ?? '' }),
   columns: columns(
     column('Type', (o) => o.type ?? ''),
     column('Data', (o) => Object.keys(o.data ?? {}).length, { type: 'integer' }),
   ),
 };
-export const serviceAccount: KindStrategy = { allowUnconditionalUpdate: true, columns: columns() };
+/** Of the secrets that an account may use, only the names are kept. */
+const onlyNames = (o: any) => {
+  if (o.secrets) o.secrets = o.secrets.map((s: any) => (s.name ? { name: s.name } : {}));
+};
+export const serviceAccount: KindStrategy = { prepareForCreate: onlyNames, prepareForUpdate: onlyNames, columns: columns() };
+/** Fields of a feature that is off by default: coordinated leader election. */
+const dropLeaseFields = (o: any) => {
+  delete o.spec?.strategy;
+  delete o.spec?.preferredHolder;
+};
 export const lease: KindStrategy = {
-  allowCreateOnUpdate: true,
+  prepareForCreate: dropLeaseFields,
+  prepareForUpdate: dropLeaseFields,
   validate: validateLease,
   columns: columns(column('Holder', (o) => o.spec?.holderIdentity ?? '')),
-};
-export const csiNode: KindStrategy = { columns: columns(column('Drivers', (o) => (o.spec?.drivers ?? []).length, { type: 'integer' })) };
-export const volumeAttachment: KindStrategy = {
-  prepareForCreate(o) {
-    o.status = { attached: false };
-  },
-  prepareForUpdate(o, old) {
-    o.status = old.status;
-  },
-  prepareForStatusUpdate: specAndStatus.prepareForStatusUpdate,
-  columns: columns(
-    column('Attacher', (o) => o.spec?.attacher ?? ''),
-    column('PV', (o) => o.spec?.source?.persistentVolumeName ?? ''),
-    column('Node', (o) => o.spec?.nodeName ?? ''),
-    column('Attached', (o) => String(o.status?.attached ?? false)),
-  ),
 };
 export const certificateSigningRequest: KindStrategy = {
   prepareForCreate(o) {
@@ -336,10 +333,7 @@ const eventColumns = [
   column('Count', (o) => o.series?.count ?? o.count ?? o.deprecatedCount ?? 1, { type: 'integer', wide: true }),
   { ...nameColumn, priority: 1 },
 ];
-export const event: KindStrategy = {
-  validate: validateEvent,
-  allowCreateOnUpdate: true,
-  allowUnconditionalUpdate: true,
+const event: KindStrategy = {
   selectableFields: (o) => {
     const about = o.involvedObject ?? o.regarding ?? {};
     const fields: Record<string, string> = {
@@ -356,6 +350,7 @@ export const event: KindStrategy = {
   },
   columns: eventColumns,
 };
+export const events = { core: { ...event, ...coreEvent }, new: { ...event, ...newEvent } };
 const createdAt = column('Created At', (o) => o.metadata?.creationTimestamp ?? '');
 export const role: KindStrategy = { validate: validateRole, columns: [nameColumn, createdAt] };
 export const clusterRole: KindStrategy = { validate: validateRole };
@@ -365,16 +360,19 @@ const subjects = (kind: string) => (o: any) =>
     .filter((s: any) => s.kind === kind)
     .map((s: any) => (kind === 'ServiceAccount' ? `${s.namespace}/${s.name}` : s.name))
     .join(', ');
+/** A reference as upstream's internal type shows it in messages. */
+const internalRole = (ref: any) => ({ APIGroup: ref?.apiGroup ?? '', Kind: ref?.kind ?? '', Name: ref?.name ?? '' });
 export const roleBinding: KindStrategy = {
   validate: validateRoleBinding,
   default(o) {
-    if (o.roleRef) o.roleRef.apiGroup ||= 'rbac.authorization.k8s.io';
-    for (const s of o.subjects ?? []) if (s.kind !== 'ServiceAccount') s.apiGroup ||= 'rbac.authorization.k8s.io';
+    o.roleRef ??= {};
+    o.roleRef.apiGroup ||= 'rbac.authorization.k8s.io';
+    for (const s of o.subjects ?? []) if (s.kind === 'User' || s.kind === 'Group') s.apiGroup ||= 'rbac.authorization.k8s.io';
   },
   validateUpdate: (o, old) =>
     canonical(o.roleRef) === canonical(old.roleRef)
       ? []
-      : [{ type: 'FieldValueInvalid', field: 'roleRef', value: o.roleRef, detail: 'cannot change roleRef' }],
+      : [{ type: 'FieldValueInvalid', field: 'roleRef', value: internalRole(o.roleRef), detail: 'field is immutable' }],
   columns: [
     ...columns(...binding),
     column('Users', subjects('User'), { wide: true }),
@@ -413,33 +411,4 @@ export const controllerRevision: KindStrategy = {
     }),
     column('Revision', (o) => o.revision ?? 0, { type: 'integer' }),
   ),
-};
-
-export const limitRange: KindStrategy = {
-  default(o) {
-    // A default limit is the default request, too, and the limit what it is where nothing else is said.
-    for (const item of o.spec?.limits ?? []) {
-      if (item.type !== 'Container') continue;
-      const limits = { ...item.max, ...item.default };
-      if (Object.keys(limits).length) item.default = limits;
-      const requests = { ...item.default, ...item.min, ...item.defaultRequest };
-      if (Object.keys(requests).length) item.defaultRequest = requests;
-    }
-  },
-};
-export const resourceQuota: KindStrategy = {
-  prepareForCreate(o) {
-    o.status = {};
-  },
-  prepareForUpdate(o, old) {
-    o.status = old.status;
-  },
-  prepareForStatusUpdate: specAndStatus.prepareForStatusUpdate,
-};
-export const networkPolicy: KindStrategy = {
-  ...generationOfSpec,
-  default(o) {
-    o.spec ??= {};
-    if (!o.spec.policyTypes?.length) o.spec.policyTypes = o.spec.egress?.length ? ['Ingress', 'Egress'] : ['Ingress'];
-  },
 };

@@ -16,6 +16,7 @@ const environmentFields = [
   'status.podIP',
   'status.podIPs',
 ];
+const knownFields = [...environmentFields, 'metadata.annotations', 'metadata.labels', 'spec.restartPolicy', 'spec.schedulerName', 'status.phase', 'status.nominatedNodeName'];
 const environmentResources = [
   'limits.cpu',
   'limits.ephemeral-storage',
@@ -101,9 +102,7 @@ function validateEnvironment(found: Findings, e: any, at: string): void {
   }
   if (from.resourceFieldRef) {
     sources++;
-    const { resource } = from.resourceFieldRef;
-    if (!resource) found.required(`${path}.resourceFieldRef.resource`);
-    else if (!/^(limits|requests)\.hugepages-/.test(resource)) found.oneOf(`${path}.resourceFieldRef.resource`, resource, environmentResources);
+    validateContainerResourceReference(found, from.resourceFieldRef, `${path}.resourceFieldRef`, false);
   }
   for (const kind of ['configMapKeyRef', 'secretKeyRef']) {
     if (!from[kind]) continue;
@@ -117,12 +116,29 @@ function validateEnvironment(found: Findings, e: any, at: string): void {
   else if (sources > 1) found.invalid(path, '', 'may not have more than one field specified at a time');
 }
 
-function validateFieldReference(found: Findings, { fieldPath }: { fieldPath?: string }, at: string): void {
+export function validateFieldReference(found: Findings, { fieldPath }: { fieldPath?: string }, at: string, fields = environmentFields): void {
   if (!fieldPath) return found.required(`${at}.fieldPath`);
   const subscript = /^metadata\.(labels|annotations)\['(.*)'\]$/.exec(fieldPath);
   if (subscript) return found.problems(at, subscript[2] as string, qualifiedNameProblems);
-  if (!environmentFields.includes(fieldPath))
+  if (!knownFields.includes(fieldPath))
     found.invalid(`${at}.fieldPath`, fieldPath, `error converting fieldPath: field label not supported: ${fieldPath}`);
+  else if (!fields.includes(fieldPath)) found.oneOf(`${at}.fieldPath`, fieldPath, fields);
+}
+
+/** A container's limit or request that a file or variable tells. */
+export function validateContainerResourceReference(found: Findings, ref: any, at: string, inVolume: boolean): void {
+  if (inVolume && !ref.containerName) found.required(`${at}.containerName`);
+  else if (!ref.resource) found.required(`${at}.resource`);
+  else if (!/^(limits|requests)\.hugepages-/.test(ref.resource)) found.oneOf(`${at}.resource`, ref.resource, environmentResources);
+  const divisor = ref.divisor ?? '0';
+  const name = String(ref.resource ?? '').split('.')[1] ?? '';
+  const allowed = name === 'cpu' ? ['1m', '1'] : ['1', '1k', '1M', '1G', '1T', '1P', '1E', '1Ki', '1Mi', '1Gi', '1Ti', '1Pi', '1Ei'];
+  if (divisor === '0' || !environmentResources.includes(ref.resource)) return;
+  if (allowed.includes(divisor)) return;
+  const kinds: Record<string, string> = { cpu: 'only divisor\'s values 1m and 1 are supported with the cpu resource' };
+  const units = 'only divisor\'s values 1, 1k, 1M, 1G, 1T, 1P, 1E, 1Ki, 1Mi, 1Gi, 1Ti, 1Pi, 1Ei are supported with the';
+  const what = name === 'ephemeral-storage' ? 'local ephemeral storage' : name;
+  found.invalid(`${at}.divisor`, divisor, kinds[name] ?? `${units} ${what} resource`);
 }
 
 function validateEnvironmentSources(found: Findings, sources: any[], path: string): void {
@@ -166,7 +182,7 @@ function validateMounts(found: Findings, c: any, at: string, spec: any): void {
   });
 }
 
-function validateResourceName(found: Findings, name: string, at: string): void {
+export function validateResourceName(found: Findings, name: string, at: string): void {
   const problems = qualifiedNameProblems(name);
   for (const detail of problems) found.invalid(at, name, detail);
   if (problems.length || name.includes('/') || standardResources.includes(name) || isHugePages(name)) return;

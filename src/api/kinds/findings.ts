@@ -1,4 +1,5 @@
 import type { FieldError } from '../errors.ts';
+import { canonical } from './spec-and-status.ts';
 
 /** Collects what validation finds, each finding in a line. */
 export class Findings {
@@ -13,8 +14,18 @@ export class Findings {
   forbidden(field: string, detail: string): void {
     this.errors.push({ type: 'FieldValueForbidden', field, detail });
   }
-  duplicate(field: string, value: unknown): void {
-    this.errors.push({ type: 'FieldValueDuplicate', field, value, detail: '' });
+  tooLong(field: string, detail: string): void {
+    this.errors.push({ type: 'FieldValueTooLong', field, detail });
+  }
+  tooMany(field: string, value: number, most: number): void {
+    this.errors.push({ type: 'FieldValueTooMany', field, value, detail: `must have at most ${most} items` });
+  }
+  /** A value that may not change, shown as it is now. */
+  immutable(field: string, value: unknown, before: unknown): void {
+    if (canonical(value) !== canonical(before)) this.invalid(field, value ?? null, 'field is immutable');
+  }
+  duplicate(field: string, value: unknown, detail = ''): void {
+    this.errors.push({ type: 'FieldValueDuplicate', field, value, detail });
   }
   notFound(field: string, value: unknown): void {
     this.errors.push({ type: 'FieldValueNotFound', field, value, detail: '' });

@@ -4,10 +4,14 @@ import { definitionOf } from '../schema.ts';
 import type { KindStrategy } from '../scheme.ts';
 import { pathSegmentProblems } from '../validation.ts';
 import * as cluster from './cluster.ts';
+import * as networking from './networking.ts';
 import { pod } from './pod.ts';
+import * as quota from './quota.ts';
 import { endpoints, endpointSlice, service } from './service.ts';
+import * as storage from './storage.ts';
+import { tables } from './tables.ts';
 import { specAndStatus } from './spec-and-status.ts';
-import { cronJob, daemonSet, deployment, job, replicaSet, replicationController, statefulSet } from './workloads.ts';
+import { cronJob, daemonSet, deployment, job, podTemplate, replicaSet, replicationController, statefulSet } from './workloads.ts';
 
 const rbac = (s: KindStrategy): KindStrategy => ({ ...s, validateName: pathSegmentProblems });
 
@@ -17,17 +21,22 @@ const strategies: Record<string, KindStrategy> = {
   '/Endpoints': endpoints,
   '/Namespace': cluster.namespace,
   '/Node': cluster.node,
+  '/PodTemplate': podTemplate,
   '/ReplicationController': replicationController,
   '/PersistentVolume': cluster.persistentVolume,
   '/PersistentVolumeClaim': cluster.persistentVolumeClaim,
   '/ConfigMap': cluster.configMap,
   '/Secret': cluster.secret,
   '/ServiceAccount': cluster.serviceAccount,
-  '/Event': cluster.event,
-  '/LimitRange': cluster.limitRange,
-  '/ResourceQuota': cluster.resourceQuota,
-  'networking.k8s.io/NetworkPolicy': cluster.networkPolicy,
-  'events.k8s.io/Event': cluster.event,
+  '/Event': cluster.events.core,
+  '/LimitRange': quota.limitRange,
+  '/ResourceQuota': quota.resourceQuota,
+  'networking.k8s.io/Ingress': networking.ingress,
+  'networking.k8s.io/IngressClass': networking.ingressClass,
+  'networking.k8s.io/IPAddress': networking.ipAddress,
+  'networking.k8s.io/NetworkPolicy': networking.networkPolicy,
+  'networking.k8s.io/ServiceCIDR': networking.serviceCidr,
+  'events.k8s.io/Event': cluster.events.new,
   'apps/Deployment': deployment,
   'apps/ReplicaSet': replicaSet,
   'apps/StatefulSet': statefulSet,
@@ -37,9 +46,12 @@ const strategies: Record<string, KindStrategy> = {
   'batch/CronJob': cronJob,
   'discovery.k8s.io/EndpointSlice': endpointSlice,
   'coordination.k8s.io/Lease': cluster.lease,
-  'storage.k8s.io/StorageClass': cluster.storageClass,
-  'storage.k8s.io/CSINode': cluster.csiNode,
-  'storage.k8s.io/VolumeAttachment': cluster.volumeAttachment,
+  'storage.k8s.io/CSIDriver': storage.csiDriver,
+  'storage.k8s.io/CSINode': storage.csiNode,
+  'storage.k8s.io/CSIStorageCapacity': storage.csiStorageCapacity,
+  'storage.k8s.io/StorageClass': storage.storageClass,
+  'storage.k8s.io/VolumeAttachment': storage.volumeAttachment,
+  'storage.k8s.io/VolumeAttributesClass': storage.volumeAttributesClass,
   'certificates.k8s.io/CertificateSigningRequest': cluster.certificateSigningRequest,
   'rbac.authorization.k8s.io/Role': rbac(cluster.role),
   'rbac.authorization.k8s.io/ClusterRole': rbac(cluster.clusterRole),
@@ -50,19 +62,64 @@ const strategies: Record<string, KindStrategy> = {
   'apiextensions.k8s.io/CustomResourceDefinition': customResourceDefinition,
 };
 
+/** Kinds whose updates must name the version that they change. */
+const needVersion = new Set([
+  'admissionregistration.k8s.io/MutatingAdmissionPolicy',
+  'admissionregistration.k8s.io/MutatingAdmissionPolicyBinding',
+  'admissionregistration.k8s.io/MutatingWebhookConfiguration',
+  'admissionregistration.k8s.io/ValidatingAdmissionPolicy',
+  'admissionregistration.k8s.io/ValidatingAdmissionPolicyBinding',
+  'admissionregistration.k8s.io/ValidatingWebhookConfiguration',
+  'apiextensions.k8s.io/CustomResourceDefinition',
+  'apiregistration.k8s.io/APIService',
+  'certificates.k8s.io/ClusterTrustBundle',
+  'certificates.k8s.io/PodCertificateRequest',
+  'coordination.k8s.io/Lease',
+  'coordination.k8s.io/LeaseCandidate',
+  'internal.apiserver.k8s.io/StorageVersion',
+  'lifecycle.k8s.io/Eviction',
+  'lifecycle.k8s.io/EvictionRequest',
+  'node.k8s.io/RuntimeClass',
+  'policy/PodDisruptionBudget',
+  'resource.k8s.io/ResourcePoolStatusRequest',
+  'scheduling.k8s.io/CompositePodGroup',
+  'scheduling.k8s.io/PodGroup',
+  'scheduling.k8s.io/Workload',
+  'storage.k8s.io/CSIDriver',
+  'storage.k8s.io/CSINode',
+  'storage.k8s.io/CSIStorageCapacity',
+  'storage.k8s.io/VolumeAttachment',
+  'storagemigration.k8s.io/StorageVersionMigration',
+]);
+/** Kinds of which an update creates what is not there. */
+const createdByUpdate = new Set([
+  '/Endpoints',
+  '/Event',
+  '/LimitRange',
+  '/Service',
+  'coordination.k8s.io/Lease',
+  'coordination.k8s.io/LeaseCandidate',
+  'events.k8s.io/Event',
+  'node.k8s.io/RuntimeClass',
+  'rbac.authorization.k8s.io/ClusterRole',
+  'rbac.authorization.k8s.io/ClusterRoleBinding',
+  'rbac.authorization.k8s.io/Role',
+  'rbac.authorization.k8s.io/RoleBinding',
+]);
+
 const withStatus = new Set(builtinResources.filter((r) => r.subresources.some((s) => s.name === 'status')).map((r) => `${r.group}/${r.kind}`));
 const generic = new Map<string, KindStrategy>();
 
 /** The strategy of a kind. One without its own keeps status apart where it has that subresource, and is its schema else. */
 export function strategyOf(group: string, kind: string): KindStrategy {
   const key = `${group}/${kind}`;
-  const own = strategies[key];
-  if (own) return own;
   let made = generic.get(key);
   if (!made) {
     const row = builtinResources.find((r) => r.group === group && r.kind === kind);
     const fields = row && definitionOf(row.definition)?.fields;
-    made = withStatus.has(key) && fields?.has('status') ? { ...specAndStatus } : {};
+    const own = strategies[key] ?? (withStatus.has(key) && fields?.has('status') ? specAndStatus : {});
+    const table = own.columns ?? tables[key];
+    made = { ...own, ...(table ? { columns: table } : {}), allowUnconditionalUpdate: !needVersion.has(key), allowCreateOnUpdate: createdByUpdate.has(key) };
     generic.set(key, made);
   }
   return made;

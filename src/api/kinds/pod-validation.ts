@@ -16,13 +16,13 @@ const searchProblems = (name: string): string[] =>
       ];
 
 /** Findings about a PodSpec at a path, in upstream's words. */
-export function validatePodSpec(spec: any, path: string): FieldError[] {
+export function validatePodSpec(spec: any, path: string, podName?: string): FieldError[] {
   const found = new Findings();
   if (!spec) {
     found.required(`${path}.containers`);
     return found.errors;
   }
-  validateVolumes(found, spec.volumes ?? [], `${path}.volumes`);
+  validateVolumes(found, spec.volumes ?? [], `${path}.volumes`, podName);
   const names = new Set<string>();
   const containers = spec.containers ?? [];
   if (!containers.length) found.required(`${path}.containers`);

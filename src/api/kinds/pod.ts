@@ -209,7 +209,6 @@ function podCells(pod: any): { ready: string; status: string; restarts: string }
 
 export const pod: KindStrategy = {
   gracefulDelete: true,
-  allowUnconditionalUpdate: true,
   default(o) {
     o.spec ??= {};
     defaultPodSpec(o.spec);
@@ -231,7 +230,7 @@ export const pod: KindStrategy = {
     o.metadata.generation = old.metadata.generation;
     if (o.status) o.status.qosClass ??= old.status?.qosClass;
   },
-  validate: (o) => validatePodSpec(o.spec, 'spec'),
+  validate: (o) => validatePodSpec(o.spec, 'spec', o.metadata?.name),
   validateUpdate: validatePodUpdate,
   selectableFields: (o) => ({
     'spec.nodeName': o.spec?.nodeName ?? '',

@@ -1,7 +1,8 @@
 import type { FieldError } from '../errors.ts';
-import { qualifiedNameProblems } from '../validation.ts';
+import { labelValueProblems, qualifiedNameProblems, subdomainProblems } from '../validation.ts';
 import { Findings } from './findings.ts';
 import { validateLabelSelector } from './scheduling-validation.ts';
+import { blockProblems, parseBlock } from './names-validation.ts';
 import { validateCountOrPercent } from './workload-validation.ts';
 
 const highestUserPriority = 1_000_000_000;
@@ -12,7 +13,7 @@ export function validateRole(o: any): FieldError[] {
     const at = `rules[${i}]`;
     if (rule.nonResourceURLs?.length) {
       if (o.kind === 'Role') found.invalid(`${at}.nonResourceURLs`, rule.nonResourceURLs, 'namespaced rules cannot apply to non-resource URLs');
-      else if (rule.apiGroups?.length || rule.resources?.length || rule.resourceNames?.length)
+      if (rule.apiGroups?.length || rule.resources?.length || rule.resourceNames?.length)
         found.invalid(`${at}.nonResourceURLs`, rule.nonResourceURLs, 'rules cannot apply to both regular resources and non-resource URLs');
     } else {
       if (!rule.apiGroups?.length) found.required(`${at}.apiGroups`, 'resource rules must supply at least one api group');
@@ -20,6 +21,16 @@ export function validateRole(o: any): FieldError[] {
     }
     if (!rule.verbs?.length) found.required(`${at}.verbs`);
   });
+  if (o.aggregationRule) {
+    const at = 'aggregationRule.clusterRoleSelectors';
+    const selectors = o.aggregationRule.clusterRoleSelectors ?? [];
+    if (!selectors.length) found.required(at, 'at least one clusterRoleSelector required if aggregationRule is non-nil');
+    selectors.forEach((selector: any, i: number) => {
+      const before = found.errors.length;
+      validateLabelSelector(found, selector, `${at}[${i}]`);
+      if (found.errors.length > before) found.invalid(`${at}[${i}]`, null, 'invalid label selector.');
+    });
+  }
   return found.errors;
 }
 
@@ -31,10 +42,15 @@ export function validateRoleBinding(o: any): FieldError[] {
   if (!name) found.required('roleRef.name');
   (o.subjects ?? []).forEach((s: any, i: number) => {
     const at = `subjects[${i}]`;
-    if (!s.name) found.required(`${at}.name`);
     if (s.kind === 'ServiceAccount') {
-      if (!s.namespace) found.required(`${at}.namespace`);
+      if (s.name) found.problems(`${at}.name`, s.name, subdomainProblems);
+      if (s.apiGroup) found.oneOf(`${at}.apiGroup`, s.apiGroup, ['']);
+      // A binding within a namespace means that one where none is named.
+      if (!s.namespace && o.kind === 'ClusterRoleBinding') found.required(`${at}.namespace`);
+    } else if (s.kind === 'User' || s.kind === 'Group') {
+      if (s.apiGroup !== 'rbac.authorization.k8s.io') found.oneOf(`${at}.apiGroup`, s.apiGroup ?? '', ['rbac.authorization.k8s.io']);
     } else found.oneOf(`${at}.kind`, s.kind ?? '', ['ServiceAccount', 'User', 'Group']);
+    if (!s.name) found.required(`${at}.name`);
   });
   return found.errors;
 }
@@ -74,21 +90,37 @@ export function validateNode(o: any): FieldError[] {
   (o.spec?.taints ?? []).forEach((t: any, i: number) => {
     const at = `metadata.taints[${i}]`;
     found.problems(`${at}.key`, t.key ?? '', qualifiedNameProblems);
+    const problems = labelValueProblems(t.value ?? '');
+    if (problems.length) found.invalid(`${at}.value`, t.value, problems.join(';'));
     if (!t.effect) found.required(`${at}.effect`);
     else found.oneOf(`${at}.effect`, t.effect, ['NoSchedule', 'PreferNoSchedule', 'NoExecute']);
     const id = `${t.key}:${t.effect}`;
-    if (seen.has(id)) found.duplicate(at, t);
+    if (seen.has(id)) found.duplicate(at, { Key: t.key ?? '', Value: t.value ?? '', Effect: t.effect ?? '', TimeAdded: t.timeAdded ?? null }, 'taints must be unique by key and effect pair');
     seen.add(id);
   });
+  const blocks: string[] = o.spec?.podCIDRs ?? [];
+  blocks.forEach((block, i) => {
+    found.problems(`spec.podCIDRs[${i}]`, block, blockProblems);
+  });
+  if (blocks.length > 1) {
+    const families = blocks.map((block) => parseBlock(block)?.family);
+    if (blocks.length > 2 || families.includes(undefined) || families[0] === families[1])
+      found.invalid('spec.podCIDRs', blocks, 'may specify no more than one CIDR for each IP family');
+  }
   return found.errors;
 }
 
-/** Events tell of something in their own namespace; those of what has none are in default or kube-system. */
-export function validateEvent(o: any): FieldError[] {
-  const about = o.involvedObject ?? o.regarding ?? {};
-  const field = o.involvedObject ? 'involvedObject.namespace' : 'regarding.namespace';
+export function validateNodeUpdate(o: any, old: any): FieldError[] {
   const found = new Findings();
-  const namespace = o.metadata?.namespace;
-  if (about.namespace && about.namespace !== namespace) found.invalid(field, about.namespace, 'does not match event.namespace');
-  return found.errors;
+  const declared = new Findings();
+  const before: string[] = old.spec?.podCIDRs ?? [];
+  const now: string[] = o.spec?.podCIDRs ?? [];
+  const detail = 'node updates may not change podCIDR except from "" to valid';
+  if (before.length && before.length !== now.length) found.forbidden('spec.podCIDRs', detail);
+  else before.forEach((block, i) => { if (block !== now[i]) found.forbidden('spec.podCIDRs', detail); });
+  const [was, is] = [old.spec?.providerID, o.spec?.providerID];
+  if (was && !is) declared.invalid('spec.providerID', null, 'field cannot be cleared once set');
+  else if (was && was !== is) declared.invalid('spec.providerID', null, 'field cannot be modified once set');
+  if ((o.spec?.externalID ?? '') !== (old.spec?.externalID ?? '')) found.forbidden('spec.externalID', 'may not be updated');
+  return [...found.errors, ...declared.errors];
 }

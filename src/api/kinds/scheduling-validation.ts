@@ -42,12 +42,8 @@ function validateToleration(found: Findings, t: any, at: string): void {
 function validateAffinity(found: Findings, affinity: any, at: string): void {
   const node = affinity.nodeAffinity;
   if (node?.requiredDuringSchedulingIgnoredDuringExecution) {
-    const path = `${at}.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms`;
-    const terms = node.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms ?? [];
-    if (!terms.length) found.required(path, 'must have at least one node selector term');
-    terms.forEach((term: any, i: number) => {
-      validateNodeTerm(found, term, `${path}[${i}]`);
-    });
+    const path = `${at}.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution`;
+    validateNodeSelector(found, node.requiredDuringSchedulingIgnoredDuringExecution, path);
   }
   (node?.preferredDuringSchedulingIgnoredDuringExecution ?? []).forEach((p: any, i: number) => {
     const path = `${at}.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution[${i}]`;
@@ -68,6 +64,16 @@ function validateAffinity(found: Findings, affinity: any, at: string): void {
 
 function validateWeight(found: Findings, weight: unknown, field: string): void {
   if (!(Number(weight) >= 1 && Number(weight) <= 100)) found.invalid(field, weight ?? 0, 'must be in the range 1-100');
+}
+
+/** Terms of which a node must meet one. */
+export function validateNodeSelector(found: Findings, selector: any, at: string): void {
+  const path = `${at}.nodeSelectorTerms`;
+  const terms = selector.nodeSelectorTerms ?? [];
+  if (!terms.length) found.required(path, 'must have at least one node selector term');
+  terms.forEach((term: any, i: number) => {
+    validateNodeTerm(found, term, `${path}[${i}]`);
+  });
 }
 
 function validateNodeTerm(found: Findings, term: any, at: string): void {
@@ -91,6 +97,9 @@ function validateNodeTerm(found: Findings, term: any, at: string): void {
         found.invalid(`${path}.operator`, e.operator ?? '', 'not a valid selector operator');
     }
     found.problems(`${path}.key`, e.key ?? '', qualifiedNameProblems);
+    (e.values ?? []).forEach((value: string, j: number) => {
+      found.problems(`${path}.values[${j}]`, value, labelValueProblems);
+    });
   });
   (term.matchFields ?? []).forEach((f: any, i: number) => {
     const path = `${at}.matchFields[${i}]`;

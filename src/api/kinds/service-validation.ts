@@ -2,28 +2,17 @@ import { isIP } from 'node:net';
 import type { FieldError } from '../errors.ts';
 import { labelProblems, subdomainProblems, validateLabels } from '../validation.ts';
 import { Findings, validatePortReference } from './findings.ts';
+import { addressProblem, blockProblems } from './names-validation.ts';
 
 const types = ['ClusterIP', 'ExternalName', 'LoadBalancer', 'NodePort'];
 const protocols = ['SCTP', 'TCP', 'UDP'];
 const policies = ['Cluster', 'Local'];
-export const addressProblem = 'must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)';
-const blockProblem = 'must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)';
 
 function validateExternalIp(found: Findings, field: string, ip: string): void {
   if (!isIP(ip)) found.invalid(field, ip, addressProblem);
   else if (ip === '0.0.0.0' || ip === '::') found.invalid(field, ip, 'may not be unspecified (0.0.0.0 or ::)');
   else if (ip.startsWith('127.') || ip === '::1') found.invalid(field, ip, 'may not be in the loopback range (127.0.0.0/8, ::1/128)');
   else if (ip.startsWith('169.254.')) found.invalid(field, ip, 'may not be in the link-local range (169.254.0.0/16, fe80::/10)');
-}
-
-/** What is wrong with a block of addresses. */
-function blockProblems(block: string): string[] {
-  const [ip = '', prefix = '', ...rest] = block.trim().split('/');
-  const family = isIP(ip);
-  if (!family || rest.length || !/^\d{1,3}$/.test(prefix) || Number(prefix) > (family === 4 ? 32 : 128)) return [blockProblem];
-  if (family === 6) return [];
-  const number = ip.split('.').reduce((n, part) => n * 256 + Number(part), 0);
-  return number % 2 ** (32 - Number(prefix)) === 0 ? [] : ['must not have bits set beyond the prefix length'];
 }
 
 function validatePorts(found: Findings, s: any): void {
@@ -84,25 +73,5 @@ export function validateService(o: any): FieldError[] {
     else found.oneOf('spec.externalTrafficPolicy', s.externalTrafficPolicy, policies);
   }
   if (s.internalTrafficPolicy) found.oneOf('spec.internalTrafficPolicy', s.internalTrafficPolicy, policies);
-  return found.errors;
-}
-
-export function validateEndpointSlice(o: any): FieldError[] {
-  const found = new Findings();
-  (o.ports ?? []).forEach((p: any, i: number) => {
-    if (p.name) found.problems(`ports[${i}].name`, p.name, labelProblems);
-    found.oneOf(`ports[${i}].protocol`, p.protocol, protocols);
-  });
-  if (!o.addressType) found.required('addressType');
-  else found.oneOf('addressType', o.addressType, ['FQDN', 'IPv4', 'IPv6']);
-  (o.endpoints ?? []).forEach((e: any, i: number) => {
-    if (!e.addresses?.length) found.required(`endpoints[${i}].addresses`);
-    (e.addresses ?? []).forEach((ip: string, j: number) => {
-      const family = o.addressType === 'IPv4' ? 4 : o.addressType === 'IPv6' ? 6 : 0;
-      if (family && !isIP(ip)) found.invalid(`endpoints[${i}].addresses[${j}]`, ip, addressProblem);
-      else if (family && isIP(ip) !== family) found.invalid(`endpoints[${i}].addresses[${j}]`, ip, `must be an ${o.addressType} address`);
-    });
-    if (e.hostname) found.problems(`endpoints[${i}].hostname`, e.hostname, labelProblems);
-  });
   return found.errors;
 }

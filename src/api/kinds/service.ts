@@ -2,8 +2,9 @@ import type { KindStrategy } from '../scheme.ts';
 import { formatLabelSelector } from '../selectors.ts';
 import { labelProblems } from '../validation.ts';
 import { column, columns, orNone } from './column.ts';
-import { validateEndpointSlice, validateService } from './service-validation.ts';
-import { generationOfSpec, specAndStatus } from './spec-and-status.ts';
+import { validateEndpoints, validateEndpointSlice } from './endpoints-validation.ts';
+import { validateService } from './service-validation.ts';
+import { canonical, specAndStatus } from './spec-and-status.ts';
 
 function externalIp(o: any): string {
   const ingress = (o.status?.loadBalancer?.ingress ?? []).map((i: any) => i.ip || i.hostname).filter(Boolean);
@@ -21,7 +22,6 @@ const ports = (o: any) => (o.spec?.ports ?? []).map((p: any) => `${p.port}${p.no
 
 export const service: KindStrategy = {
   validateName: labelProblems,
-  allowUnconditionalUpdate: true,
   default(o) {
     const s = (o.spec ??= {});
     s.type ??= 'ClusterIP';
@@ -92,9 +92,22 @@ const sliceEndpoints = (o: any): string => {
   if (!all.length) return '<unset>';
   return all.length > 3 ? `${all.slice(0, 3).join(',')} + ${all.length - 3} more...` : all.join(',');
 };
+const dropTopology = (o: any) => {
+  for (const e of o.endpoints ?? []) delete e.deprecatedTopology;
+};
 export const endpointSlice: KindStrategy = {
-  ...generationOfSpec,
+  prepareForCreate(o) {
+    o.metadata.generation = 1;
+    dropTopology(o);
+  },
+  prepareForUpdate(o, old) {
+    dropTopology(o);
+    const content = (x: any) => canonical({ ...x, metadata: { labels: x.metadata?.labels, annotations: x.metadata?.annotations } });
+    o.metadata.generation = (old.metadata.generation ?? 0) + (content(o) === content(old) ? 0 : 1);
+  },
   validate: validateEndpointSlice,
+  validateUpdate: (o, old) =>
+    o.addressType === old.addressType ? [] : [{ type: 'FieldValueInvalid', field: 'addressType', value: null, detail: 'field is immutable' }],
   default(o) {
     for (const port of o.ports ?? []) {
       port.name ??= '';
@@ -108,8 +121,7 @@ export const endpointSlice: KindStrategy = {
   ),
 };
 export const endpoints: KindStrategy = {
-  allowCreateOnUpdate: true,
-  allowUnconditionalUpdate: true,
+  validate: validateEndpoints,
   default(o) {
     for (const subset of o.subsets ?? []) for (const port of subset.ports ?? []) port.protocol ??= 'TCP';
   },

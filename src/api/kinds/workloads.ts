@@ -14,6 +14,7 @@ import {
   validateReplicaSet,
   validateStatefulSet,
 } from './workload-validation.ts';
+import { validateLabels } from '../validation.ts';
 import { canonical, specAndStatus } from './spec-and-status.ts';
 
 const templateContainers = (o: any) => o.spec?.template?.spec?.containers;
@@ -29,6 +30,21 @@ const defaultTemplate = (o: any) => {
   o.spec.template ??= {};
   o.spec.template.spec ??= {};
   defaultPodSpec(o.spec.template.spec);
+};
+
+export const podTemplate: KindStrategy = {
+  prepareForCreate(o) {
+    o.metadata.generation = 1;
+  },
+  prepareForUpdate(o, old) {
+    o.metadata.generation = (old.metadata.generation ?? 0) + (canonical(o.template) === canonical(old.template) ? 0 : 1);
+  },
+  default(o) {
+    o.template ??= {};
+    o.template.spec ??= {};
+    defaultPodSpec(o.template.spec);
+  },
+  validate: (o) => [...validateLabels(o.template?.metadata?.labels, 'template.labels'), ...validatePodSpec(o.template?.spec, 'template.spec')],
 };
 
 export const deployment: KindStrategy = {

@@ -8,7 +8,7 @@ const isNewPod = (r: AdmissionRequest) => r.group === '' && r.resource === 'pods
 export const defaultTolerationSeconds: AdmissionPlugin = {
   name: 'DefaultTolerationSeconds',
   admit(request) {
-    if (!isNewPod(request)) return;
+    if (request.group !== '' || request.resource !== 'pods' || request.subresource || !request.object) return;
     const { spec } = request.object as Pod;
     if (!spec) return;
     for (const key of ['node.kubernetes.io/not-ready', 'node.kubernetes.io/unreachable']) {

@@ -29,15 +29,16 @@ export const defaultStorageClass: AdmissionPlugin = {
 };
 
 const protections: Record<string, string> = {
-  persistentvolumeclaims: 'kubernetes.io/pvc-protection',
-  persistentvolumes: 'kubernetes.io/pv-protection',
+  '/persistentvolumeclaims': 'kubernetes.io/pvc-protection',
+  '/persistentvolumes': 'kubernetes.io/pv-protection',
+  'storage.k8s.io/volumeattributesclasses': 'kubernetes.io/vac-protection',
 };
 
 /** Claims and volumes stay until nothing uses them: a finalizer that a controller removes. */
 export const storageObjectInUseProtection: AdmissionPlugin = {
   name: 'StorageObjectInUseProtection',
   admit({ group, resource, subresource, operation, object }) {
-    const finalizer = group === '' ? protections[resource] : undefined;
+    const finalizer = protections[`${group}/${resource}`];
     if (!finalizer || subresource || operation !== 'CREATE') return;
     const { metadata } = object;
     if (!metadata.finalizers?.includes(finalizer)) metadata.finalizers = [...(metadata.finalizers ?? []), finalizer];

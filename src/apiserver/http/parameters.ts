@@ -107,7 +107,7 @@ export function callOf(request: HttpRequest, info: RequestInfo, target: Register
     if (validation) {
       if (validation !== 'Ignore' && validation !== 'Warn' && validation !== 'Strict') {
         throw invalid(about, '', [
-          { type: 'FieldValueNotSupported', field: 'fieldValidation', value: validation, detail: 'supported values: "Ignore", "Strict", "Warn"' },
+          { type: 'FieldValueNotSupported', field: 'fieldValidation', value: validation, detail: 'supported values: "", "Ignore", "Strict", "Warn"' },
         ]);
       }
       fieldValidation = validation;

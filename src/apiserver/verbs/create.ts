@@ -1,7 +1,9 @@
 import { randomUUID } from 'node:crypto';
+import { complete } from '../../api/canonical.ts';
 import { badRequest, type FieldError, invalid, isAlreadyExists, methodNotSupported, type StatusError } from '../../api/errors.ts';
 import { generateName } from '../../api/names.ts';
 import type { KubeObject, ObjectMeta } from '../../api/object.ts';
+import type { ServedResource } from '../../api/scheme.ts';
 import { validateObjectMeta, validateSchema } from '../../api/validation.ts';
 import { type Api, type Call, keyFor, timestamp } from '../api.ts';
 import { kindHooks } from '../services/hooks.ts';
@@ -30,7 +32,7 @@ export async function createObject(api: Api, call: Call, object: KubeObject, tra
   const { metadata } = object;
   if (call.target.served.custom?.terminating) throw terminating(call);
   matchNamespace(call, object);
-  if (metadata.resourceVersion) throw badRequest('resourceVersion should not be set on objects to be created');
+  if (metadata.resourceVersion && !call.dryRun) throw badRequest('resourceVersion should not be set on objects to be created');
   if (!tracked) trackFields(api, call, undefined, object);
   const generated = !metadata.name && metadata.generateName ? metadata.generateName : undefined;
   const original = generated ? clone(object) : undefined;
@@ -63,10 +65,12 @@ async function createNamed(api: Api, call: Call, object: KubeObject): Promise<En
   strategy.prepareForCreate?.(object, requestContext(api, named, 'create'));
   const allocation = await kindHooks[served.registryPath]?.beforeCreate?.(api, named, object);
   try {
-    failWhere(served, metadata.name || '', [
+    complete(served.definition, object);
+    failWhere(kindInErrors(served), metadata.name || '', [
       ...validateObjectMeta(metadata, served),
       ...validateSchema(served.definition, object),
       ...(strategy.validate?.(object) ?? []),
+      ...(strategy.validateCreate?.(object) ?? []),
     ]);
     for (const warning of strategy.warnings?.(object) ?? []) call.warnings.push(warning);
     await admission.validate();
@@ -91,6 +95,9 @@ function terminating(call: Call): StatusError {
   error.status.message = 'create not allowed while custom resource definition is terminating';
   return error;
 }
+
+/** Both events are one kind to who validates them: that of the core group. */
+export const kindInErrors = (served: ServedResource) => ({ group: served.storageGroup, kind: served.kind });
 
 /** Throws 422 with all findings, where there are any; a required field is reported once. */
 export function failWhere(kind: { group: string; kind: string }, name: string, errors: FieldError[]): void {

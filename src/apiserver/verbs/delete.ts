@@ -18,13 +18,25 @@ const foreground = 'foregroundDeletion';
 const orphan = 'orphan';
 /** Deleting these answers with the object. */
 const answersObject = new Set([
+  'csidrivers',
+  'csinodes',
+  'deviceclasses',
+  'devicetaintrules',
+  'namespaces',
+  'persistentvolumeclaims',
+  'persistentvolumes',
   'pods',
   'podtemplates',
-  'persistentvolumes',
-  'persistentvolumeclaims',
+  'resourceclaims',
+  'resourceclaimtemplates',
+  'resourcepoolstatusrequests',
   'resourcequotas',
+  'resourceslices',
   'serviceaccounts',
   'services/specs',
+  'storageclasses',
+  'volumeattachments',
+  'volumeattributesclasses',
 ]);
 const definitionsPath = 'apiextensions.k8s.io/customresourcedefinitions';
 /** Kinds whose dependents stay by default, from the time before garbage collection. */
@@ -96,14 +108,14 @@ function checkPreconditions(call: Call, options: Partial<DeleteOptions>, current
   const { uid } = current.object.metadata;
   if (preconditions.uid !== undefined && preconditions.uid !== uid) {
     throw conflict(
-      call.target.subject,
+      { group: call.target.subject.group, resource: call.target.served.kind },
       call.name,
       `the UID in the precondition (${preconditions.uid}) does not match the UID in record (${uid}). The object might have been deleted and then recreated`,
     );
   }
   if (preconditions.resourceVersion !== undefined && preconditions.resourceVersion !== String(current.revision)) {
     throw conflict(
-      call.target.subject,
+      { group: call.target.subject.group, resource: call.target.served.kind },
       call.name,
       `the ResourceVersion in the precondition (${preconditions.resourceVersion}) does not match the ResourceVersion in record (${current.revision}). The object might have been modified`,
     );

@@ -1,5 +1,5 @@
 import { checkTypes, strictDecodingError, unknownFields } from '../../api/decode.ts';
-import { badRequest, methodNotSupported, unsupportedMediaType } from '../../api/errors.ts';
+import { badRequest, invalid, methodNotSupported, StatusError } from '../../api/errors.ts';
 import type { ManagedFieldsEntry } from '../../api/generated/types.ts';
 import { apiVersionOf, type KubeObject } from '../../api/object.ts';
 import { applyJsonPatch, applyMergePatch, applyStrategicMergePatch } from '../../api/patch.ts';
@@ -21,9 +21,7 @@ const patchTypes: Record<string, PatchType> = {
 export function patchTypeOf(contentType: string): PatchType {
   const type = patchTypes[contentType.split(';')[0]!.trim().toLowerCase()];
   if (!type) {
-    throw unsupportedMediaType(
-      `the body of the request was in an unknown format - accepted media types include: ${Object.keys(patchTypes).join(', ')}`,
-    );
+    throw new StatusError(415, 'UnsupportedMediaType', '415: Unsupported Media Type', {});
   }
   return type;
 }
@@ -49,6 +47,31 @@ export function applyPatch(type: PatchType, definition: string, document: unknow
   }
 }
 
+/** 422 of a patch whose result is no object of the kind. */
+function badPatch(value: string, detail: string): StatusError {
+  const { status } = invalid({ group: '', kind: '' }, '', [{ type: 'FieldValueInvalid', field: 'patch', value, detail }]);
+  return new StatusError(422, 'Invalid', status.message ?? '', { causes: status.details?.causes ?? [] });
+}
+
+/** A JSON value as Go prints a map: strategic patches are shown so. */
+function goText(value: unknown): string {
+  if (Array.isArray(value)) return `[${value.map(goText).join(' ')}]`;
+  if (value === null) return '<nil>';
+  if (typeof value !== 'object') return String(value);
+  const pairs = Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1));
+  return `map[${pairs.map(([k, v]) => `${k}:${goText(v)}`).join(' ')}]`;
+}
+
+/** What the converter of strategic patches says where the decoder has its own words. */
+function restored(message: string): string {
+  const [, from, to = ''] = /cannot unmarshal (\S+).* of type (\S+)$/.exec(message) ?? [];
+  if (!from) return message.replace(/^.*? cannot be handled as a \w+: /, '');
+  const given = { array: 'slice', number: 'int64', object: 'map' }[from] ?? from;
+  if (to.startsWith('map[')) return `cannot restore map from ${given}`;
+  if (to.startsWith('[]')) return `cannot restore slice from ${given}`;
+  return /^[a-z]+\d*$/.test(to) ? `cannot convert ${given} to ${to}` : `cannot restore struct from: ${given}`;
+}
+
 /** PATCH of an object or of a subresource of the same kind. */
 export async function patch(api: Api, call: Call, type: PatchType, body: PatchBody): Promise<Written> {
   const { served, storage, subject } = call.target;
@@ -59,7 +82,7 @@ export async function patch(api: Api, call: Call, type: PatchType, body: PatchBo
   return updateWith(api, call, 'patch', (current) => {
     const patched = applyPatch(type, served.definition, aboutFields ? current : withoutManagedFields(current!), body.object) as KubeObject;
     checkPatched(call, patched);
-    decodePatched(call, patched, body.duplicates ?? []);
+    decodePatched(call, patched, body.duplicates ?? [], type === 'strategic' ? body.object : undefined);
     checkNames(call, patched);
     // The current version is the base of the patch: only a version that the patch itself names is a precondition.
     if (patched.metadata.resourceVersion === current?.metadata.resourceVersion)
@@ -132,17 +155,29 @@ function checkPatched(call: Call, patched: KubeObject): void {
   const { served } = call.target;
   if (typeof patched !== 'object' || patched === null || Array.isArray(patched)) throw badRequest('a patch must leave an object');
   if (patched.apiVersion !== apiVersionOf(served) || patched.kind !== served.kind) {
-    throw badRequest(`the patch would change the object's type to ${patched.apiVersion}, Kind=${patched.kind}`);
+    throw badPatch(
+      JSON.stringify(patched),
+      `no kind "${patched.kind}" is registered for version "${patched.apiVersion}" in scheme "pkg/runtime/scheme.go:111"`,
+    );
   }
 }
 
-/** Types, unknown fields and defaults of what a patch made. */
-function decodePatched(call: Call, patched: KubeObject, duplicates: string[]): void {
+/** Types, unknown fields and defaults of what a patch made; errors about strategic patches show the patch, not its result. */
+function decodePatched(call: Call, patched: KubeObject, duplicates: string[], strategic: unknown): void {
   const { served } = call.target;
-  checkTypes(served.definition, patched, served);
+  const fail = (message: string) => {
+    throw badPatch(strategic === undefined ? JSON.stringify(patched) : goText(strategic), message);
+  };
+  try {
+    checkTypes(served.definition, patched, served);
+  } catch (error) {
+    const { message } = error as Error;
+    fail(strategic === undefined ? message.replace(/^.*? cannot be handled as a \w+: /, '') : restored(message));
+  }
   const unknown = unknownFields(served.definition, patched);
   if (unknown.length > 0 || duplicates.length > 0) {
-    if (call.fieldValidation === 'Strict') throw strictDecodingError(served, unknown, duplicates);
+    if (call.fieldValidation === 'Strict')
+      fail(strictDecodingError(served, unknown, duplicates).message.replace(/^.*?(?=strict decoding error)/, ''));
     if (call.fieldValidation === 'Warn') {
       for (const path of unknown) call.warnings.push(`unknown field "${path}"`);
       for (const path of duplicates) call.warnings.push(`duplicate field "${path}"`);

@@ -2,7 +2,7 @@ import { checkTypes, strictDecodingError, unknownFields } from '../../api/decode
 import { applyDefaults } from '../../api/defaults.ts';
 import { badRequest, StatusError } from '../../api/errors.ts';
 import { apiVersionOf, type KubeObject, type ObjectMeta } from '../../api/object.ts';
-import type { RequestContext, ServedResource } from '../../api/scheme.ts';
+import { type RequestContext, scheme, type ServedResource } from '../../api/scheme.ts';
 import { type Api, type Call, timestamp } from '../api.ts';
 
 /** A body as parsed: any JSON value, and the paths of members that stood there twice. */
@@ -21,6 +21,15 @@ export function checkBody<T>(call: Call, body: ParsedBody, type: { group: string
   }
   const typed = object as { apiVersion?: unknown; kind?: unknown };
   const expected = apiVersionOf(type);
+  const told = { apiVersion: String(typed.apiVersion || expected), kind: String(typed.kind || type.kind) };
+  if (told.apiVersion !== expected || told.kind !== type.kind) {
+    const version = told.apiVersion.slice(told.apiVersion.indexOf('/') + 1);
+    const group = told.apiVersion.includes('/') ? told.apiVersion.slice(0, told.apiVersion.indexOf('/')) : '';
+    if (!scheme.findKind(group, version, told.kind) && !call.target.served.custom)
+      throw badRequest(
+        `${told.kind} in version "${version}" cannot be handled as a ${type.kind}: no kind "${told.kind}" is registered for version "${told.apiVersion}" in scheme "pkg/runtime/scheme.go:111"`,
+      );
+  }
   if (typed.apiVersion !== undefined && typed.apiVersion !== '' && typed.apiVersion !== expected) {
     throw badRequest(`the API version in the data (${typed.apiVersion}) does not match the expected API version (${expected})`);
   }

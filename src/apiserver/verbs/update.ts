@@ -7,10 +7,11 @@ import {
   methodNotSupported,
   modified,
   notFound,
-  type StatusError,
+  StatusError,
 } from '../../api/errors.ts';
+import { complete } from '../../api/canonical.ts';
 import type { KubeObject, ObjectMeta } from '../../api/object.ts';
-import { validateObjectMetaUpdate, validateSchema } from '../../api/validation.ts';
+import { validateObjectMeta, validateObjectMetaUpdate, validateSchema } from '../../api/validation.ts';
 import { type Api, type Call, keyFor } from '../api.ts';
 import { kindHooks } from '../services/hooks.ts';
 import { settle, toStored } from '../storage/conversion.ts';
@@ -18,7 +19,7 @@ import type { Entry } from '../storage/entry.ts';
 import { clone } from '../storage/json.ts';
 import type { Outcome, Written } from '../storage/transactions.ts';
 import { subresourceWrites } from '../subresources/writes.ts';
-import { createObject, failWhere } from './create.ts';
+import { createObject, failWhere, kindInErrors } from './create.ts';
 import { trackFields } from './managed-fields.ts';
 import { decodeObject, matchNamespace, type ParsedBody, requestContext } from './prepare.ts';
 
@@ -101,10 +102,11 @@ export async function updateWith(
   }
 }
 
-class CreateInstead extends Error {
+/** A StatusError, so that it is believed only when the store itself, and not a cache behind it, has no such object. */
+class CreateInstead extends StatusError {
   readonly object: KubeObject;
   constructor(object: KubeObject) {
-    super('the object does not exist');
+    super(404, 'NotFound', 'the object does not exist');
     this.object = object;
   }
 }
@@ -117,12 +119,14 @@ async function checkUpdate(api: Api, call: Call, verb: 'update' | 'patch', objec
   const before: Partial<ObjectMeta> = old.metadata;
 
   if (metadata.uid && metadata.uid !== before.uid) {
+    if (verb === 'patch')
+      throw invalid(served, call.name, [{ type: 'FieldValueInvalid', field: 'metadata.uid', value: metadata.uid, detail: 'field is immutable' }]);
     throw conflict(subject, call.name, `Precondition failed: UID in precondition: ${metadata.uid}, UID in object meta: ${before.uid}`);
   }
   if (metadata.resourceVersion && metadata.resourceVersion !== '0') {
     if (metadata.resourceVersion !== String(current.revision)) throw modified(subject, call.name);
   } else if (verb === 'update' && strategy.allowUnconditionalUpdate === false) {
-    throw mustBeSpecified(served, call.name);
+    throw mustBeSpecified({ group: served.group, kind: served.resource }, call.name);
   }
   keep(metadata, before, 'uid');
   keep(metadata, before, 'creationTimestamp');
@@ -149,16 +153,21 @@ async function checkUpdate(api: Api, call: Call, verb: 'update' | 'patch', objec
   }
   const allocation = call.subresource ? undefined : await kindHooks[served.registryPath]?.beforeUpdate?.(api, call, object, old);
   try {
+    complete(served.definition, object);
     const errors: FieldError[] = [
+      ...validateObjectMeta(metadata, served),
       ...validateObjectMetaUpdate(metadata, before),
-      ...newFinalizers(metadata, before),
       ...validateSchema(served.definition, object),
       ...(call.subresource === 'status' ? (strategy.validateStatusUpdate?.(object, old) ?? []) : []),
       ...(call.subresource
         ? (own?.validate?.(object, old) ?? [])
-        : [...(strategy.updateValidatesAll ? [] : (strategy.validate?.(object) ?? [])), ...(strategy.validateUpdate?.(object, old) ?? [])]),
+        : [
+            ...(strategy.updateFirst?.(object, old) ?? []),
+            ...(strategy.updateValidatesAll ? [] : (strategy.validate?.(object) ?? [])),
+            ...(strategy.validateUpdate?.(object, old) ?? []),
+          ]),
     ];
-    failWhere(served, call.name, errors);
+    failWhere(kindInErrors(served), call.name, errors);
     if (!call.subresource) for (const warning of strategy.warnings?.(object, old) ?? []) call.warnings.push(warning);
     await admission.validate();
   } catch (error) {
@@ -180,19 +189,6 @@ export function deletionComplete(object: KubeObject): boolean {
   const { metadata } = object;
   if (!metadata.deletionTimestamp || (metadata.finalizers?.length ?? 0) > 0 || (metadata.deletionGracePeriodSeconds ?? 0) > 0) return false;
   return object.kind !== 'Namespace' || ((object as { spec?: { finalizers?: string[] } }).spec?.finalizers?.length ?? 0) === 0;
-}
-
-function newFinalizers(metadata: Partial<ObjectMeta>, before: Partial<ObjectMeta>): FieldError[] {
-  if (!before.deletionTimestamp) return [];
-  const added = (metadata.finalizers ?? []).filter((f) => !(before.finalizers ?? []).includes(f));
-  if (added.length === 0) return [];
-  return [
-    {
-      type: 'FieldValueForbidden',
-      field: 'metadata.finalizers',
-      detail: `no new finalizers can be added if the object is being deleted, found new finalizers []string{${added.map((f) => JSON.stringify(f)).join(', ')}}`,
-    },
-  ];
 }
 
 function mustBeSpecified(kind: { group: string; kind: string }, name: string): StatusError {
