@@ -23,15 +23,15 @@ export interface Field {
   /** As upstream's defaulting tables give it; zero values ("" 0 {} false) are no defaults of users' fields. */
   defaultValue: unknown;
   /** What is kept where there is no value: nothing, null, an empty object or a zero value. The kind's Go declaration decides that. */
-  absent: { value: unknown } | undefined;
+  absent?: { value: unknown } | undefined;
   /** A zero value (empty text, 0, false) is as good as none, and not kept. */
-  omitZero: boolean;
+  omitZero?: boolean;
   /** Of scalars, or the items of a list, with a named type, as `v1.Protocol`: it stands in decoding errors. */
-  goType: string | undefined;
+  goType?: string | undefined;
   /** Of lists and maps with a named type, as `v1.ResourceList`. */
-  goList: string | undefined;
+  goList?: string | undefined;
   /** The Go struct that brings this field into its owner, where it is not the owner's own. */
-  embedded: string | undefined;
+  embedded?: string | undefined;
 }
 
 export interface Definition {
@@ -113,11 +113,6 @@ function at(index: number): Definition {
       patchMergeKey: option('m'),
       patchStrategy: option('p')?.split(',') ?? [],
       defaultValue: defaultText === undefined ? undefined : JSON.parse(defaultText),
-      absent: undefined,
-      omitZero: false,
-      goType: undefined,
-      goList: undefined,
-      embedded: undefined,
     });
   }
   addShapes(definition);
