@@ -60,7 +60,7 @@ function isNothing(value: unknown, field: Field): boolean {
   if (value === null || value === undefined) return true;
   if (field.shape.kind === 'array' || field.shape.kind === 'map') return isEmpty(value);
   if (field.shape.kind === 'bytes') return value === '';
-  return field.omitZero && isZero(value);
+  return field.omitZero === true && isZero(value);
 }
 
 function visit(object: any, definition: Definition): void {
