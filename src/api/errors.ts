@@ -82,8 +82,18 @@ export interface FieldError {
   detail: string;
 }
 
+/** A bad value whose text in messages is given, not made of JSON; null leaves the value out. */
+export class ShownValue {
+  readonly text: string | null;
+  constructor(text: string | null) {
+    this.text = text;
+  }
+}
+
 const shown = (v: unknown): string =>
-  v === undefined ? 'null' : typeof v === 'string' ? JSON.stringify(v) : typeof v === 'object' ? JSON.stringify(v) : String(v);
+  v instanceof ShownValue ? goJson(v.text ?? '') : v === undefined ? 'null' : typeof v === 'string' ? JSON.stringify(v) : typeof v === 'object' ? goJson(JSON.stringify(v)) : String(v);
+/** JSON as Go writes it: harmless within HTML. */
+const goJson = (json: string): string => json.replace(/[<>&]/g, (c) => ({ '<': '\\u003c', '>': '\\u003e' })[c] ?? '\\u0026');
 
 /** The text after the field's path, in the wording of field.Error.ErrorBody. */
 export function fieldErrorBody(e: FieldError): string {
@@ -106,6 +116,7 @@ export function fieldErrorBody(e: FieldError): string {
     case 'FieldValueNotFound':
       return `Not found: ${shown(e.value)}${detail}`;
     default:
+      if (e.value instanceof ShownValue && e.value.text === null) return `Invalid value${detail}`;
       return `Invalid value: ${shown(e.value)}${detail}`;
   }
 }

@@ -273,7 +273,7 @@ function conversionErrors(crd: CustomResourceDefinition): FieldError[] {
 function storedVersionErrors(crd: CustomResourceDefinition): FieldError[] {
   const stored = crd.status?.storedVersions ?? [];
   const field = 'status.storedVersions';
-  if (stored.length === 0) return [wrong(field, stored, 'must have at least one stored version')];
+  if (stored.length === 0) return [wrong(field, undefined, 'must have at least one stored version')];
   const errors: FieldError[] = [];
   const versions = crd.spec.versions ?? [];
   for (const version of versions)

@@ -56,6 +56,22 @@ const metaProperties = (root: string, v3: boolean): Document => ({
   metadata: reference(root + objectMeta, metadataText, v3),
 });
 
+const embeddedApiVersionText =
+  'apiVersion defines the versioned schema of this representation of an object. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources';
+const embeddedKindText =
+  'kind is a string value representing the type of this object. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds';
+
+/** A resource within a resource must say what it is. */
+function embed(schema: Document, root: string, v3: boolean): void {
+  schema['properties'] = {
+    ...schema['properties'],
+    apiVersion: { description: embeddedApiVersionText, type: 'string' },
+    kind: { description: embeddedKindText, type: 'string' },
+    metadata: metaProperties(root, v3)['metadata'],
+  };
+  schema['required'] = [...(schema['required'] ?? []), 'kind', 'apiVersion'];
+}
+
 function mapMembers(schema: JsonSchema, map: (inner: JsonSchema) => Document): Document {
   const out: Document = { ...schema };
   if (schema.properties) out['properties'] = Object.fromEntries(Object.entries(schema.properties).map(([k, v]) => [k, map(v)]));
@@ -67,15 +83,15 @@ function mapMembers(schema: JsonSchema, map: (inner: JsonSchema) => Document): D
 function publishedV3(schema: JsonSchema, root: string): Document {
   const out = mapMembers(schema, (inner) => publishedV3(inner, root));
   if (schema['x-kubernetes-int-or-string'] && !schema.anyOf && !schema.allOf) out['anyOf'] = [{ type: 'integer' }, { type: 'string' }];
-  if (isEmbedded(schema)) out['properties'] = { ...out['properties'], ...metaProperties(root, true) };
+  if (isEmbedded(schema)) embed(out, root, true);
   return out;
 }
 
 /** OpenAPI v2 has no alternatives and no null, and kubectl's reading of it less than that. */
 function publishedV2(schema: JsonSchema, root: string): Document {
-  const { allOf: _allOf, anyOf: _anyOf, oneOf: _oneOf, not: _not, nullable, ...rest } = schema;
+  const { allOf: _allOf, anyOf: _anyOf, oneOf: _oneOf, not: _not, default: _default, nullable, ...rest } = schema;
   const out = mapMembers(rest as JsonSchema, (inner) => publishedV2(inner, root));
-  if (isEmbedded(schema)) out['properties'] = { ...out['properties'], ...metaProperties(root, false) };
+  if (isEmbedded(schema)) embed(out, root, false);
   if (nullable) delete out['type'];
   if (nullable || preservesUnknown(schema)) {
     delete out['items'];

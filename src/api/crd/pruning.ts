@@ -70,7 +70,7 @@ export function checkMetadata(schema: JsonSchema, object: unknown, gvk: GroupVer
     if (embedded) {
       for (const field of ['apiVersion', 'kind'])
         if (Object.hasOwn(value, field) && typeof value[field] !== 'string')
-          throw badRequest(`${child(path, field)}: Invalid value: ${JSON.stringify(value[field])}: must be a string`);
+          throw badRequest(`${gvk.kind} in version "${gvk.version}" cannot be handled as a ${gvk.kind}: ${child(path, field)}: Invalid value: ${JSON.stringify(value[field])}: must be a string`);
       if (value['metadata'] === null && path) delete value['metadata'];
       if (value['metadata'] !== undefined && value['metadata'] !== null) checkTypes(metadataDefinition, value['metadata'], gvk);
     }

@@ -57,7 +57,7 @@ export function validateSchema(schema: JsonSchema, path: string, context: Schema
   const found: FieldError[] = [];
   check(schema, at, found, { root: true, insideMetadata: false, noDefaults: undefined });
   errors.push(...found);
-  if (structural.length === 0 && defaults.length === 0) errors.push(...compileSchemaRules(schema, at, context));
+  if (structural.length === 0 && defaults.length === 0 && found.length === 0) errors.push(...compileSchemaRules(schema, at, context));
   return errors;
 }
 

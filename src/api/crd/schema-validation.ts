@@ -95,12 +95,12 @@ function stringErrors(schema: JsonSchema, value: string, path: string): FieldErr
   const field = named(path);
   const { maxLength, minLength, pattern, format } = schema;
   if (maxLength !== undefined && runeCount(value) > maxLength)
-    return [{ type: 'FieldValueTooLong', field, detail: `may not be more than ${maxLength} bytes` }];
+    return [{ type: 'FieldValueTooLong', field, detail: `may not be more than ${maxLength} byte${maxLength === 1 ? '' : 's'}` }];
   const wrong = (detail: string): FieldError[] => [{ type: 'FieldValueInvalid', field, value, detail: `${field} in body ${detail}` }];
   if (minLength !== undefined && runeCount(value) < minLength) return wrong(`should be at least ${minLength} chars long`);
   if (pattern && !compilePattern(pattern)?.matcher(value).find()) return wrong(`should match '${pattern}'`);
   if (format && isKnownFormat(schema.type, format) && !matchesFormat(format, value))
-    return wrong(`must be of type ${format}: ${JSON.stringify(value)}`);
+    return [{ type: 'FieldValueTypeInvalid', field, value, detail: `${field} in body must be of type ${format}: ${JSON.stringify(value)}` }];
   return [];
 }
 
@@ -113,7 +113,14 @@ function numberErrors(schema: JsonSchema, value: number, path: string): FieldErr
     const detail = `Checked value must be of type integer with format int32 in ${path}`;
     errors.push({ type: 'FieldValueInvalid', field: '<nil>', value: '', detail });
   }
-  if (multipleOf !== undefined && multipleOf > 0 && !isMultiple(value, multipleOf)) wrong(`should be a multiple of ${multipleOf}`);
+  if (multipleOf !== undefined) {
+    // Upstream compares whole numbers with the factor's whole part.
+    const factor = Number.isInteger(value) ? Math.trunc(multipleOf) : multipleOf;
+    if (factor <= 0) {
+      const detail = `factor MultipleOf declared for ${field} must be positive: ${factor}`;
+      errors.push({ type: 'FieldValueInvalid', field, value: factor, detail });
+    } else if (!isMultiple(value, factor)) wrong(`should be a multiple of ${factor}`);
+  }
   if (maximum !== undefined && (schema.exclusiveMaximum ? value >= maximum : value > maximum))
     wrong(`should be less than ${schema.exclusiveMaximum ? '' : 'or equal to '}${maximum}`);
   if (minimum !== undefined && (schema.exclusiveMinimum ? value <= minimum : value < minimum))
@@ -121,10 +128,9 @@ function numberErrors(schema: JsonSchema, value: number, path: string): FieldErr
   return errors;
 }
 
-function isMultiple(value: number, factor: number): boolean {
-  const quotient = Number.isInteger(factor) ? value / factor : (1 / factor) * value;
-  return Number.isInteger(quotient);
-}
+const mostItems = (most: number): string => `must have at most ${most} item${most === 1 ? '' : 's'}`;
+
+const isMultiple = (value: number, factor: number): boolean => Number.isInteger(factor < 1 ? (1 / factor) * value : value / factor);
 
 function alternatives(schema: JsonSchema, value: unknown, path: string): Result {
   const result: Result = { errors: [], passed: 0 };
@@ -186,7 +192,7 @@ function checkList(schema: JsonSchema, value: unknown[], path: string, correlate
     result.errors.push({ type: 'FieldValueInvalid', field, value: value.length, detail });
   }
   if (schema.maxItems !== undefined && value.length > schema.maxItems)
-    result.errors.push({ type: 'FieldValueTooMany', field, value: value.length, detail: `must have at most ${schema.maxItems} items` });
+    result.errors.push({ type: 'FieldValueTooMany', field, value: value.length, detail: mostItems(schema.maxItems) });
   if (schema.uniqueItems && value.some((item, i) => value.slice(0, i).some((before) => sameJson(before, item))))
     result.errors.push({ type: 'FieldValueInvalid', field, value, detail: `${field} in body shouldn't contain duplicates` });
   return result;
@@ -201,7 +207,7 @@ function checkObject(schema: JsonSchema, value: Record<string, unknown>, path: s
     result.errors.push({ type: 'FieldValueInvalid', field, value: keys.length, detail });
   }
   if (schema.maxProperties !== undefined && keys.length > schema.maxProperties)
-    result.errors.push({ type: 'FieldValueTooMany', field, value: keys.length, detail: `must have at most ${schema.maxProperties} items` });
+    result.errors.push({ type: 'FieldValueTooMany', field, value: keys.length, detail: mostItems(schema.maxProperties) });
   const values = valuesOf(schema);
   for (const key of keys) {
     const property = propertyOf(schema, key);

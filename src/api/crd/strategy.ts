@@ -155,9 +155,11 @@ export function memberAt(object: unknown, path: string): unknown {
 function validateReplicas(object: unknown, scale: CustomResource['scale'], part: 'spec' | 'status'): FieldError[] {
   if (!scale) return [];
   const path = part === 'spec' ? scale.specReplicasPath : scale.statusReplicasPath;
-  const value = memberAt(object, path);
   const errors: FieldError[] = [];
   const wrong = (field: string, bad: unknown, detail: string) => errors.push({ type: 'FieldValueInvalid', field, value: bad, detail });
+  const parent = obstacle(object, path);
+  if (parent !== undefined) wrong(path, 0, `${path} accessor error: ${goText(parent)} is of the type ${goType(parent)}, expected map[string]interface{}`);
+  const value = memberAt(object, path);
   if (value !== undefined) {
     if (typeof value !== 'number' || !Number.isInteger(value))
       wrong(path, 0, `${path} accessor error: ${JSON.stringify(value)} is of the type ${goType(value)}, expected int64`);
@@ -171,6 +173,19 @@ function validateReplicas(object: unknown, scale: CustomResource['scale'], part:
   }
   return errors;
 }
+
+/** What lies on the way of a simple path and is no object. */
+function obstacle(object: unknown, path: string): unknown {
+  let value = object;
+  for (const name of path.replace(/^\./, '').split('.')) {
+    if (value === undefined || value === null) return undefined;
+    if (!isObject(value)) return value;
+    value = Object.hasOwn(value, name) ? value[name] : undefined;
+  }
+  return undefined;
+}
+
+const goText = (value: unknown): string => (Array.isArray(value) ? `[${value.map(goText).join(' ')}]` : String(value));
 
 const goType = (value: unknown): string => {
   if (value === null) return '<nil>';

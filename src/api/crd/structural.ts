@@ -1,7 +1,7 @@
+import { RE2JS } from 're2js';
 import type { FieldError } from '../errors.ts';
 import { sameJson } from './equality.ts';
 import { isEmbedded, itemsOf, type JsonSchema, preservesUnknown, valuesOf } from './json-schema.ts';
-import { compilePattern } from './schema-validation.ts';
 
 type Level = 'root' | 'item' | 'field';
 
@@ -77,8 +77,12 @@ function valueValidation(schema: JsonSchema, path: string, errors: FieldError[],
   schema.allOf?.forEach((inner, i) => nested(inner, `${path}.allOf[${i}]`, errors, skipFirstAllOf && i === 0));
   schema.oneOf?.forEach((inner, i) => nested(inner, `${path}.oneOf[${i}]`, errors));
   if (schema.not) nested(schema.not, `${path}.not`, errors);
-  if (schema.pattern && !compilePattern(schema.pattern))
-    errors.push(wrong(`${path}.pattern`, schema.pattern, `must be a valid regular expression, but isn't: error parsing regexp: \`${schema.pattern}\``));
+  if (!schema.pattern) return;
+  try {
+    RE2JS.compile(schema.pattern);
+  } catch (error) {
+    errors.push(wrong(`${path}.pattern`, schema.pattern, `must be a valid regular expression, but isn't: ${(error as Error).message}`));
+  }
 }
 
 /** Schemas below allOf, anyOf, oneOf and not may only restrict values. */

@@ -186,3 +186,67 @@ describe('custom resources through kubectl', () => {
     expect(await kubectl('get', 'ct', '-A', '-o', 'name')).toBe('');
   });
 });
+
+const ruled = `
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: ranges.rules.example.com}
+spec:
+  group: rules.example.com
+  scope: Namespaced
+  names: {plural: ranges, kind: Range}
+  versions:
+  - name: v1
+    served: true
+    storage: true
+    schema:
+      openAPIV3Schema:
+        type: object
+        properties:
+          spec:
+            type: object
+            x-kubernetes-validations:
+            - {rule: 'self.least <= self.most', messageExpression: '"least is above %d".format([self.most])', fieldPath: .least, reason: FieldValueForbidden}
+            - {rule: 'self.kind == oldSelf.kind', message: kind is immutable}
+            properties:
+              least: {type: integer}
+              most: {type: integer}
+              kind: {type: string, maxLength: 20, default: a}
+              names: {type: array, maxItems: 10, x-kubernetes-list-type: set, items: {type: string, maxLength: 10, x-kubernetes-validations: [{rule: 'self != "bad"'}]}}
+`;
+const range = (name: string, spec: string) => `
+apiVersion: rules.example.com/v1
+kind: Range
+metadata: {name: ${name}, namespace: default}
+spec: ${spec}
+`;
+
+describe('rules in CEL', () => {
+  test('objects must keep them, transitions included', async () => {
+    await kubectl('apply', '-f', manifest(ruled));
+    await kubectl('wait', '--for=condition=established', 'crd/ranges.rules.example.com', '--timeout=10s');
+    const refused = await attempt('create', '-f', manifest(range('x', '{least: 5, most: 1, names: [good, bad]}')));
+    expect(refused.stderr).toContain('* spec.least: Forbidden: least is above 1');
+    expect(refused.stderr).toContain('* spec.names[1]: Invalid value: "bad": failed rule: self != "bad"');
+    await kubectl('create', '-f', manifest(range('x', '{least: 1, most: 5}')));
+    expect((await attempt('apply', '-f', manifest(range('x', '{least: 1, most: 5, kind: b}')))).stderr).toContain('spec: Invalid value: kind is immutable');
+  });
+
+  test('what an update leaves wrong may stay wrong', async () => {
+    const without = ruled.replace(`, x-kubernetes-validations: [{rule: 'self != "bad"'}]`, '');
+    await kubectl('apply', '-f', manifest(without));
+    await expect.poll(async () => (await attempt('create', '-f', manifest(range('old', '{least: 1, most: 5, names: [bad]}')))).code).toBe(0);
+    await kubectl('apply', '-f', manifest(ruled));
+    await expect.poll(async () => (await attempt('create', '-f', manifest(range('new', '{least: 1, most: 5, names: [bad]}')))).code).toBe(1);
+    expect(await kubectl('patch', 'range', 'old', '--type=merge', '-p', '{"spec":{"most":6}}')).toContain('patched');
+    expect((await attempt('patch', 'range', 'old', '--type=merge', '-p', '{"spec":{"names":["bad","more"]}}')).stderr).toContain('failed rule');
+  });
+
+  test('definitions with wrong or costly rules are refused', async () => {
+    const wrong = (rule: string) => attempt('create', '-f', manifest(ruled.replaceAll('ranges', 'others').replace('self.least <= self.most', rule)));
+    expect((await wrong('self.nothing == 1')).stderr).toContain("compilation failed: ERROR: <input>:1:5: undefined field 'nothing'\n | self.nothing == 1\n | ....^");
+    expect((await wrong('self.least')).stderr).toContain('cel expression must evaluate to a bool');
+    const costly = ruled.replaceAll('ranges', 'others').replace('maxItems: 10, ', '').replace('self.least <= self.most', 'self.names.all(x, self.names.all(y, x == y))');
+    expect((await attempt('create', '-f', manifest(costly))).stderr).toContain('estimated rule cost exceeds budget by factor of more than 100x');
+  });
+});
