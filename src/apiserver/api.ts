@@ -3,6 +3,7 @@ import type { Logger } from 'pino';
 import type { Clock } from '../client/clock.ts';
 import type { Store } from '../store/store.ts';
 import type { AdmissionChain } from './admission/chain.ts';
+import type { Auditor } from './audit/audit.ts';
 import type { ServiceAccountTokens } from './authn/serviceaccount.ts';
 import type { UserInfo } from './authn/user.ts';
 import type { Authorizer } from './authz/authorizer.ts';
@@ -38,6 +39,7 @@ export interface Api {
   kubelet: KubeletClient | undefined;
   clientCa: string;
   anonymousAuth: boolean;
+  audit: Auditor | undefined;
   clock: Clock;
   log: Logger;
   /** As v1.37.2. */

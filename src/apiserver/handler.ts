@@ -5,8 +5,10 @@ import { decodeProtobuf } from '../api/protobuf.ts';
 import type { DeleteOptions } from '../api/generated/types.ts';
 import type { PatchType } from '../client/client.ts';
 import type { Api, Call } from './api.ts';
+import type { AuditRecord } from './audit/audit.ts';
 import { authenticate, impersonate } from './authn/authenticate.ts';
 import type { UserInfo } from './authn/user.ts';
+import { type Attributes, forbiddenBy } from './authz/authorizer.ts';
 import { reviews } from './authz/reviews.ts';
 import { pathNotFound, serveDiscovery } from './http/discovery.ts';
 import { formatsOf, listKinds, objectKinds, sendEntry, sendError, sendList, sendValue } from './http/encode.ts';
@@ -39,17 +41,22 @@ export const bodyLimit = 3 * 1024 * 1024;
  * The way of one request, from the moment its headers have come over TLS. `knownUser` is given by callers in this
  * process, who need not authenticate. Never throws: whatever goes wrong is answered as a Status.
  */
-export async function handle(api: Api, request: HttpRequest, response: HttpResponse, knownUser?: UserInfo): Promise<void> {
+export async function handle(api: Api, incoming: HttpRequest, response: HttpResponse, knownUser?: UserInfo): Promise<void> {
   const started = performance.now();
+  let request = incoming;
   let info: RequestInfo | undefined;
+  let audit: AuditRecord | undefined;
   try {
-    // 1. Audit: every answer carries the request's id.
+    // 1. Every answer carries the request's id.
     response.headers['audit-id'] = header(request, 'audit-id') || randomUUID();
     info = parseRequestInfo(request.method, request.path, request.query);
-    // 2. Who is it?
-    const user = impersonate(api, request, knownUser ?? (await authenticate(api, request)));
+    // 2. Who is it? From here on the request is audited.
+    const sender = knownUser ?? (await authenticate(api, request));
+    const user = impersonate(api, request, sender);
+    audit = api.audit?.begin(request, response, info, sender, user);
+    if (audit) request = audit.request;
     // 3. May they?
-    authorize(api, request, info, user);
+    authorize(api, request, info, user, audit);
     // 4. Paths that are not resources.
     if (!info.isResource) {
       if (request.method !== 'GET' && request.method !== 'HEAD') throw pathNotFound();
@@ -64,25 +71,41 @@ export async function handle(api: Api, request: HttpRequest, response: HttpRespo
     const deprecated = deprecations[`${info.group}/${info.version} ${target.served.kind}`];
     if (deprecated) response.headers['warning'] = [warningText(deprecated)];
     checkScope(call);
+    if (audit) audit.definition = target.served.definition;
     if (target.served.custom?.warnings.length) response.headers['warning'] = target.served.custom.warnings.map(warningText);
     await serveResource(api, request, response, call, info);
   } catch (error) {
     answerError(api, request, response, error);
   } finally {
+    if (audit) finishAudit(audit, info?.verb, request, response);
     if (info) observe(api, info, response, started);
   }
 }
 
+/** A watch is complete when it ends; everything else is when it has been answered. */
+function finishAudit(audit: AuditRecord, verb: string | undefined, request: HttpRequest, response: HttpResponse): void {
+  if (verb !== 'watch' || response.status !== 200) return audit.complete();
+  audit.started();
+  if (request.signal.aborted) audit.complete();
+  else request.signal.addEventListener('abort', () => audit.complete(), { once: true });
+}
+
 /** Whether the user may do this. Connections to pods and nodes are judged as `create` or `get` of the subresource, as by method. */
-function authorize(api: Api, request: HttpRequest, info: RequestInfo, user: UserInfo): void {
+function authorize(api: Api, request: HttpRequest, info: RequestInfo, user: UserInfo, audit: AuditRecord | undefined): void {
+  const check = (attributes: Attributes) => {
+    const decision = api.authorizer.authorize(attributes);
+    audit?.annotate('authorization.k8s.io/decision', decision.allowed ? 'allow' : 'forbid');
+    audit?.annotate('authorization.k8s.io/reason', decision.reason);
+    if (!decision.allowed) throw forbiddenBy(attributes, decision.reason);
+  };
   if (!info.isResource) {
-    api.authorizer.check({ user, verb: info.verb, path: info.path, group: '', resource: '', subresource: '', namespace: '', name: '' });
+    check({ user, verb: info.verb, path: info.path, group: '', resource: '', subresource: '', namespace: '', name: '' });
     return;
   }
   const fieldSelector = request.query.get('fieldSelector') ?? '';
   const labelSelector = request.query.get('labelSelector') ?? '';
   const collection = info.verb === 'list' || info.verb === 'watch' || info.verb === 'deletecollection';
-  api.authorizer.check({
+  check({
     user,
     verb: info.verb,
     group: info.group,

@@ -10,6 +10,7 @@ import type { Store } from '../store/store.ts';
 import { AdmissionChain } from './admission/chain.ts';
 import { builtinAdmission } from './admission/index.ts';
 import type { Api, Dial, KubeletClient } from './api.ts';
+import type { Auditor } from './audit/audit.ts';
 import { ServiceAccountTokens } from './authn/serviceaccount.ts';
 import { Authorizer } from './authz/authorizer.ts';
 import { NodeAuthorizer } from './authz/node.ts';
@@ -51,6 +52,8 @@ export interface ApiServerOptions {
   /** Published as the endpoint of the service default/kubernetes. */
   advertise?: { address: string; port: number };
   anonymousAuth?: boolean;
+  /** Is told of requests; closed with the server. */
+  audit?: Auditor;
   log: Logger;
   clock?: Clock;
   version?: string;
@@ -99,6 +102,7 @@ export async function startApiServer(o: ApiServerOptions): Promise<ApiServer> {
     kubelet: o.kubeletClient,
     clientCa: o.clientCa,
     anonymousAuth: o.anonymousAuth ?? true,
+    audit: o.audit,
     clock,
     log: o.log,
     version: o.version ?? 'v1.37.2',
@@ -155,6 +159,7 @@ export async function startApiServer(o: ApiServerOptions): Promise<ApiServer> {
     for (const s of servers) s.destroyConnections();
     await Promise.all(closed);
     hub.close();
+    await o.audit?.close();
     for (const path of o.unixSockets ?? []) await rm(path, { force: true });
   };
   return {

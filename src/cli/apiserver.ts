@@ -17,6 +17,12 @@ interface Options {
   etcdCertfile?: string;
   etcdKeyfile?: string;
   encryptionProviderConfig?: string;
+  auditPolicyFile?: string;
+  auditLogPath?: string;
+  auditLogMaxsize: string;
+  auditLogMaxbackup: string;
+  auditLogMaxage: string;
+  auditWebhookConfigFile?: string;
 }
 
 export const apiserverCommand = () =>
@@ -32,6 +38,12 @@ export const apiserverCommand = () =>
     .option('--etcd-certfile <file>', 'PEM certificate that etcd knows this server by')
     .option('--etcd-keyfile <file>', 'PEM key of that certificate')
     .option('--encryption-provider-config <file>', 'EncryptionConfiguration: how Secrets and other resources are encrypted at rest')
+    .option('--audit-policy-file <file>', 'Policy of audit.k8s.io/v1: which requests are told of, and how much of them')
+    .option('--audit-log-path <file>', 'write audit events to this file, - for standard output')
+    .option('--audit-log-maxsize <megabytes>', 'size after which that file is put aside; 0 never', '0')
+    .option('--audit-log-maxbackup <n>', 'files put aside that are kept; 0 keeps all', '0')
+    .option('--audit-log-maxage <days>', 'days that they are kept; 0 for ever', '0')
+    .option('--audit-webhook-config-file <file>', 'kubeconfig of a webhook that audit events are posted to')
     .action(async (o: Options) => {
       const port = Number(o.securePort);
       if (!Number.isInteger(port) || port < 0 || port > 65_535) throw new UserError(`'${o.securePort}' is not a port`, 2);
@@ -50,6 +62,7 @@ export const apiserverCommand = () =>
         dnsNames: ['localhost', 'kubernetes', 'kubernetes.default', 'kubernetes.default.svc'],
         ips: ['127.0.0.1', firstService, o.bindAddress],
       });
+      const audit = await auditorOf(o, (error) => log.error({ err: error }, 'auditing failed'));
       const store = await openStore({ directory: join(directory, 'store'), ...o });
       try {
         const server = await startApiServer({
@@ -65,6 +78,7 @@ export const apiserverCommand = () =>
           },
           serviceCidr: o.serviceClusterIpRange,
           nodePortRange: nodePorts,
+          ...(audit ? { audit } : {}),
           log,
         }).catch((error: NodeJS.ErrnoException) => {
           throw error.code === 'EADDRINUSE' ? new UserError(`port ${port} on ${o.bindAddress} is taken: name another with --secure-port`) : error;
@@ -83,3 +97,18 @@ export const apiserverCommand = () =>
         await store.close();
       }
     });
+
+/** UserError where a file is wrong, or a backend is named without a policy. */
+async function auditorOf(o: Options, onError: (error: Error) => void) {
+  if (!o.auditLogPath && !o.auditWebhookConfigFile) return undefined;
+  if (!o.auditPolicyFile) throw new UserError('audit events need --audit-policy-file', 2);
+  const { openAuditor } = await import('../cluster/auditor.ts');
+  return openAuditor({
+    policyFile: o.auditPolicyFile,
+    ...(o.auditLogPath
+      ? { log: { path: o.auditLogPath, maxSize: Number(o.auditLogMaxsize), maxBackup: Number(o.auditLogMaxbackup), maxAge: Number(o.auditLogMaxage) } }
+      : {}),
+    ...(o.auditWebhookConfigFile ? { webhookConfigFile: o.auditWebhookConfigFile } : {}),
+    onError,
+  });
+}
