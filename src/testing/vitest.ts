@@ -1,5 +1,5 @@
 /** `kumulus/vitest`: a cluster for each test file or each test, matchers that wait, and what happened in it when a test fails. */
-import { afterAll, beforeAll, beforeEach, expect, onTestFailed, test as base } from 'vitest';
+import { afterAll, beforeAll, beforeEach, expect, onTestFailed, test as base, vi } from 'vitest';
 import { type Cluster, type Reference, type StartClusterOptions, startCluster, type WaitOptions } from '../index.ts';
 import { diagnose } from './diagnosis.ts';
 import { type LoadBalancerShape, matchers } from './matchers.ts';
@@ -9,6 +9,10 @@ export type { LoadBalancerShape } from './matchers.ts';
 export { diagnose } from './diagnosis.ts';
 
 expect.extend(matchers as never);
+// A wait that ends by itself says what was missing; a test that is cut off says nothing. Tests that name a timeout keep theirs.
+vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 });
+// Loaded with the file, not within the time of its first test.
+await import('../cluster/in-process.ts');
 
 interface ClusterMatchers<R> {
   /** The object becomes ready, by what its kind means by that. */

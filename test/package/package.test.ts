@@ -19,6 +19,8 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join, relative } from 'node:path';
+import { publint } from 'publint';
+import { formatMessage } from 'publint/utils';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
 const root = join(import.meta.dirname, '../..');
@@ -109,6 +111,11 @@ describe('what is published', () => {
       expect(files).toContain(types.slice(2));
       expect(files).toContain(code.slice(2));
     }
+  });
+
+  test('publint finds nothing to say', async () => {
+    const { messages, pkg } = await publint({ pkgDir: at(), pack: false, strict: true });
+    expect(messages.map((message) => formatMessage(message, pkg))).toEqual([]);
   });
 
   test('names no module that is not there', () => {
