@@ -148,10 +148,9 @@ function shortened(history: string[]): string {
 async function numberDeployment({ client }: ControllerContext, rollout: Rollout, revision: string | undefined): Promise<void> {
   const d = rollout.deployment;
   if (!revision || d.metadata.annotations?.[REVISION] === revision) return;
-  const { uid, resourceVersion } = d.metadata;
-  rollout.deployment = await client.patch(resources.deployments, d.metadata, 'merge', {
-    metadata: { uid, resourceVersion, annotations: { [REVISION]: revision } },
-  });
+  // Annotations travel with the status; the controller's role does not let it patch Deployments.
+  const metadata = { ...d.metadata, annotations: { ...d.metadata.annotations, [REVISION]: revision } };
+  rollout.deployment = await client.update(resources.deployments, { ...d, metadata }, { subresource: 'status' });
 }
 
 export async function setCondition({ client }: ControllerContext, rollout: Rollout, condition: ReturnType<typeof newCondition>): Promise<void> {
