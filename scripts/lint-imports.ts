@@ -72,7 +72,7 @@ for (const file of globSync('src/**/*.ts', { cwd: root })) {
   }
 }
 for (const file of globSync('infra/**/*.ts', { cwd: root, exclude: (name) => name === 'node_modules' })) {
-  if (file.endsWith('.test.ts') || file.startsWith('infra/test/')) continue;
+  if (/\.test\.ts$|\/testing\.ts$/.test(file)) continue;
   for (const match of readFileSync(join(root, file), 'utf8').matchAll(/(?:from|import)\s*\(?\s*'(\.[^']+)'/g)) {
     const path = relative(join(root, 'src'), resolve(join(root, dirname(file)), match[1] as string));
     if (path.startsWith('..') || allowedInInfra.some((r) => path.startsWith(`${r}/`) || path.startsWith(`${r}.`))) continue;

@@ -74,8 +74,7 @@ export class ControlPlane extends pulumi.ComponentResource {
     const after = declare(rest, {
       ...common,
       known: new Map([...network.declared, ...before]),
-      // At its first boot it reads its keys, and may install what it lacks from the internet.
-      after: (d) => (d.kind === 'ec2:Instance' ? [network.leavings, ...before.values()] : []),
+      after: (d) => (d.kind === 'ec2:Instance' ? [network.leavings] : []),
     });
     this.credentials = credentials;
     this.instance = pick(after, ids.controlPlaneInstance, Instance);

@@ -42,7 +42,12 @@ export function declare(declarations: Declaration[], o: DeclareOptions): Declare
       tags: { ...o.tags, ...declaration.tags },
       ...(resolve(declaration.properties, known) as object),
     };
-    const dependsOn = o.after?.(declaration) ?? [];
+    const before = (declaration.after ?? []).map((id) => {
+      const resource = known.get(id);
+      if (!resource) throw new Error(`${declaration.id} comes after ${id}, which is not declared`);
+      return resource;
+    });
+    const dependsOn = [...before, ...(o.after?.(declaration) ?? [])];
     const type = classes[declaration.kind] as new (name: string, args: object, opts: pulumi.CustomResourceOptions) => pulumi.CustomResource;
     const resource = new type(`${o.cluster}-${declaration.id}`, args, { parent: o.parent, ...(dependsOn.length ? { dependsOn } : {}) });
     known.set(declaration.id, resource);

@@ -38,11 +38,12 @@ export async function ensure(context: HandlerContext, declarations: Declaration[
   for (const [id, found] of known) running.set(id, Promise.resolve(found));
   // Declarations come with what they refer to before them, so one pass in order finds every promise.
   for (const declaration of declarations) {
-    for (const id of references(declaration.properties)) {
+    const needed = [...references(declaration.properties), ...(declaration.after ?? [])];
+    for (const id of needed) {
       if (!running.has(id)) throw new Error(`${declaration.id} refers to ${id}, which is not declared before it`);
     }
     const started = (async () => {
-      await Promise.all(references(declaration.properties).map((id) => running.get(id)));
+      await Promise.all(needed.map((id) => running.get(id)));
       context.signal?.throwIfAborted();
       return ensureOne(context, declaration, await resolve(declaration.properties, running));
     })();

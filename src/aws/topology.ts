@@ -35,6 +35,8 @@ export interface Declaration {
   kind: ResourceKind;
   properties: Record<string, unknown>;
   tags?: Record<string, string>;
+  /** Ids of what has to be there before, though no property refers to it. */
+  after?: string[];
 }
 
 /**
@@ -84,6 +86,7 @@ export interface TopologySpec {
 /** The ids of the parts that others ask for. */
 export const ids = {
   vpc: 'vpc',
+  internetGateway: 'internet-gateway',
   routeTable: 'public',
   controlPlaneSecurityGroup: 'control-plane-sg',
   nodeSecurityGroup: 'nodes',
@@ -149,14 +152,14 @@ export function networkTopology(spec: Pick<TopologySpec, 'cluster' | 'zones' | '
   const outside = (spec.publicAccessCidrs ?? []).filter((cidr) => cidr !== spec.vpcCidr && cidr !== spec.podCidr);
   return [
     { id: ids.vpc, kind: 'ec2:Vpc', properties: { CidrBlock: spec.vpcCidr, EnableDnsHostnames: true } },
-    { id: 'internet-gateway', kind: 'ec2:InternetGateway', properties: { VpcId: ref(ids.vpc) } },
+    { id: ids.internetGateway, kind: 'ec2:InternetGateway', properties: { VpcId: ref(ids.vpc) } },
     ...subnets,
     {
       id: ids.routeTable,
       kind: 'ec2:RouteTable',
       properties: {
         VpcId: ref(ids.vpc),
-        Routes: [{ DestinationCidrBlock: '0.0.0.0/0', GatewayId: ref('internet-gateway') }],
+        Routes: [{ DestinationCidrBlock: '0.0.0.0/0', GatewayId: ref(ids.internetGateway) }],
         SubnetIds: subnets.map((s) => ref(s.id)),
       },
     },
@@ -247,6 +250,8 @@ export function controlPlaneTopology(
         Scheme: controlPlane.publicAccessCidrs.length ? 'internet-facing' : 'internal',
         SubnetIds: spec.zones.map((zone) => ref(ids.subnet(zone))),
       },
+      // ELBv2 refuses an internet-facing one before.
+      after: [ids.internetGateway],
     },
     {
       id: ids.controlPlaneTemplate,
@@ -270,6 +275,8 @@ export function controlPlaneTopology(
         PrivateIpAddress: controlPlaneAddress(spec.vpcCidr),
       },
       tags: { 'kumulus:control-plane': 'true' },
+      // At its first boot it reads its keys, and may install what it lacks from the internet.
+      after: [ids.routeTable, ...secrets.map((secret) => secret.id)],
     },
     {
       id: ids.apiTargetGroup,
@@ -345,6 +352,7 @@ export function nodeGroupTopology(spec: Pick<TopologySpec, 'cluster' | 'zones'>,
         SubnetId: ref(ids.subnet(spec.zones[n % spec.zones.length] as string)),
       },
       tags: { 'kumulus:node-group': group.name },
+      after: [ids.routeTable],
     }),
   );
   return [template, ...instances];
