@@ -96,6 +96,13 @@ export class Instance extends KumulusResource {
   }
 }
 
+export type VolumeArgs = Owned & Inputs<{ availabilityZone: string; size: number }>;
+export class Volume extends KumulusResource {
+  constructor(name: string, args: VolumeArgs, opts?: pulumi.CustomResourceOptions) {
+    super('kumulus:ec2:Volume', name, args, [], [], opts);
+  }
+}
+
 export type LoadBalancerArgs = Owned & Inputs<{ name: string; scheme: 'internet-facing' | 'internal'; subnetIds: pulumi.Input<string>[] }>;
 export class LoadBalancer extends KumulusResource {
   declare readonly dnsName: pulumi.Output<string>;
@@ -158,6 +165,7 @@ export const classes = {
   'ec2:NetworkInterface': NetworkInterface,
   'ec2:LaunchTemplate': LaunchTemplate,
   'ec2:Instance': Instance,
+  'ec2:Volume': Volume,
   'elbv2:LoadBalancer': LoadBalancer,
   'elbv2:TargetGroup': TargetGroup,
   'elbv2:Listener': Listener,

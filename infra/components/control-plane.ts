@@ -2,7 +2,7 @@ import * as pulumi from '@pulumi/pulumi';
 import { apiPort, controlPlaneAddress, controlPlaneTopology, ids } from '../../src/aws/topology.ts';
 import { clusterKubeconfig } from '../../src/cluster/kubeconfig.ts';
 import { controlPlaneUserData } from '../../src/cluster/user-data.ts';
-import { Credentials, Endpoint, Instance, LoadBalancer } from '../resources.ts';
+import { Credentials, Endpoint, Instance, LoadBalancer, Volume } from '../resources.ts';
 import { declare, pick } from './declare.ts';
 import type { Network } from './network.ts';
 
@@ -13,6 +13,8 @@ export interface ControlPlaneArgs {
   amiId?: string;
   /** Who may reach the API through the load balancer, as in @pulumi/eks; nobody outside the VPC where the list is empty. */
   publicAccessCidrs?: string[];
+  /** GiB of the volume that the cluster's store lives on; 10 where left out. */
+  volumeSize?: number;
   /** How long to wait for the API to answer. */
   timeoutSeconds?: number;
 }
@@ -42,20 +44,22 @@ export class ControlPlane extends pulumi.ComponentResource {
       instanceType: args.instanceType ?? 't3.medium',
       imageId: args.amiId ?? defaultAmi,
       publicAccessCidrs: args.publicAccessCidrs ?? ['0.0.0.0/0'],
+      volumeSize: args.volumeSize ?? 10,
       secrets: {
         'ca.crt': credentials.caCertificate,
         'ca.key': credentials.caKey,
         'sa.key': credentials.serviceAccountKey,
         'bootstrap-token': credentials.bootstrapToken,
       },
-      // Of the load balancer that is declared before the template; see below.
+      // It names the load balancer and the volume, which are declared before the template; see below.
       userData: '',
     });
     const template = all.findIndex((d) => d.id === ids.controlPlaneTemplate);
     const common = { cluster: s.name, parent: this, tags: s.tags };
     const before = declare(all.slice(0, template), { ...common, known: network.declared });
     const balancer = pick(before, ids.apiLoadBalancer, LoadBalancer);
-    const userData = pulumi.all([network.vpcId, network.routeTableId, balancer.dnsName]).apply(([vpcId, routeTableId, dnsName]) =>
+    const volume = pick(before, ids.controlPlaneVolume, Volume);
+    const userData = pulumi.all([network.vpcId, network.routeTableId, balancer.dnsName, volume.id]).apply(([vpcId, routeTableId, dnsName, dataVolume]) =>
       controlPlaneUserData(
         {
           cluster: s.name,
@@ -66,6 +70,7 @@ export class ControlPlane extends pulumi.ComponentResource {
           clusterDns: s.clusterDns,
           clusterDomain: s.clusterDomain,
           certificateNames: [dnsName],
+          dataVolume,
         },
         s.install,
       ),

@@ -115,6 +115,13 @@ const descriptions: Record<AwsKind, Description> = {
       privateDnsName: { description: 'Its private DNS name, which is the name of its node.' },
     },
   },
+  'ec2:Volume': {
+    description: 'An encrypted gp3 volume that outlives the instances it is attached to.',
+    properties: {
+      availabilityZone: fixed('The zone.'),
+      size: { type: 'integer', description: 'GiB; it can only grow.', required: true },
+    },
+  },
   'elbv2:LoadBalancer': {
     description: 'A network load balancer.',
     properties: {

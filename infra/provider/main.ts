@@ -19,8 +19,10 @@ const end = () => {
   server.stop();
   process.exit(0);
 };
+// The engine asks with SIGINT first, and calls a plugin broken that has to be killed; a terminal's Ctrl-C does not come here,
+// since the engine puts plugins into process groups of their own and passes it on as Cancel.
 process.on('SIGTERM', end);
-process.on('SIGINT', () => provider.cancel());
+process.on('SIGINT', end);
 process.on('unhandledRejection', (error) => console.error(error));
 
 // An engine that was killed tells nobody; there is no event for a parent's end.

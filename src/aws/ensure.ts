@@ -8,6 +8,7 @@ import { networkInterface } from './handlers/network-interface.ts';
 import { parameter } from './handlers/parameter.ts';
 import { routeTable } from './handlers/route-table.ts';
 import { securityGroup } from './handlers/security-group.ts';
+import { volume } from './handlers/volume.ts';
 import { ownershipTags } from './tags.ts';
 import { type Declaration, isRef, type ResourceKind } from './topology.ts';
 
@@ -20,6 +21,7 @@ export const handlers: Record<ResourceKind, ResourceHandler<any>> = {
   'ec2:NetworkInterface': networkInterface,
   'ec2:LaunchTemplate': launchTemplate,
   'ec2:Instance': instance,
+  'ec2:Volume': volume,
   'elbv2:LoadBalancer': loadBalancer,
   'elbv2:TargetGroup': targetGroup,
   'elbv2:Listener': listener,

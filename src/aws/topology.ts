@@ -23,6 +23,7 @@ export type ResourceKind =
   | 'ec2:NetworkInterface'
   | 'ec2:LaunchTemplate'
   | 'ec2:Instance'
+  | 'ec2:Volume'
   | 'elbv2:LoadBalancer'
   | 'elbv2:TargetGroup'
   | 'elbv2:Listener'
@@ -69,6 +70,8 @@ export interface InstanceControlPlane {
   userData: Later<string>;
   /** Who may reach the API through the load balancer; its scheme is internal where nobody may. */
   publicAccessCidrs: string[];
+  /** GiB of the volume that the store lives on; it outlives the instance. */
+  volumeSize: number;
   /** What the instance takes from Systems Manager at boot, by the names' last part. */
   secrets: Record<string, Later<string>>;
 }
@@ -95,6 +98,7 @@ export const ids = {
   controlPlaneInterface: 'control-plane',
   controlPlaneTemplate: 'control-plane-template',
   controlPlaneInstance: 'control-plane-0',
+  controlPlaneVolume: 'control-plane-data',
   apiLoadBalancer: 'api',
   apiTargetGroup: 'api-targets',
   apiListener: 'api-listener',
@@ -252,6 +256,11 @@ export function controlPlaneTopology(
       },
       // ELBv2 refuses an internet-facing one before.
       after: [ids.internetGateway],
+    },
+    {
+      id: ids.controlPlaneVolume,
+      kind: 'ec2:Volume',
+      properties: { AvailabilityZone: spec.zones[0], Size: controlPlane.volumeSize },
     },
     {
       id: ids.controlPlaneTemplate,

@@ -13,6 +13,7 @@ interface Options {
   clusterDomain: string;
   apiserverCertExtraSans?: string;
   dataDir: string;
+  dataVolume?: string;
 }
 
 const words = (text: string | undefined) => (text ?? '').split(',').filter(Boolean);
@@ -29,6 +30,7 @@ export const controlPlaneCommand = () =>
     .option('--cluster-domain <domain>', 'domain of the cluster', 'cluster.local')
     .option('--apiserver-cert-extra-sans <names>', "names and addresses beside the instance's own by which the API is called")
     .option('--data-dir <directory>', 'where the store and the keys live', '/var/lib/kumulus-control-plane')
+    .option('--data-volume <id>', 'EBS volume to attach and mount there, so that they outlive this instance')
     .action(async (o: Options) => {
       if (process.getuid?.() !== 0) throw new UserError('a control plane needs root');
       const { runInstanceControlPlane } = await import('../cluster/instance-control-plane.ts');
@@ -44,6 +46,7 @@ export const controlPlaneCommand = () =>
         clusterDomain: o.clusterDomain,
         certificateNames: words(o.apiserverCertExtraSans),
         dataDirectory: o.dataDir,
+        ...(o.dataVolume ? { dataVolume: o.dataVolume } : {}),
         log,
         signal: interruption.signal,
       });

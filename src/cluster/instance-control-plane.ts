@@ -1,11 +1,12 @@
 import { createPublicKey } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
-import { createAwsClients } from '../aws/clients.ts';
+import { type AwsClients, createAwsClients } from '../aws/clients.ts';
 import { apiPort, parameterPath } from '../aws/topology.ts';
 import { applyAddons } from './addons.ts';
 import { startControlPlane } from './control-plane.ts';
+import { mountDataVolume } from './data-volume.ts';
 import { readInstanceFacts } from './instance-metadata.ts';
 import { ensurePki } from './pki.ts';
 
@@ -19,8 +20,10 @@ export interface InstanceControlPlaneOptions {
   clusterDomain: string;
   /** Names and addresses beside this instance's own by which the API is called, such as its load balancer's. */
   certificateNames: string[];
-  /** Where the store and the keys live, on the instance's volume. */
+  /** Where the store and the keys live. */
   dataDirectory: string;
+  /** Id of the EBS volume to mount there. */
+  dataVolume?: string;
   log: Logger;
   signal: AbortSignal;
 }
@@ -34,9 +37,11 @@ export const secretNames = { caCertificate: 'ca.crt', caKey: 'ca.key', serviceAc
  */
 export async function runInstanceControlPlane(o: InstanceControlPlaneOptions): Promise<void> {
   const facts = await readInstanceFacts(o.signal);
+  const clients = createAwsClients({ region: facts.region });
+  if (o.dataVolume) await mountDataVolume(clients, o.dataVolume, facts.instanceId, o.dataDirectory, o.signal);
   const pkiDirectory = join(o.dataDirectory, 'pki');
   mkdirSync(pkiDirectory, { recursive: true, mode: 0o700 });
-  const bootstrapToken = await fetchSecrets(o.cluster, facts.region, pkiDirectory);
+  const bootstrapToken = await fetchSecrets(clients, o.cluster, pkiDirectory).finally(() => clients.destroy());
   const isAddress = (name: string) => /^[\d.]+$|:/.test(name);
   const pki = await ensurePki(pkiDirectory, {
     dnsNames: [
@@ -78,25 +83,25 @@ export async function runInstanceControlPlane(o: InstanceControlPlaneOptions): P
 }
 
 /** Writes the cluster's keys where ensurePki looks for them; it makes the certificates that are missing. Resolves to the bootstrap token. */
-async function fetchSecrets(cluster: string, region: string, directory: string): Promise<string> {
-  const clients = createAwsClients({ region });
-  try {
-    const [{ GetParametersCommand }, ssm] = await Promise.all([import('@aws-sdk/client-ssm'), clients.ssm()]);
-    const names = Object.values(secretNames).map((name) => `${parameterPath(cluster)}/${name}`);
-    const answer = await ssm.send(new GetParametersCommand({ Names: names, WithDecryption: true }));
-    if (answer.InvalidParameters?.length) throw new Error(`Systems Manager has no ${answer.InvalidParameters.join(', ')}`);
-    const values = new Map(answer.Parameters?.map((p) => [p.Name?.split('/').at(-1), p.Value ?? '']));
-    const write = (name: string, text: string, mode: number) => {
-      const path = join(directory, name);
-      if (!existsSync(path) || readFileSync(path, 'utf8') !== text) writeFileSync(path, text, { mode });
-    };
-    write('ca.crt', values.get(secretNames.caCertificate) as string, 0o644);
-    write('ca.key', values.get(secretNames.caKey) as string, 0o600);
-    const serviceAccountKey = values.get(secretNames.serviceAccountKey) as string;
-    write('sa.key', serviceAccountKey, 0o600);
-    write('sa.pub', createPublicKey(serviceAccountKey).export({ type: 'spki', format: 'pem' }).toString(), 0o644);
-    return values.get(secretNames.bootstrapToken) as string;
-  } finally {
-    clients.destroy();
+async function fetchSecrets(clients: AwsClients, cluster: string, directory: string): Promise<string> {
+  const [{ GetParametersCommand }, ssm] = await Promise.all([import('@aws-sdk/client-ssm'), clients.ssm()]);
+  const names = Object.values(secretNames).map((name) => `${parameterPath(cluster)}/${name}`);
+  const answer = await ssm.send(new GetParametersCommand({ Names: names, WithDecryption: true }));
+  if (answer.InvalidParameters?.length) throw new Error(`Systems Manager has no ${answer.InvalidParameters.join(', ')}`);
+  const values = new Map(answer.Parameters?.map((p) => [p.Name?.split('/').at(-1), p.Value ?? '']));
+  const write = (name: string, text: string, mode: number) => {
+    const path = join(directory, name);
+    if (!existsSync(path) || readFileSync(path, 'utf8') !== text) writeFileSync(path, text, { mode });
+  };
+  const known = join(directory, 'ca.crt');
+  // Certificates of another authority are worth nothing; they are made anew.
+  if (existsSync(known) && readFileSync(known, 'utf8') !== values.get(secretNames.caCertificate)) {
+    for (const file of readdirSync(directory)) rmSync(join(directory, file));
   }
+  write('ca.crt', values.get(secretNames.caCertificate) as string, 0o644);
+  write('ca.key', values.get(secretNames.caKey) as string, 0o600);
+  const serviceAccountKey = values.get(secretNames.serviceAccountKey) as string;
+  write('sa.key', serviceAccountKey, 0o600);
+  write('sa.pub', createPublicKey(serviceAccountKey).export({ type: 'spki', format: 'pem' }).toString(), 0o644);
+  return values.get(secretNames.bootstrapToken) as string;
 }

@@ -51,6 +51,8 @@ export interface ControlPlaneParameters {
   clusterDomain: string;
   /** Names beside the instance's own by which the API is called. */
   certificateNames: string[];
+  /** Id of the volume that the store lives on. */
+  dataVolume?: string;
 }
 
 /** The user data of the instance that runs the control plane; its keys it takes from Systems Manager with its role. */
@@ -63,6 +65,7 @@ export function controlPlaneUserData(p: ControlPlaneParameters, install: Install
     `--cluster-cidr=${p.podCidr}`,
     `--cluster-dns=${p.clusterDns}`,
     `--cluster-domain=${p.clusterDomain}`,
+    ...(p.dataVolume ? [`--data-volume=${p.dataVolume}`] : []),
     ...(p.certificateNames.length ? [`--apiserver-cert-extra-sans=${p.certificateNames.join(',')}`] : []),
   ];
   return userData({ verb: 'control-plane', description: 'Kumulus control plane', flags }, install);

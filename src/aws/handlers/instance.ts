@@ -1,8 +1,9 @@
 import { DescribeInstancesCommand, type Instance, RunInstancesCommand, TerminateInstancesCommand } from '@aws-sdk/client-ec2';
 import { hasCode, ignore, waitUntil } from '../clients.ts';
-import { clientToken, fromTags, ownershipFilters, tagSpecification } from '../tags.ts';
+import { fromTags, ownershipFilters, tagSpecification } from '../tags.ts';
 import { madeId, tagEc2 } from './ec2-tags.ts';
 import type { Existing, HandlerContext, ResourceHandler } from './handler.ts';
+import { createOnce } from './once.ts';
 
 export interface InstanceProperties {
   LaunchTemplateId: string;
@@ -26,9 +27,15 @@ const existing = (i: Instance): Existing => ({
   },
 });
 
-async function look({ clients }: HandlerContext, id: string): Promise<Instance | undefined> {
+async function describe({ clients }: HandlerContext, id: string): Promise<Instance | undefined> {
   const answer = await (await clients.ec2()).send(new DescribeInstancesCommand({ InstanceIds: [id] })).catch(ignore('InvalidInstanceID.NotFound'));
-  const found = answer?.Reservations?.[0]?.Instances?.[0];
+  return answer?.Reservations?.[0]?.Instances?.[0];
+}
+
+const stateOf = async (context: HandlerContext, id: string) => (await describe(context, id))?.State?.Name;
+
+async function look(context: HandlerContext, id: string): Promise<Instance | undefined> {
+  const found = await describe(context, id);
   return alive.includes(found?.State?.Name ?? '') ? found : undefined;
 }
 
@@ -44,27 +51,33 @@ export const instance: ResourceHandler<InstanceProperties> = {
     const { clients, cluster, signal } = context;
     const ec2 = await clients.ec2();
     const template = `${p.LaunchTemplateId}:${p.LaunchTemplateVersion}`;
-    const run = new RunInstancesCommand({
-      LaunchTemplate: { LaunchTemplateId: p.LaunchTemplateId, Version: p.LaunchTemplateVersion },
-      SubnetId: p.SubnetId,
-      ...(p.PrivateIpAddress ? { PrivateIpAddress: p.PrivateIpAddress } : {}),
-      MinCount: 1,
-      MaxCount: 1,
-      // A terminated predecessor has the same logical id, so the token must not outlive it.
-      ClientToken: clientToken(cluster, logicalId, p.SubnetId, template, String(await generation(context, logicalId))),
-      TagSpecifications: tagSpecification('instance', { ...tags, [templateTag]: template }),
-    });
+    const run = (ClientToken: string) =>
+      new RunInstancesCommand({
+        LaunchTemplate: { LaunchTemplateId: p.LaunchTemplateId, Version: p.LaunchTemplateVersion },
+        SubnetId: p.SubnetId,
+        ...(p.PrivateIpAddress ? { PrivateIpAddress: p.PrivateIpAddress } : {}),
+        MinCount: 1,
+        MaxCount: 1,
+        ClientToken,
+        TagSpecifications: tagSpecification('instance', { ...tags, [templateTag]: template }),
+      });
     // A fresh instance profile takes EC2 some seconds to hear of, and the address of an instance just terminated to be free.
-    const answer = await waitUntil(
-      `EC2 to launch ${logicalId}`,
-      () =>
-        ec2.send(run).catch((error) => {
-          const passing = /Invalid IAM Instance Profile|Address.*in use/i.test((error as Error).message);
-          if (passing && hasCode(error, 'InvalidParameterValue', 'InvalidIPAddress.InUse')) return undefined;
-          throw error;
-        }),
-      { timeoutMs: 60_000, ...(signal ? { signal } : {}) },
-    );
+    const launch = (token: string) =>
+      waitUntil(
+        `EC2 to launch ${logicalId}`,
+        () =>
+          ec2.send(run(token)).catch((error) => {
+            const passing = /Invalid IAM Instance Profile|Address.*in use/i.test((error as Error).message);
+            if (passing && hasCode(error, 'InvalidParameterValue', 'InvalidIPAddress.InUse')) return undefined;
+            throw error;
+          }),
+        { timeoutMs: 60_000, ...(signal ? { signal } : {}) },
+      );
+    const answer = await createOnce(context, [cluster, logicalId, p.SubnetId, template], launch, async ({ Instances }) => {
+      const state = await stateOf(context, madeId(Instances?.[0]?.InstanceId));
+      if (state === undefined) return 'unseen';
+      return alive.includes(state) ? 'there' : 'gone';
+    });
     return existing(answer.Instances?.[0] as Instance);
   },
   async read(context, id) {
@@ -96,21 +109,10 @@ export const instance: ResourceHandler<InstanceProperties> = {
     await waitUntil(
       `instance ${id} to be terminated`,
       async () => {
-        const answer = await ec2.send(new DescribeInstancesCommand({ InstanceIds: [id] })).catch(ignore('InvalidInstanceID.NotFound'));
-        const state = answer?.Reservations?.[0]?.Instances?.[0]?.State?.Name;
+        const state = await stateOf(context, id);
         return state === undefined || state === 'terminated' ? true : undefined;
       },
       context.signal ? { signal: context.signal } : {},
     );
   },
 };
-
-/** How many instances of this logical id have come and gone. */
-async function generation({ clients, cluster }: HandlerContext, logicalId: string): Promise<number> {
-  const found = await (await clients.ec2()).send(
-    new DescribeInstancesCommand({
-      Filters: [...ownershipFilters(cluster, logicalId), { Name: 'instance-state-name', Values: ['terminated', 'shutting-down'] }],
-    }),
-  );
-  return (found.Reservations ?? []).reduce((n, r) => n + (r.Instances?.length ?? 0), 0);
-}

@@ -10,7 +10,7 @@ import {
   type ResponseLaunchTemplateData,
 } from '@aws-sdk/client-ec2';
 import { ignore } from '../clients.ts';
-import { clientToken, fromTags, tagSpecification } from '../tags.ts';
+import { fromTags, tagSpecification } from '../tags.ts';
 import { madeId, tagEc2 } from './ec2-tags.ts';
 import type { Existing, HandlerContext, ResourceHandler } from './handler.ts';
 
@@ -72,16 +72,15 @@ export const launchTemplate: ResourceHandler<LaunchTemplateProperties> = {
     const found = await look(context, { LaunchTemplateNames: [p.Name] });
     return found && existing(found);
   },
-  async create({ clients, cluster }, logicalId, p, tags) {
-    const answer = await (await clients.ec2()).send(
-      new CreateLaunchTemplateCommand({
-        LaunchTemplateName: p.Name,
-        LaunchTemplateData: request(p),
-        ClientToken: clientToken(cluster, logicalId, JSON.stringify(p)),
-        TagSpecifications: tagSpecification('launch-template', tags),
-      }),
-    );
-    return existing(answer.LaunchTemplate);
+  /** The name is unique, so no token is needed; EC2 would give the same answer for it after the template is deleted. */
+  async create(context, _logicalId, p, tags) {
+    const make = new CreateLaunchTemplateCommand({
+      LaunchTemplateName: p.Name,
+      LaunchTemplateData: request(p),
+      TagSpecifications: tagSpecification('launch-template', tags),
+    });
+    const answer = await (await context.clients.ec2()).send(make).catch(ignore('InvalidLaunchTemplateName.AlreadyExistsException'));
+    return existing(answer?.LaunchTemplate ?? (await look(context, { LaunchTemplateNames: [p.Name] })));
   },
   async read(context, id) {
     const found = await look(context, { LaunchTemplateIds: [id] });

@@ -6,9 +6,10 @@ import {
   type NetworkInterface,
 } from '@aws-sdk/client-ec2';
 import { ignore } from '../clients.ts';
-import { clientToken, fromTags, ownershipFilters, tagSpecification } from '../tags.ts';
+import { fromTags, ownershipFilters, tagSpecification } from '../tags.ts';
 import { madeId, tagEc2 } from './ec2-tags.ts';
 import type { Existing, ResourceHandler } from './handler.ts';
+import { createOnce } from './once.ts';
 
 export interface NetworkInterfaceProperties {
   SubnetId: string;
@@ -27,13 +28,12 @@ export const networkInterface: ResourceHandler<NetworkInterfaceProperties> = {
     const eni = found.NetworkInterfaces?.[0];
     return eni && existing(eni);
   },
-  async create({ clients, cluster }, logicalId, p, tags) {
-    const answer = await (await clients.ec2()).send(
-      new CreateNetworkInterfaceCommand({
-        ...p,
-        ClientToken: clientToken(cluster, logicalId, p.SubnetId),
-        TagSpecifications: tagSpecification('network-interface', tags),
-      }),
+  async create(context, logicalId, p, tags) {
+    const ec2 = await context.clients.ec2();
+    const make = (ClientToken: string) =>
+      ec2.send(new CreateNetworkInterfaceCommand({ ...p, ClientToken, TagSpecifications: tagSpecification('network-interface', tags) }));
+    const answer = await createOnce(context, [context.cluster, logicalId, p.SubnetId], make, async (made) =>
+      (await networkInterface.read(context, madeId(made.NetworkInterface?.NetworkInterfaceId))) ? 'there' : 'unseen',
     );
     return existing(answer.NetworkInterface);
   },
