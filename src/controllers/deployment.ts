@@ -9,6 +9,7 @@ import { newCondition, statusOf, untilDeadline, withRolloutConditions } from './
 import { allSets, findSets, type Rollout, setCondition } from './deployment/replicasets.ts';
 import { cleanUp, growNew, oldAreGone, rollOn } from './deployment/rollout.ts';
 import { isScaling, scale } from './deployment/scaling.ts';
+import { Freshness, noting } from './freshness.ts';
 import { claim, controlledBy, controllerOf, indexByController } from './ownership.ts';
 import { startReconciler } from './reconciler.ts';
 
@@ -16,14 +17,17 @@ import { startReconciler } from './reconciler.ts';
  * Deployments: keeps one ReplicaSet per pod template and moves pods from the old ones to the new one.
  * Watches Deployments and ReplicaSets, and pods for the strategy Recreate.
  */
-export function startDeploymentController(context: ControllerContext): Controller {
-  const { client, clock, events, informers } = context;
+export function startDeploymentController(shared: ControllerContext): Controller {
+  const freshness = new Freshness();
+  const client = noting(shared.client, freshness);
+  const context: ControllerContext = { ...shared, client };
+  const { clock, events, informers } = context;
   const deployments = informers.informer(resources.deployments);
   const replicaSets = informers.informer(resources.replicasets);
   const pods = informers.informer(resources.pods);
   indexByController(replicaSets);
   indexByController(pods);
-  const loop = startReconciler(context, { name: 'deployment-controller', workers: 5, waitFor: [deployments, replicaSets, pods], reconcile });
+  const loop = startReconciler(context, { name: 'deployment-controller', workers: 20, waitFor: [deployments, replicaSets, pods], reconcile });
 
   const ownerOf = (rs: ReplicaSet): Deployment | undefined => {
     const ref = controllerOf(rs);
@@ -44,7 +48,14 @@ export function startDeploymentController(context: ControllerContext): Controlle
     if (d && !isRolling(d)) enqueue(d);
   };
 
-  deployments.addHandlers({ onAdd: enqueue, onUpdate: (_, after) => enqueue(after), onDelete: enqueue });
+  deployments.addHandlers({
+    onAdd: enqueue,
+    onUpdate: (_, after) => enqueue(after),
+    onDelete(d) {
+      freshness.forget(d);
+      enqueue(d);
+    },
+  });
   replicaSets.addHandlers({
     onAdd(rs) {
       enqueue(ownerOf(rs));
@@ -55,7 +66,10 @@ export function startDeploymentController(context: ControllerContext): Controlle
       enqueue(ownerOf(after));
       enqueueAdopters(after);
     },
-    onDelete: (rs) => enqueue(ownerOf(rs)),
+    onDelete(rs) {
+      freshness.forget(rs);
+      enqueue(ownerOf(rs));
+    },
   });
   pods.addHandlers({ onDelete: enqueueRecreating });
   return loop;
@@ -63,6 +77,8 @@ export function startDeploymentController(context: ControllerContext): Controlle
   async function reconcile(key: string): Promise<void> {
     const deployment = deployments.get(key);
     if (!deployment) return;
+    // What the cache does not show yet was written here, and its event brings the key again.
+    if (freshness.isStale(deployment) || controlledBy(replicaSets, deployment.metadata.uid).some((rs) => freshness.isStale(rs))) return;
     const { selector } = deployment.spec;
     if (!Object.keys(selector.matchLabels ?? {}).length && !selector.matchExpressions?.length) {
       events.event(deployment, 'Warning', 'SelectingAll', 'This deployment is selecting all pods. A non-empty selector is required.');

@@ -1,4 +1,5 @@
 import type { KubeObject } from '../api/object.ts';
+import type { Client } from '../client/client.ts';
 
 /** Compares resource versions as the numbers they are. */
 function isOlder(a: string, b: string): boolean {
@@ -30,4 +31,26 @@ export class Freshness {
   forget(object: KubeObject): void {
     this.#written.delete(object.metadata.uid);
   }
+}
+
+/** The client, with everything that it writes noted. */
+export function noting(client: Client, freshness: Freshness): Client {
+  const noted = async <T>(written: Promise<T>): Promise<T> => {
+    const object = await written;
+    freshness.wrote(object as unknown as KubeObject);
+    return object;
+  };
+  return {
+    get: (...args) => client.get(...args),
+    list: (...args) => client.list(...args),
+    watch: (...args) => client.watch(...args),
+    create: (...args) => noted(client.create(...args)),
+    update: (...args) => noted(client.update(...args)),
+    patch: (...args) => noted(client.patch(...args)),
+    delete: (...args) => client.delete(...args),
+    deleteCollection: (...args) => client.deleteCollection(...args),
+    createSubresource: (...args) => client.createSubresource(...args),
+    raw: (request) => client.raw(request),
+    close: () => client.close(),
+  };
 }

@@ -49,7 +49,8 @@ export function startReplicaController<T extends ReplicaOwner>(context: Controll
   const pods = informers.informer(resources.pods);
   const expectations = new Expectations(clock);
   indexByController(pods);
-  const loop = startReconciler(context, { name: kind.name, workers: 5, waitFor: [owners, pods], reconcile });
+  // Workers mostly wait for the API server: with many, their writes share its commits.
+  const loop = startReconciler(context, { name: kind.name, workers: 20, waitFor: [owners, pods], reconcile });
 
   const enqueue = (owner: T) => loop.enqueue(keyOf(owner));
 

@@ -81,10 +81,8 @@ async function createNewSet(context: ControllerContext, rollout: Rollout, revisi
       throw error;
     }
   }
-  await numberDeployment(context, rollout, String(revision));
-  if (d.spec.progressDeadlineSeconds !== undefined) {
-    await setCondition(context, rollout, newCondition(clock, 'Progressing', 'True', 'NewReplicaSetCreated', `Created new replica set "${name}"`));
-  }
+  const condition = newCondition(clock, 'Progressing', 'True', 'NewReplicaSetCreated', `Created new replica set "${name}"`);
+  await numberDeployment(context, rollout, String(revision), d.spec.progressDeadlineSeconds === undefined ? undefined : condition);
 }
 
 /** The cache may lag behind: then the ReplicaSet is ours. Else another one has our hash, and the next attempt takes another hash. */
@@ -145,12 +143,21 @@ function shortened(history: string[]): string {
   return kept.join(',');
 }
 
-async function numberDeployment({ client }: ControllerContext, rollout: Rollout, revision: string | undefined): Promise<void> {
+/** Writes the revision, and a condition where there is one. */
+async function numberDeployment(
+  { client }: ControllerContext,
+  rollout: Rollout,
+  revision: string | undefined,
+  condition?: ReturnType<typeof newCondition>,
+): Promise<void> {
   const d = rollout.deployment;
-  if (!revision || d.metadata.annotations?.[REVISION] === revision) return;
+  const before = d.status?.conditions ?? [];
+  const conditions = condition ? withCondition(before, condition) : before;
+  if (!revision || (d.metadata.annotations?.[REVISION] === revision && conditions === before)) return;
   // Annotations travel with the status; the controller's role does not let it patch Deployments.
   const metadata = { ...d.metadata, annotations: { ...d.metadata.annotations, [REVISION]: revision } };
-  rollout.deployment = await client.update(resources.deployments, { ...d, metadata }, { subresource: 'status' });
+  const status = { ...d.status, conditions };
+  rollout.deployment = await client.update(resources.deployments, { ...d, metadata, status }, { subresource: 'status' });
 }
 
 export async function setCondition({ client }: ControllerContext, rollout: Rollout, condition: ReturnType<typeof newCondition>): Promise<void> {
