@@ -198,7 +198,7 @@ async function startCloud(o: InProcessOptions, directory: string, ends: (() => u
   };
 }
 
-/** The cluster's network. No interface stands for the API server: nothing inside the VPC runs that would reach it. */
+/** The cluster's network. Nothing inside the VPC runs, so that no interface stands for the API server and nodes have no role. */
 function network(o: InProcessOptions): Declaration[] {
   const all = topology({
     cluster: o.name,
@@ -209,7 +209,7 @@ function network(o: InProcessOptions): Declaration[] {
     controlPlane: { type: 'hosted', socket: '', port: 6443 },
     nodeGroups: [],
   });
-  return all.filter((d) => d.id !== ids.controlPlaneInterface);
+  return all.filter((d) => d.id !== ids.controlPlaneInterface && d.kind !== 'iam:InstanceProfile');
 }
 
 async function launch(o: InProcessOptions, cloud: Awaited<ReturnType<typeof startCloud>>): Promise<void> {
@@ -220,7 +220,6 @@ async function launch(o: InProcessOptions, cloud: Awaited<ReturnType<typeof star
     imageId: nodeImage,
     subnetIds: cloud.network.subnetIds,
     securityGroupIds: [cloud.network.securityGroupId],
-    instanceProfile: `${o.name}-node`,
     token: 'first',
   });
 }

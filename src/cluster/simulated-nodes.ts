@@ -25,7 +25,8 @@ export interface SimulatedGroup {
   imageId: string;
   subnetIds: string[];
   securityGroupIds: string[];
-  instanceProfile: string;
+  /** Its name; what runs nothing needs no role. */
+  instanceProfile?: string;
   /** Tells one attempt from the next, so that a repeated call makes nothing twice. */
   token: string;
 }
@@ -51,7 +52,7 @@ export async function launchSimulated(context: HandlerContext, group: SimulatedG
             InstanceType: group.instanceType as never,
             SubnetId,
             SecurityGroupIds: group.securityGroupIds,
-            IamInstanceProfile: { Name: group.instanceProfile },
+            ...(group.instanceProfile ? { IamInstanceProfile: { Name: group.instanceProfile } } : {}),
             MinCount: count,
             MaxCount: count,
             ClientToken: token,
