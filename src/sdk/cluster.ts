@@ -85,11 +85,20 @@ export class RunningCluster implements Cluster {
     const limit = this.limit(options);
     try {
       const applied: AnyObject[] = [];
-      for (const object of objectsOf(manifest)) applied.push(await this.applyOne(object, options.namespace, limit.signal));
+      for (const object of objectsOf(manifest)) {
+        const one = await this.applyOne(object, options.namespace, limit.signal);
+        applied.push(one);
+        if (one.kind === 'Namespace') await this.usable(one.metadata.name, limit.signal);
+      }
       return applied;
     } finally {
       limit.clear();
     }
+  }
+
+  /** Pods are refused in a namespace until its default service account is there. */
+  private async usable(namespace: string, signal: AbortSignal): Promise<void> {
+    await this.waitFor({ kind: 'ServiceAccount', name: 'default', namespace }, 'exists', { signal });
   }
 
   private async applyOne(object: AnyObject, namespace: string | undefined, signal: AbortSignal): Promise<AnyObject> {

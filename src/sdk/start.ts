@@ -31,6 +31,7 @@ export async function startCluster(options: StartClusterOptions = {}): Promise<C
         : await startHere(name, simulated, zones, options, limit.signal);
     for (const fault of options.aws?.faults ?? []) await backend.inject(fault);
     const cluster = new RunningCluster(backend);
+    await cluster.waitFor('serviceaccount/default', 'exists', { signal: limit.signal });
     if (options.waitForNodes !== false) await waitForReadyNodes(backend.client, nodes + simulated, limit);
     options.signal?.addEventListener('abort', () => void cluster.stop(), { once: true });
     return cluster;

@@ -25,6 +25,8 @@ interface Life {
   behaviour: PodBehaviour;
   /** As last written. */
   stage: Stage | undefined;
+  /** From when startAfterMs counts. */
+  boundAt: number;
   runningSince: number;
   restarts: number;
   ip: string | undefined;
@@ -119,6 +121,7 @@ export class PodSimulator {
       pod,
       behaviour,
       stage,
+      boundAt: this.boundAt(pod),
       runningSince: since ? Date.parse(since) : this.o.clock.now(),
       restarts: first?.restartCount ?? 0,
       ip: stage ? pod.status?.podIP : undefined,
@@ -154,7 +157,7 @@ export class PodSimulator {
     if (life.stage === 'ended') return;
     if (life.stage === undefined || life.stage === 'waiting') {
       if (behaviour.waiting) return life.stage === 'waiting' ? undefined : void this.write(life, 'waiting', hostIp);
-      if (life.stage === undefined && !life.restarts) life.runningSince = this.startOf(pod) + (behaviour.startAfterMs ?? 0);
+      if (life.stage === undefined && !life.restarts) life.runningSince = life.boundAt + (behaviour.startAfterMs ?? 0);
       if (life.runningSince > now) return wait(life.runningSince);
       life.runningSince = now;
       return void this.write(life, behaviour.ready === false || behaviour.readyAfterMs ? 'running' : 'ready', hostIp);
@@ -169,10 +172,11 @@ export class PodSimulator {
     if (next < Infinity) wait(next);
   }
 
-  /** From when startAfterMs counts: the pod's binding. */
-  private startOf(pod: Pod): number {
+  /** When the pod came to the node; its own word for that has whole seconds, and counts where it came before this process. */
+  private boundAt(pod: Pod): number {
     const bound = pod.status?.conditions?.find((c) => c.type === 'PodScheduled' && c.status === 'True')?.lastTransitionTime;
-    return bound ? Math.max(Date.parse(bound), Date.parse(pod.metadata.creationTimestamp as string)) : this.o.clock.now();
+    const now = this.o.clock.now();
+    return bound && now - Date.parse(bound) > 2000 ? Date.parse(bound) : now;
   }
 
   private gatesDiffer(life: Life, hostIp: string, now: number): boolean {
