@@ -85,8 +85,15 @@ async function createMissing(client: Client, type: ResourceType, object: unknown
   }
 }
 
-/** default/kubernetes: the service by which pods reach this server, and where it really is. */
+/** default/kubernetes: the service by which pods reach this server, and where it really is; and the range that services have. */
 async function kubernetesService(o: BootstrapOptions): Promise<void> {
+  const cidr = { group: 'networking.k8s.io', version: 'v1', resource: 'servicecidrs', kind: 'ServiceCIDR', namespaced: false };
+  await createMissing(o.client, cidr, {
+    apiVersion: 'networking.k8s.io/v1',
+    kind: 'ServiceCIDR',
+    metadata: { name: 'kubernetes' },
+    spec: { cidrs: [o.serviceCidr] },
+  });
   const metadata = { name: 'kubernetes', namespace: 'default', labels: { component: 'apiserver', provider: 'kubernetes' } };
   const target = o.advertise;
   await createMissing(o.client, core('services', 'Service', true), {

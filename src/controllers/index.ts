@@ -1,4 +1,5 @@
 import { startAttachDetachController } from './attachdetach.ts';
+import { startTokenCleaner } from './bootstraptokens.ts';
 import { startClusterRoleAggregationController } from './clusterroleaggregation.ts';
 import type { Controller, ControllerContext } from './controller.ts';
 import { startCronJobController } from './cronjob.ts';
@@ -15,9 +16,11 @@ import { startEphemeralVolumeController } from './ephemeral-volume.ts';
 import { startGarbageCollector } from './garbagecollector.ts';
 import { startHorizontalPodAutoscaler } from './horizontalpodautoscaler.ts';
 import { startJobController } from './job.ts';
+import { startLegacyTokenCleaner } from './legacytokens.ts';
 import { startNamespaceController } from './namespace.ts';
 import { startNodeIpamController } from './nodeipam.ts';
 import { startNodeLifecycleController } from './nodelifecycle.ts';
+import { startNodeTtlController } from './nodettl.ts';
 import { startPersistentVolumeBinder } from './persistentvolume.ts';
 import { startPodGcController } from './podgc.ts';
 import { startReplicaSetController } from './replicaset.ts';
@@ -26,10 +29,12 @@ import { startResourceQuotaController } from './resourcequota.ts';
 import { startRootCaPublisher } from './rootca.ts';
 import { startServiceAccountController } from './serviceaccount.ts';
 import { startTokensController } from './serviceaccount-tokens.ts';
+import { startServiceCidrController } from './servicecidr.ts';
 import { startStatefulSetController } from './statefulset.ts';
 import { startPvcProtectionController, startPvProtectionController } from './storage-protection.ts';
 import { startTaintEvictionController } from './tainteviction.ts';
 import { startTtlAfterFinishedController } from './ttlafterfinished.ts';
+import { startVolumeExpandController } from './volumeexpand.ts';
 
 export interface ControllersOptions {
   /** Where nodes get their pod ranges from, as 10.244.0.0/16. */
@@ -100,6 +105,11 @@ export const controllers: { name: string; start(context: ControllerContext, opti
   },
   { name: 'persistentvolumeclaim-protection-controller', start: startPvcProtectionController },
   { name: 'persistentvolume-protection-controller', start: startPvProtectionController },
+  { name: 'persistentvolume-expander-controller', start: startVolumeExpandController },
+  { name: 'ttl-controller', start: startNodeTtlController },
+  { name: 'service-cidr-controller', start: startServiceCidrController },
+  { name: 'token-cleaner-controller', start: startTokenCleaner },
+  { name: 'legacy-serviceaccount-token-cleaner-controller', start: startLegacyTokenCleaner },
   { name: 'ephemeral-volume-controller', start: startEphemeralVolumeController },
 ];
 
