@@ -29,7 +29,7 @@ describe('event recorder', () => {
     await recorder.flush();
     expect(events()).toHaveLength(1);
     expect(events()[0]).toMatchObject({
-      metadata: { namespace: 'shop', name: `web.${(BigInt(clock.now()) * 1_000_000n).toString(16)}` },
+      metadata: { namespace: 'shop', name: expect.stringMatching(/^web\.[0-9a-f]{16}$/) },
       involvedObject: { apiVersion: 'v1', kind: 'Pod', namespace: 'shop', name: 'web', uid: 'uid-of-web', resourceVersion: '7' },
       type: 'Warning',
       reason: 'BackOff',
@@ -41,6 +41,23 @@ describe('event recorder', () => {
       reportingComponent: 'tester',
       reportingInstance: 'node-1',
     });
+  });
+
+  it('names events by the time in nanoseconds', async () => {
+    recorder.event(about('web'), 'Normal', 'Seen', 'x');
+    await recorder.flush();
+    const nanoseconds = BigInt(`0x${events()[0]!.metadata.name.split('.')[1]}`);
+    expect(nanoseconds / 1_000_000n).toBe(BigInt(clock.now()));
+  });
+
+  it('does not lose events of namesakes that two components record in the same millisecond', async () => {
+    const other = createEventRecorder(client, { component: 'other', clock, log: pino({ level: 'silent' }) });
+    for (let i = 0; i < 20; i++) {
+      recorder.event(about(`web-${i}`), 'Normal', 'Seen', 'x');
+      other.event({ ...about(`web-${i}`), kind: 'Service' }, 'Normal', 'Seen', 'x');
+    }
+    await Promise.all([recorder.flush(), other.flush()]);
+    expect(events()).toHaveLength(40);
   });
 
   it('keeps events about cluster-scoped objects in the namespace default', async () => {

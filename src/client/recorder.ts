@@ -1,3 +1,4 @@
+import { randomInt } from 'node:crypto';
 import type { Logger } from 'pino';
 import { isAlreadyExists, isNotFound, StatusError } from '../api/errors.ts';
 import { resources } from '../api/generated/resources.ts';
@@ -110,9 +111,12 @@ class QueuedRecorder implements RunningEventRecorder {
     };
   }
 
-  /** The object's name and the time in nanoseconds, as kubectl users know it; never the same twice. */
+  /**
+   * The object's name and the time in nanoseconds, as kubectl users know it; never the same twice. The clock has milliseconds: chance
+   * fills in the rest, or two components that speak of namesakes in the same one would lose an event.
+   */
   #name(object: string): string {
-    const now = BigInt(this.#options.clock.now()) * 1_000_000n;
+    const now = BigInt(this.#options.clock.now()) * 1_000_000n + BigInt(randomInt(1_000_000));
     this.#lastName = now > this.#lastName ? now : this.#lastName + 1n;
     const suffix = `.${this.#lastName.toString(16)}`;
     return object.slice(0, longestName - suffix.length) + suffix;

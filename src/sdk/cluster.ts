@@ -1,7 +1,6 @@
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { isAlreadyExists, StatusError } from '../api/errors.ts';
 import { resources } from '../api/generated/resources.ts';
 import { type AwsClients, createAwsClients } from '../aws/clients.ts';
 import { clusterKubeconfig, kubeconfigText } from '../cluster/kubeconfig.ts';
@@ -108,18 +107,7 @@ export class RunningCluster implements Cluster {
     const where = type.namespaced ? (metadata.namespace ?? namespace ?? 'default') : undefined;
     const whole = where ? { ...object, metadata: { ...metadata, namespace: where } } : object;
     const key = { name: metadata.name, ...(where ? { namespace: where } : {}) };
-    try {
-      return await this.backend.client.patch<AnyObject>(type, key, 'apply', whole, { fieldManager, force: true, signal });
-    } catch (error) {
-      // An API server without server-side apply says that it takes none (415), or that there is nothing to patch (404).
-      if (!(error instanceof StatusError) || (error.code !== 415 && error.code !== 404)) throw error;
-    }
-    try {
-      return await this.backend.client.create<AnyObject>(type, whole as never, { fieldManager, signal });
-    } catch (error) {
-      if (!isAlreadyExists(error)) throw error;
-      return await this.backend.client.patch<AnyObject>(type, key, 'merge', whole, { fieldManager, signal });
-    }
+    return this.backend.client.patch<AnyObject>(type, key, 'apply', whole, { fieldManager, force: true, signal });
   }
 
   async get<K extends KindName>(

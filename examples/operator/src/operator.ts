@@ -26,6 +26,7 @@ export function startOperator(config: KubeConfig, signal: AbortSignal): void {
   const apps = config.makeApiClient(AppsV1Api);
   const core = config.makeApiClient(CoreV1Api);
   const custom = config.makeApiClient(CustomObjectsApi);
+  const apply = setHeaderOptions('Content-Type', PatchStrategy.ServerSideApply);
   const merge = setHeaderOptions('Content-Type', PatchStrategy.MergePatch);
   const websites = new Map<string, Website>();
   const busy = new Set<string>();
@@ -62,14 +63,9 @@ export function startOperator(config: KubeConfig, signal: AbortSignal): void {
       },
       spec: { type: site.spec.public ? 'LoadBalancer' : 'ClusterIP', selector: labels, ports: [{ name: 'http', port: 80, targetPort: 8080 }] },
     };
-    const deployed = await createOr(
-      () => apps.createNamespacedDeployment({ namespace, body: deployment }),
-      () => apps.patchNamespacedDeployment({ namespace, name, body: deployment }, merge),
-    );
-    const served = await createOr(
-      () => core.createNamespacedService({ namespace, body: service }),
-      () => core.patchNamespacedService({ namespace, name, body: service }, merge),
-    );
+    const how = { namespace, name, fieldManager: manager, force: true };
+    const deployed = await apps.patchNamespacedDeployment({ ...how, body: deployment }, apply);
+    const served = await core.patchNamespacedService({ ...how, body: service }, apply);
     const host = site.spec.public ? served.status?.loadBalancer?.ingress?.[0]?.hostname : `${name}.${namespace}.svc`;
     const running = (deployed.status?.availableReplicas ?? 0) >= (site.spec.replicas ?? 2);
     const missing = !running ? 'its pods are not available yet' : !host ? 'its load balancer is not there yet' : '';
@@ -123,16 +119,6 @@ export function startOperator(config: KubeConfig, signal: AbortSignal): void {
   const owned = (_: string, object: KubernetesObject) => void (websites.has(keyOf(object)) && work(keyOf(object)));
   follow('/apis/apps/v1/deployments', owned);
   follow('/api/v1/services', owned);
-}
-
-/** Creates; what is there already is changed instead. */
-async function createOr<T>(create: () => Promise<T>, change: () => Promise<T>): Promise<T> {
-  try {
-    return await create();
-  } catch (error) {
-    if ((error as { code?: number }).code !== 409) throw error;
-    return change();
-  }
 }
 
 /** The Website, or its whole namespace, is being deleted: there is nothing more to do. */
