@@ -65,6 +65,10 @@ export interface Call {
   fieldManager: string;
   /** Sent as Warning headers. */
   warnings: string[];
+  /** What webhooks and policies add to the audit event. */
+  auditAnnotations?: Record<string, string>;
+  /** Admission has been asked about the body of this request in another form. */
+  admitted?: boolean;
   signal: AbortSignal | undefined;
 }
 

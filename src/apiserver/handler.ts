@@ -22,6 +22,7 @@ import type { Entry } from './storage/entry.ts';
 import { bind, bindingType } from './subresources/binding.ts';
 import { componentStatuses } from './subresources/componentstatus.ts';
 import { evict, evictionType } from './subresources/eviction.ts';
+import { admitConnection } from './subresources/connect-options.ts';
 import { proxies } from './subresources/proxies.ts';
 import { getScale, patchScale, scaleType, updateScale } from './subresources/scale.ts';
 import { createToken, tokenRequestType } from './subresources/token.ts';
@@ -192,6 +193,7 @@ async function serveSubresource(api: Api, request: HttpRequest, response: HttpRe
   const known = target.served.subresources.find((s) => s.name === subresource);
   if (!known) throw pathNotFound();
   const proxy = proxies[`${target.served.resource}/${subresource}`];
+  if (proxy && subresource !== 'log') await admitConnection(api, call, request.query, info.rest);
   if (proxy) return proxy(api, request, response, call, info.rest);
   const accept = negotiate(header(request, 'accept'), objectKinds, formatsOf(target));
   const verb = call.verb;

@@ -24,6 +24,8 @@ import { handleUpgrade } from './http/upgrade.ts';
 import { LocalClient } from './local.ts';
 import { Registry } from './registry.ts';
 import { CustomResources } from './extensions/crd/controller.ts';
+import { PolicyTypeChecking } from './extensions/policies/type-checking.ts';
+import { webhookConversion } from './extensions/crd/conversion.ts';
 import { ServiceAllocators } from './services/allocators.ts';
 import { CacheHub } from './storage/hub.ts';
 import { EventLeases } from './storage/transactions.ts';
@@ -111,7 +113,8 @@ export async function startApiServer(o: ApiServerOptions): Promise<ApiServer> {
     stopping: stopping.signal,
   };
 
-  await new CustomResources(api, () => undefined).start();
+  await new CustomResources(api, (crd) => webhookConversion(api, crd)).start();
+  new PolicyTypeChecking(api).start();
 
   const servers: Listening[] = [];
   const inFlight = new Set<Promise<void>>();

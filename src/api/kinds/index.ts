@@ -1,4 +1,5 @@
 import { builtinResources } from '../generated/resources.ts';
+import { admissionStrategies } from '../admission/strategies.ts';
 import { customResourceDefinition } from '../crd/definition-strategy.ts';
 import { definitionOf } from '../schema.ts';
 import type { KindStrategy } from '../scheme.ts';
@@ -60,6 +61,7 @@ const strategies: Record<string, KindStrategy> = {
   'policy/PodDisruptionBudget': cluster.podDisruptionBudget,
   'scheduling.k8s.io/PriorityClass': cluster.priorityClass,
   'apiextensions.k8s.io/CustomResourceDefinition': customResourceDefinition,
+  ...admissionStrategies,
 };
 
 /** Kinds whose updates must name the version that they change. */

@@ -1,5 +1,6 @@
 import type { KubeObject } from '../../api/object.ts';
 import type { Api, Call } from '../api.ts';
+import { Reinvocation } from './reinvocation.ts';
 
 export type AdmissionOperation = 'CREATE' | 'UPDATE' | 'DELETE' | 'CONNECT';
 
@@ -15,6 +16,8 @@ export interface AdmissionRequest {
   name: string;
   object: any;
   old: any;
+  /** Of what may have to look at the object twice. */
+  reinvocation: Reinvocation;
 }
 
 /** Refuses by throwing a StatusError. */
@@ -39,6 +42,13 @@ export class AdmissionChain {
     this.#validating = plugins.filter((p) => p.validate);
   }
 
+  async #admit(request: AdmissionRequest): Promise<void> {
+    for (const plugin of this.#admitting) {
+      const wait = plugin.admit!(request);
+      if (wait) await wait;
+    }
+  }
+
   begin(api: Api, call: Call, operation: AdmissionOperation, object: KubeObject | unknown, old: KubeObject | undefined): Admission {
     const { served } = call.target;
     const request: AdmissionRequest = {
@@ -52,13 +62,16 @@ export class AdmissionChain {
       name: call.name,
       object,
       old,
+      reinvocation: new Reinvocation(),
     };
+    // Admission was asked about the body that the client sent: a scale, not the object it changes.
+    if (call.admitted) return { admit: async () => {}, validate: async () => {} };
     return {
       admit: async () => {
-        for (const plugin of this.#admitting) {
-          const wait = plugin.admit!(request);
-          if (wait) await wait;
-        }
+        await this.#admit(request);
+        if (!request.reinvocation.wanted) return;
+        request.reinvocation.again = true;
+        await this.#admit(request);
       },
       validate: async () => {
         for (const plugin of this.#validating) {

@@ -1,3 +1,6 @@
+import { mutatingPolicies } from '../extensions/policies/mutating.ts';
+import { validatingPolicies } from '../extensions/policies/validating.ts';
+import { mutatingWebhooks, validatingWebhooks } from '../extensions/webhooks/admission.ts';
 import { rbacEscalation } from '../authz/escalation.ts';
 import { certificateApproval, certificateRequester, certificateSigning, certificateSubjectRestriction } from './certificates.ts';
 import type { AdmissionPlugin } from './chain.ts';
@@ -27,5 +30,9 @@ export const builtinAdmission: AdmissionPlugin[] = [
   certificateSigning,
   certificateSubjectRestriction,
   rbacEscalation,
+  mutatingPolicies,
+  mutatingWebhooks,
+  validatingPolicies,
+  validatingWebhooks,
   resourceQuota,
 ];

@@ -6,6 +6,7 @@ import type { Api } from '../api.ts';
 import { authenticate, impersonate } from '../authn/authenticate.ts';
 import { parseRequestInfo } from '../request.ts';
 import { type Destination, openConnection, proxyDestination, streamDestination } from '../subresources/connections.ts';
+import { admitConnection } from '../subresources/connect-options.ts';
 import { passedHeaders } from '../subresources/proxies.ts';
 import type { HttpRequest } from './exchange.ts';
 import { callOf } from './parameters.ts';
@@ -54,9 +55,7 @@ export async function handleUpgrade(api: Api, message: IncomingMessage, socket: 
     // A WebSocket comes as GET: whoever may only read must not run commands by it.
     if (streaming.has(info.subresource) && info.verb !== 'create') api.authorizer.check({ ...attributes, verb: 'create' });
     const call = callOf(request, info, target, user);
-    const admission = api.admission.begin(api, call, 'CONNECT', undefined, undefined);
-    await admission.admit();
-    await admission.validate();
+    await admitConnection(api, call, query, info.rest);
     let to: Destination;
     if (info.resource === 'pods' && streaming.has(info.subresource)) to = await streamDestination(api, call, query);
     else if (info.subresource === 'proxy') to = await proxyDestination(api, call, info.rest, at < 0 ? '' : url.slice(at));

@@ -126,9 +126,12 @@ function setReplicas(call: Call, object: object, replicas: number): void {
 
 /** Only spec.replicas is taken over. */
 async function write(api: Api, call: Call, verb: 'update' | 'patch', scaleFrom: (current: KubeObject) => Scale): Promise<Scale> {
-  const plain: Call = { ...call, subresource: '' };
-  const next = (current: KubeObject | undefined) => {
+  const plain: Call = { ...call, subresource: '', admitted: true };
+  const next = async (current: KubeObject | undefined) => {
     const scale = scaleFrom(current!);
+    const admission = api.admission.begin(api, call, 'UPDATE', scale, scaleOf(current!, call.target.served.custom?.scale));
+    await admission.admit();
+    await admission.validate();
     const version = scale.metadata?.resourceVersion;
     if (version && version !== current!.metadata.resourceVersion) throw modified(call.target.subject, call.name);
     const object = clone(current!);

@@ -81,6 +81,7 @@ async function createNamed(api: Api, call: Call, object: KubeObject): Promise<En
     });
     allocation?.commit(entry.revision);
     await settle([entry], served);
+    await inForce(api, served, entry);
     return entry;
   } catch (error) {
     allocation?.release();
@@ -88,6 +89,11 @@ async function createNamed(api: Api, call: Call, object: KubeObject): Promise<En
   } finally {
     if (call.dryRun) allocation?.release();
   }
+}
+
+/** What configures admission is in force when its writer hears that it was written. */
+export async function inForce(api: Api, served: { group: string }, entry: Entry): Promise<void> {
+  if (served.group === 'admissionregistration.k8s.io') await api.hub.waitFor(entry.revision);
 }
 
 function terminating(call: Call): StatusError {

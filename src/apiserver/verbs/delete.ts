@@ -7,6 +7,7 @@ import { settle } from '../storage/conversion.ts';
 import type { Entry } from '../storage/entry.ts';
 import { clone } from '../storage/json.ts';
 import type { Outcome } from '../storage/transactions.ts';
+import { inForce } from './create.ts';
 import { deletionComplete } from './update.ts';
 import { type ListParameters, list } from './list.ts';
 
@@ -82,6 +83,7 @@ export async function remove(api: Api, call: Call, options: Partial<DeleteOption
     }
     return deletionOf(api, stored.registryPath, current.object, options, stored.strategy.gracefulDelete === true, call.dryRun);
   });
+  await inForce(api, served, written.entry);
   if (!written.removed || answersObject.has(stored.registryPath)) {
     await settle([written.entry], served);
     return { entry: written.entry };

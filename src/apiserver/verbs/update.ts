@@ -19,7 +19,7 @@ import type { Entry } from '../storage/entry.ts';
 import { clone } from '../storage/json.ts';
 import type { Outcome, Written } from '../storage/transactions.ts';
 import { subresourceWrites } from '../subresources/writes.ts';
-import { createObject, failWhere, kindInErrors } from './create.ts';
+import { createObject, failWhere, inForce, kindInErrors } from './create.ts';
 import { trackFields } from './managed-fields.ts';
 import { decodeObject, matchNamespace, type ParsedBody, requestContext } from './prepare.ts';
 
@@ -83,6 +83,7 @@ export async function updateWith(
     if (call.dryRun) allocation?.release();
     else allocation?.commit(written.entry.revision);
     await settle([written.entry], served);
+    await inForce(api, served, written.entry);
     return written;
   } catch (error) {
     allocation?.release();
