@@ -1,4 +1,5 @@
 import { existsSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { pino } from 'pino';
 import { destroyEverything, findLeavings, type Leaving, preflight } from '../localaws/dataplane/dataplane.ts';
 import { withAdmin } from './create.ts';
@@ -24,12 +25,15 @@ export async function examine(): Promise<{ findings: Finding[]; leavings: Leavin
   for (const text of problems) findings.push({ about: 'host', severity: 'error', text });
   if (!problems.length) findings.push({ about: 'host', severity: 'ok', text: 'can run clusters' });
   for (const name of listClusters()) findings.push(...(await examineCluster(name)));
-  const known = new Set(listClusters().map((name) => clusterId(pathsOf(name).root)));
-  const roots = listClusters().map((name) => `${pathsOf(name).root}/`);
-  const leavings = (await findLeavings()).filter(
-    (one) => !(one.clusterId && known.has(one.clusterId)) && !roots.some((root) => one.name.includes(root)),
-  );
+  const leavings = (await findLeavings()).filter(isLeftBehind);
   return { findings, leavings };
+}
+
+/** What belongs to a cluster of this state root, or to a folder elsewhere that is still there (of another user, or a test), is in use. */
+function isLeftBehind({ clusterId: id, directory }: Leaving): boolean {
+  const roots = listClusters().map((name) => pathsOf(name).root);
+  if (roots.some((root) => clusterId(root) === id || root === directory)) return false;
+  return !directory || dirname(directory) === stateRoot() || !existsSync(directory);
 }
 
 async function examineCluster(name: string): Promise<Finding[]> {
@@ -73,9 +77,7 @@ async function examineCluster(name: string): Promise<Finding[]> {
 export async function removeLeavings(leavings: Leaving[]): Promise<string[]> {
   const log = pino({ level: 'silent' });
   const targets = new Map<string, { directory: string; id: string }>();
-  for (const { clusterId: id, name } of leavings) {
-    // A mount's or image's path tells the state folder; a namespace or cgroup the id alone.
-    const directory = /(?:^| on )(\/.*)\/(?:instances|volumes)\//.exec(name)?.[1];
+  for (const { clusterId: id, directory } of leavings) {
     if (directory) targets.set(directory, { directory, id: clusterId(directory) });
     else if (id) targets.set(id, { directory: `${stateRoot()}/.gone-${id}`, id });
   }

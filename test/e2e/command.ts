@@ -3,6 +3,9 @@ import { spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Duplex } from 'node:stream';
+import { text } from 'node:stream/consumers';
+import { connect } from 'node:tls';
 import { findProgram } from '../../src/cluster/preflight.ts';
 import { clusterId } from '../../src/cluster/state.ts';
 
@@ -79,6 +82,19 @@ export class Machine {
   tryKubectl(args: string | string[], o: { input?: string; timeoutMs?: number } = {}): Promise<Ran> {
     if (!this.kubectlPath) throw new Error('kubectl is not in PATH');
     return run(this.kubectlPath, typeof args === 'string' ? args.split(' ') : args, { env: this.env, ...o });
+  }
+
+  /** GET over TLS on a connection that a pod makes, with its words for authority and token. Resolves to the body. */
+  async requestThroughPod(pod: string, to: { host: string; port: number; path: string; ca: string; token: string }): Promise<string> {
+    const carrier = spawn(this.kubectlPath as string, ['exec', '-i', pod, '--', 'nc', to.host, String(to.port)], { env: this.env });
+    try {
+      const pipe = Duplex.from({ readable: carrier.stdout, writable: carrier.stdin });
+      const socket = connect({ socket: pipe, servername: to.host, ca: to.ca });
+      socket.write(`GET ${to.path} HTTP/1.1\r\nHost: ${to.host}\r\nAuthorization: Bearer ${to.token}\r\nConnection: close\r\n\r\n`);
+      return await text(socket);
+    } finally {
+      carrier.kill();
+    }
   }
 
   /** The last lines of a cluster's logs, for a failure's message. */

@@ -5,6 +5,7 @@ import { clustersWithGroups, removeGroups } from './cgroups.ts';
 import { run } from './command.ts';
 import { markSuspended, readIdentity, STOP_GRACE } from './instance.ts';
 import { clusterOfNamespace, namespacePath } from './names.ts';
+import { forgetOwner, readOwners } from './owners.ts';
 import { processesInNamespace, type ProcessIdentity, signal, waitForEnd } from './processes.ts';
 import { allLoops } from './volumes.ts';
 import { deleteNamespace } from './vpc.ts';
@@ -51,6 +52,7 @@ export async function destroyEverything(options: CleanupOptions): Promise<string
   for (const name of await readdir(join(directory, 'dataplane')).catch(() => [])) {
     if (/^vpc-.*\.(json|nft)$/.test(name)) await rm(join(directory, 'dataplane', name), { force: true });
   }
+  await forgetOwner(id);
   for (const line of removed) log?.debug(line);
   return removed;
 }
@@ -92,7 +94,12 @@ export interface Leaving {
   name: string;
   /** The cluster it belongs to, where its name says so. */
   clusterId?: string;
+  /** The state folder of that cluster, where it is known; it may be gone. */
+  directory?: string;
 }
+
+/** The state folder in the path of an instance's mount or a volume's image. */
+const directoryIn = (name: string) => /(?:^| on )(\/.*)\/(?:instances|volumes)\//.exec(name)?.[1];
 
 /** What on this host carries the project's prefix, also of clusters that run: the caller knows which those are. */
 export async function findLeavings(): Promise<Leaving[]> {
@@ -116,5 +123,9 @@ export async function findLeavings(): Promise<Leaving[]> {
     if (point.includes('/instances/i-') && point.includes('kumulus')) found.push({ kind: 'mount', name: point });
     else if (owner && !point.startsWith('/run/netns/')) found.push({ kind: 'mount', name: point, clusterId: owner });
   }
-  return found;
+  const owners = await readOwners();
+  return found.map((one) => {
+    const directory = directoryIn(one.name) ?? owners.get(one.clusterId ?? '');
+    return directory ? { ...one, directory } : one;
+  });
 }

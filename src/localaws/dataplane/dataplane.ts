@@ -16,6 +16,7 @@ import { wantsNetwork } from './interfaces.ts';
 import { KeyedWork } from './keyed-work.ts';
 import { type Balancer, balancerAddresses, hostAddressFile, LoadBalancers } from './load-balancers.ts';
 import { namespaceName } from './names.ts';
+import { rememberOwner } from './owners.ts';
 import { forwardQuery } from './resolver.ts';
 import { Volumes } from './volumes.ts';
 import { deleteNamespace, VpcNetwork } from './vpc.ts';
@@ -97,6 +98,7 @@ class Controller implements DataPlane {
 
   async start(): Promise<void> {
     const { directory, source, reports, id, packageRoot, nodeBinary, log } = this.options;
+    await rememberOwner(id, directory);
     for (const folder of ['run', 'instances', 'volumes', 'dataplane']) await mkdir(join(directory, folder), { recursive: true, mode: 0o700 });
     const { compileCache } = this.options;
     const compiled = compileCache?.directory;
