@@ -1,3 +1,4 @@
+import type { EC2Client } from '@aws-sdk/client-ec2';
 import { Command } from 'commander';
 import { resources } from '../api/generated/resources.ts';
 import { clusterTag, fromTags, logicalIdTag } from '../aws/tags.ts';
@@ -21,7 +22,14 @@ export function getCommand(): Command {
     .action((options: Common) => {
       checkOutput(options.output, ['json']);
       const clusters = listClusters().map((name) => {
-        const record = readRecord(name);
+        let record: ReturnType<typeof readRecord>;
+        try {
+          record = readRecord(name);
+        } catch (error) {
+          console.error(`ERROR: ${(error as Error).message}`);
+          process.exitCode = 1;
+          return { name, phase: 'unreadable' };
+        }
         return {
           name,
           phase: record?.phase,
@@ -63,7 +71,8 @@ async function nodes(options: Common): Promise<void> {
   const { withAdmin } = await import('../cluster/create.ts');
   const clients = clusterAwsClients(record);
   try {
-    const answer = await (await clients.ec2()).send(
+    const ec2 = await clients.ec2();
+    const answer = await ec2.send(
       new DescribeInstancesCommand({ Filters: [{ Name: `tag:${clusterTag(name)}`, Values: ['owned'] }] }),
     );
     const instances = (answer.Reservations ?? []).flatMap((r) => r.Instances ?? []);
@@ -84,9 +93,10 @@ async function nodes(options: Common): Promise<void> {
           zone: i.Placement?.AvailabilityZone ?? '',
           address: i.PrivateIpAddress ?? '',
           logicalId: fromTags(i.Tags)[logicalIdTag] ?? '',
-          ...(node ? {} : { reason: `see "aws ec2 get-console-output --instance-id ${i.InstanceId}"` }),
+          reason: '',
         };
       });
+    for (const row of rows.filter((r) => r.status === 'NotJoined')) row.reason = await lastWords(ec2, row.instance);
     if (options.output === 'json') console.log(JSON.stringify(rows));
     else
       console.log(
@@ -95,8 +105,19 @@ async function nodes(options: Common): Promise<void> {
           ...rows.map((r) => [r.name, r.status, r.instance, r.state, r.zone, r.address]),
         ]),
       );
-    for (const row of rows) if (row.reason && options.output !== 'json') console.error(`${row.instance} has not joined: ${row.reason}`);
+    for (const row of rows) {
+      if (row.reason && options.output !== 'json')
+        console.error(`${row.instance} has not joined: ${row.reason} (all of it: aws ec2 get-console-output --instance-id ${row.instance})`);
+    }
   } finally {
     clients.destroy();
   }
+}
+
+/** What an instance said last on its console, such as how its user data failed. */
+async function lastWords(ec2: EC2Client, instanceId: string): Promise<string> {
+  const { GetConsoleOutputCommand } = await import('@aws-sdk/client-ec2');
+  const answer = await ec2.send(new GetConsoleOutputCommand({ InstanceId: instanceId, Latest: true })).catch(() => undefined);
+  const text = Buffer.from(answer?.Output ?? '', 'base64').toString('utf8');
+  return text.trim().split('\n').at(-1) || 'its console shows nothing yet';
 }

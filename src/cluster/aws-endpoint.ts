@@ -1,8 +1,8 @@
-import { existsSync, mkdirSync, readFileSync, statSync } from 'node:fs';
-import { homedir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { createAwsClients, type AwsClients } from '../aws/clients.ts';
-import { type ClusterRecord, pathsOf, UserError, writeAtomically } from './state.ts';
+import { callersHome, writeForCaller } from './calling-user.ts';
+import { type ClusterRecord, pathsOf, UserError } from './state.ts';
 
 export interface AwsCredentials {
   accessKeyId: string;
@@ -27,7 +27,7 @@ export function clusterAwsClients(record: ClusterRecord): AwsClients {
 export const profileName = (cluster: string): string => `kumulus-${cluster}`;
 
 const files = () => {
-  const home = join(homedir(), '.aws');
+  const home = join(callersHome(), '.aws');
   return {
     credentials: process.env['AWS_SHARED_CREDENTIALS_FILE'] ?? join(home, 'credentials'),
     config: process.env['AWS_CONFIG_FILE'] ?? join(home, 'config'),
@@ -53,8 +53,7 @@ function replaceSection(file: string, section: string, body: string | undefined)
   const rest = withoutSection(before, section);
   const text = body === undefined ? rest : `${rest}${rest && !rest.endsWith('\n') ? '\n' : ''}[${section}]\n${body}`;
   if (text === before) return;
-  mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
-  writeAtomically(file, text, existsSync(file) ? statSync(file).mode & 0o777 : 0o600);
+  writeForCaller(file, text);
 }
 
 /** Writes a profile with an endpoint and keys, so that `aws --profile NAME` works. */

@@ -12,7 +12,7 @@ import { removeCluster } from './delete.ts';
 import { checkKubeconfigWritable, clusterKubeconfig, kubeconfigPath, mergeKubeconfig } from './kubeconfig.ts';
 import { ensurePki } from './pki.ts';
 import { freePort } from './ports.ts';
-import { hostProblems, installMissing } from './preflight.ts';
+import { installMissing, requireHost } from './preflight.ts';
 import type { Progress } from './progress.ts';
 import { launchSimulated, podCidrFor } from './simulated-nodes.ts';
 import { networkTopology, nodeImage, wholeTopology } from './spec.ts';
@@ -21,13 +21,13 @@ import {
   clusterId,
   type ClusterRecord,
   hasDataPlane,
-  listClusters,
   lockCluster,
   newBootstrapToken,
   pathsOf,
   readRecord,
   requireRecord,
   stateFormat,
+  takenPorts,
   UserError,
   writeRecord,
 } from './state.ts';
@@ -55,6 +55,7 @@ export interface CreateOptions {
 /** Creates a cluster; rolls back (unless retain) when it fails or signal aborts. Errors are UserErrors where people can act. */
 export async function createCluster(o: CreateOptions): Promise<ClusterRecord> {
   checkClusterName(o.name);
+  if (hasDataPlane(o)) requireHost();
   const unlock = lockCluster(o.name, `create cluster ${o.name}`);
   try {
     if (readRecord(o.name)) throw new UserError(`cluster '${o.name}' already exists; "kumulus delete cluster ${o.name}" removes it`);
@@ -80,8 +81,6 @@ export async function createCluster(o: CreateOptions): Promise<ClusterRecord> {
 }
 
 function preflight(o: CreateOptions, kubeconfig: string): void {
-  const problems = hasDataPlane(o) ? hostProblems() : [];
-  if (problems.length) throw new UserError(`this machine cannot run a cluster:\n${problems.map((p) => `  - ${p}`).join('\n')}`);
   const longest = join(pathsOf(o.name).run, 'vpc-00000000000000000.sock');
   if (longest.length > 107)
     throw new UserError(`the state folder's path is too long for Unix sockets (${longest}); set KUMULUS_STATE to a shorter one`);
@@ -90,11 +89,7 @@ function preflight(o: CreateOptions, kubeconfig: string): void {
 }
 
 async function newRecord(o: CreateOptions): Promise<ClusterRecord> {
-  const others = listClusters().flatMap((n) => {
-    const ports = readRecord(n)?.ports;
-    return ports ? [ports.api, ports.aws] : [];
-  });
-  const taken = new Set(others);
+  const taken = takenPorts(o.name);
   const paths = pathsOf(o.name);
   mkdirSync(paths.root, { recursive: true, mode: 0o711 });
   const record: ClusterRecord = {

@@ -1,8 +1,8 @@
-import { chownSync, existsSync, mkdirSync, readFileSync, statSync } from 'node:fs';
-import { homedir, userInfo } from 'node:os';
-import { delimiter, dirname, join } from 'node:path';
+import { existsSync, readFileSync, rmSync } from 'node:fs';
+import { delimiter, join } from 'node:path';
 import { parse, stringify } from 'yaml';
-import { UserError, writeAtomically } from './state.ts';
+import { callersHome, writeForCaller } from './calling-user.ts';
+import { UserError } from './state.ts';
 
 interface Named {
   name: string;
@@ -18,19 +18,6 @@ interface Kubeconfig {
   [key: string]: unknown;
 }
 
-/** The user behind sudo, to whom files in their home belong. */
-function callingUser(): { uid: number; gid: number; home: string } | undefined {
-  const uid = Number(process.env['SUDO_UID']);
-  const gid = Number(process.env['SUDO_GID']);
-  const user = process.env['SUDO_USER'];
-  if (!user || user === 'root' || !uid || process.getuid?.() !== 0) return undefined;
-  const line = readFileSync('/etc/passwd', 'utf8')
-    .split('\n')
-    .find((l) => l.startsWith(`${user}:`));
-  const home = line?.split(':')[5];
-  return home ? { uid, gid, home } : undefined;
-}
-
 /**
  * The file that kubectl would write to: --kubeconfig, the first file of $KUBECONFIG that exists (else its last), else
  * ~/.kube/config; under sudo, of the user who called.
@@ -39,7 +26,7 @@ export function kubeconfigPath(flag?: string): string {
   if (flag) return flag;
   const fromEnvironment = (process.env['KUBECONFIG'] ?? '').split(delimiter).filter(Boolean);
   if (fromEnvironment.length) return fromEnvironment.find((f) => existsSync(f)) ?? (fromEnvironment.at(-1) as string);
-  return join(callingUser()?.home ?? homedir() ?? userInfo().homedir, '.kube/config');
+  return join(callersHome(), '.kube/config');
 }
 
 export const contextName = (cluster: string) => `kumulus-${cluster}`;
@@ -78,19 +65,8 @@ function read(path: string): Kubeconfig {
 }
 
 function write(path: string, config: Kubeconfig): void {
-  const user = callingUser();
-  const mine = user && path.startsWith(`${user.home}/`);
-  const directory = dirname(path);
   try {
-    const isNewDirectory = !existsSync(directory);
-    mkdirSync(directory, { recursive: true, mode: 0o750 });
-    const mode = existsSync(path) ? statSync(path).mode & 0o777 : 0o600;
-    const owner = existsSync(path) ? statSync(path) : undefined;
-    writeAtomically(path, stringify(config), mode);
-    if (mine) {
-      if (isNewDirectory) chownSync(directory, user.uid, user.gid);
-      chownSync(path, user.uid, user.gid);
-    } else if (owner && process.getuid?.() === 0) chownSync(path, owner.uid, owner.gid);
+    writeForCaller(path, stringify(config));
   } catch (error) {
     throw new UserError(`cannot write the kubeconfig ${path}: ${(error as Error).message}; name another with --kubeconfig or KUBECONFIG`);
   }
@@ -99,7 +75,9 @@ function write(path: string, config: Kubeconfig): void {
 /** Throws where mergeKubeconfig would fail, before anything is built. */
 export function checkKubeconfigWritable(path: string): void {
   const config = read(path);
-  if (existsSync(path)) write(path, config);
+  const isNew = !existsSync(path);
+  write(path, config);
+  if (isNew) rmSync(path, { force: true });
 }
 
 const without = (list: Named[] | undefined, name: string) => (list ?? []).filter((n) => n.name !== name);

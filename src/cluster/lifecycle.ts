@@ -1,36 +1,35 @@
-import { rmSync } from 'node:fs';
+import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { kubeconfigOf, withAdmin } from './create.ts';
-import { writeAwsProfile } from './aws-endpoint.ts';
+import { ensure } from '../aws/ensure.ts';
+import { clusterAwsClients, writeAwsProfile } from './aws-endpoint.ts';
 import { mergeKubeconfig } from './kubeconfig.ts';
 import { freePort } from './ports.ts';
-import { hostProblems, installMissing } from './preflight.ts';
+import { installMissing, requireHost } from './preflight.ts';
 import type { Progress } from './progress.ts';
-import { hasDataPlane, listClusters, lockCluster, pathsOf, readRecord, requireRecord, UserError, writeRecord } from './state.ts';
+import { wholeTopology } from './spec.ts';
+import { hasDataPlane, lockCluster, pathsOf, requireRecord, takenPorts, UserError, writeRecord } from './state.ts';
 import { endChildren, runningSupervisor, startSupervisor, stopSupervisor, waitForChild } from './supervisor-client.ts';
 import { suspendEverything } from '../localaws/dataplane/dataplane.ts';
 
 /**
  * Starts a stopped cluster, or what is missing of a running one: after a reboot everything is rebuilt from state, and a
- * process that was killed is started again. Idempotent.
+ * process that was killed is started again; in place of an instance that was terminated a new one is launched. Idempotent.
  */
 export async function startCluster(name: string, progress: Progress, signal: AbortSignal): Promise<void> {
   const record = requireRecord(name);
   if (!record.network) throw new UserError(`cluster '${name}' was never created whole; "kumulus delete cluster ${name}" removes what there is`);
   const unlock = lockCluster(name, `start cluster ${name}`);
   try {
-    const problems = hasDataPlane(record) ? hostProblems() : [];
-    if (problems.length) throw new UserError(`this machine cannot run a cluster:\n${problems.map((p) => `  - ${p}`).join('\n')}`);
-    if (hasDataPlane(record)) installMissing(progress.line);
+    if (hasDataPlane(record)) {
+      requireHost();
+      installMissing(progress.line);
+    }
     if (!runningSupervisor(name)) {
       await endChildren(name);
       rmSync(pathsOf(name).supervisorSocket, { force: true });
       // A port may have been taken while the cluster was down: move rather than fail.
-      const others = new Set(
-        listClusters()
-          .filter((n) => n !== name)
-          .flatMap((n) => Object.values(readRecord(n)?.ports ?? {})),
-      );
+      const others = takenPorts(name);
       const ports = { api: await freePort(record.ports.api, others), aws: await freePort(record.ports.aws, others) };
       const moved = ports.api !== record.ports.api || ports.aws !== record.ports.aws;
       record.ports = ports;
@@ -49,6 +48,15 @@ export async function startCluster(name: string, progress: Progress, signal: Abo
         const answer = await admin.raw({ method: 'GET', path: '/readyz', signal });
         if (answer.status !== 200) throw new UserError(`the API server is not ready: ${await answer.text()}`);
       });
+    });
+    if (record.nodes > 0) await progress.step(`Finding the ${record.nodes} instance${record.nodes === 1 ? '' : 's'}, or launching what is missing`, async () => {
+      const clients = clusterAwsClients(record);
+      try {
+        const ca = readFileSync(join(pathsOf(name).pki, 'ca.crt'), 'utf8');
+        await ensure({ clients, cluster: name, signal }, await wholeTopology(record, ca));
+      } finally {
+        clients.destroy();
+      }
     });
     record.phase = 'running';
     writeRecord(record);

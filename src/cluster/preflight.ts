@@ -101,7 +101,15 @@ export function hostProblems(): string[] {
   const instances = Number(readFileSync('/proc/sys/fs/inotify/max_user_instances', 'utf8'));
   if (instances < 64)
     problems.push(`fs.inotify.max_user_instances is ${instances}; set it to 128 or more (sysctl fs.inotify.max_user_instances=512)`);
+  const files = Number(/^Max open files\s+\S+\s+(\d+)/m.exec(readFileSync('/proc/self/limits', 'utf8'))?.[1] ?? Number.POSITIVE_INFINITY);
+  if (files < 4096) problems.push(`a process may open only ${files} files; allow 4096 or more (ulimit -Hn 65536, or LimitNOFILE of the unit)`);
   return problems;
+}
+
+/** Throws a UserError that names everything that is in the way. */
+export function requireHost(): void {
+  const problems = hostProblems();
+  if (problems.length) throw new UserError(`this machine cannot run a cluster:\n${problems.map((p) => `  - ${p}`).join('\n')}`);
 }
 
 function existingParent(path: string): string {

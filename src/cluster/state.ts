@@ -156,6 +156,19 @@ export function listClusters(): string[] {
     .sort();
 }
 
+/** Ports in the records of all other clusters; of one that cannot be read there is nothing to know. */
+export function takenPorts(except: string): Set<number> {
+  const taken = new Set<number>();
+  for (const name of listClusters().filter((n) => n !== except)) {
+    try {
+      for (const port of Object.values(readRecord(name)?.ports ?? {})) taken.add(port);
+    } catch {
+      // Whoever asks for that cluster hears of it.
+    }
+  }
+  return taken;
+}
+
 /** When a process began, in clock ticks since boot, or undefined when it is gone: with the pid it names one process for good. */
 export function processStart(pid: number): string | undefined {
   if (process.platform !== 'linux') return startByPs(pid);

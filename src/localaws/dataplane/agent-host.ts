@@ -89,10 +89,17 @@ export class VpcAgent {
     const script = join(import.meta.dirname, `agent${extname(import.meta.filename)}`);
     const child = spawn(
       'nsenter',
-      [`--net=${namespacePath(this.options.namespace)}`, this.options.nodeBinary, '--disable-warning=ExperimentalWarning', script],
+      [
+        `--net=${namespacePath(this.options.namespace)}`,
+        this.options.nodeBinary,
+        '--disable-warning=ExperimentalWarning',
+        script,
+        // For people who look at ps.
+        this.options.namespace,
+      ],
       {
         cwd: '/',
-        env: { PATH: SYSTEM_PATH },
+        env: { PATH: SYSTEM_PATH, ...(process.env['NODE_COMPILE_CACHE'] ? { NODE_COMPILE_CACHE: process.env['NODE_COMPILE_CACHE'] } : {}) },
         stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
         serialization: 'advanced',
         detached: true,

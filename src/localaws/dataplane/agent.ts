@@ -3,6 +3,7 @@
  * load balancers, connections from the host and to it. Started by VpcAgent with an IPC channel. If the data plane ends without
  * stopping it, it goes on with what it knows; the next data plane replaces it.
  */
+import { flushCompileCache } from 'node:module';
 import { createServer, type Server, type Socket } from 'node:net';
 import { Balancer } from './agent/balancer.ts';
 import { serveDns } from './agent/dns.ts';
@@ -64,7 +65,11 @@ async function openServices(first: AgentConfig): Promise<void> {
 async function configure(next: AgentConfig): Promise<void> {
   const first = config === undefined;
   config = next;
-  if (first) await openServices(next);
+  if (first) {
+    await openServices(next);
+    // What was compiled is kept, see bin/launch.js; at the end else, which a SIGKILL leaves out.
+    setTimeout(() => flushCompileCache(), 5000).unref();
+  }
   for (const update of [() => held.update(next.held), () => balancer.update(next)]) {
     await update().catch((error) => log('warn', error.message));
   }
