@@ -1,7 +1,9 @@
 import { Command } from 'commander';
 import { awsEndpoint, profileName } from '../cluster/aws-endpoint.ts';
+import type { ExamplePage } from '../cluster/example.ts';
 import { contextName } from '../cluster/kubeconfig.ts';
-import { readRecord, UserError } from '../cluster/state.ts';
+import { type ClusterRecord, readRecord, requireRecord, UserError } from '../cluster/state.ts';
+import { runningSupervisor } from '../cluster/supervisor-client.ts';
 import { checkOutput, defaultName, interruption, parseCount, parseDuration, progressFor } from './context.ts';
 
 interface Options {
@@ -53,26 +55,34 @@ async function run(positional: string | undefined, options: Options): Promise<vo
   const simulatedNodes = parseCount(options.simulatedNodes, 5000);
   const grace = options.nodeMonitorGracePeriod ? parseDuration(options.nodeMonitorGracePeriod) : undefined;
   // `npm start` a second time finds the cluster of the first.
-  const existing = options.example ? readRecord(name) : undefined;
-  if (existing?.phase === 'running') progress.line(`Cluster "${name}" already exists`);
-  else progress.line(`Creating cluster "${name}" ...`);
-  const record =
-    existing?.phase === 'running'
-      ? existing
-      : await createCluster({
-          name,
-          nodes: parseCount(options.nodes ?? (simulatedNodes > 0 ? '0' : '2')),
-          simulatedNodes,
-          zones,
-          instanceType: options.nodeType,
-          ...(options.kubeconfig ? { kubeconfig: options.kubeconfig } : {}),
-          waitMs: parseDuration(options.wait),
-          retain: options.retain ?? false,
-          ...(grace ? { tuning: { nodeMonitorGracePeriodMs: grace, nodeMonitorPeriodMs: Math.min(5000, Math.max(500, grace / 8)) } } : {}),
-          progress,
-          signal: interruption.signal,
-        });
-  const page = options.example ? await (await import('../cluster/example.ts')).deployExample(record, progress, interruption.signal) : undefined;
+  const found = options.example ? readRecord(name) : undefined;
+  const existing = found?.phase === 'running' || found?.phase === 'stopped' ? found : undefined;
+  progress.line(existing ? `Cluster "${name}" already exists` : `Creating cluster "${name}" ...`);
+  let page: ExamplePage | undefined;
+  const deploy = async (record: ClusterRecord) => {
+    page = await (await import('../cluster/example.ts')).deployExample(record, progress, interruption.signal);
+  };
+  if (existing) {
+    // After a reboot, or "stop cluster".
+    if (!runningSupervisor(name)) await (await import('../cluster/lifecycle.ts')).startCluster(name, progress, interruption.signal);
+    await deploy(requireRecord(name));
+  }
+  const record = existing
+    ? requireRecord(name)
+    : await createCluster({
+        name,
+        nodes: parseCount(options.nodes ?? (simulatedNodes > 0 ? '0' : '2')),
+        simulatedNodes,
+        zones,
+        instanceType: options.nodeType,
+        ...(options.kubeconfig ? { kubeconfig: options.kubeconfig } : {}),
+        waitMs: parseDuration(options.wait),
+        retain: options.retain ?? false,
+        ...(grace ? { tuning: { nodeMonitorGracePeriodMs: grace, nodeMonitorPeriodMs: Math.min(5000, Math.max(500, grace / 8)) } } : {}),
+        ...(options.example ? { finish: deploy } : {}),
+        progress,
+        signal: interruption.signal,
+      });
   if (options.output === 'json') {
     console.log(
       JSON.stringify({

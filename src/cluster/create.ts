@@ -48,6 +48,8 @@ export interface CreateOptions {
   tuning?: ClusterRecord['tuning'];
   /** false: no profile is written for the aws command. */
   awsProfile?: boolean;
+  /** The last part of the creation, such as the example; rolled back with the rest when it fails. */
+  finish?: (record: ClusterRecord) => Promise<void>;
   progress: Progress;
   signal: AbortSignal;
 }
@@ -65,6 +67,7 @@ export async function createCluster(o: CreateOptions): Promise<ClusterRecord> {
     record.kubeconfig = kubeconfig;
     try {
       await build(o, record);
+      await o.finish?.(record);
       return record;
     } catch (error) {
       const text = o.signal.aborted ? 'Interrupted' : 'Failed';

@@ -33,11 +33,17 @@ export async function startSupervisor(name: string, children: string[], signal?:
     });
     child.unref();
     const end = Date.now() + 20_000;
-    while (!runningSupervisor(name)) {
-      signal?.throwIfAborted();
-      if (Date.now() > end || child.exitCode !== null)
-        throw new UserError(`the supervisor of cluster '${name}' did not start; see ${join(paths.logs, 'supervisor.log')}`);
-      await new Promise((r) => setTimeout(r, 20));
+    try {
+      while (!runningSupervisor(name)) {
+        signal?.throwIfAborted();
+        if (Date.now() > end || child.exitCode !== null)
+          throw new UserError(`the supervisor of cluster '${name}' did not start; see ${join(paths.logs, 'supervisor.log')}`);
+        await new Promise((r) => setTimeout(r, 20));
+      }
+    } catch (error) {
+      // Nobody would find it by its file yet.
+      child.kill('SIGKILL');
+      throw error;
     }
   }
   for (const child of children) await send(name, { command: 'start', child });

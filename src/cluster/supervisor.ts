@@ -9,9 +9,10 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { ChildMessage, ChildStatus, SupervisorRequest, SupervisorStatus } from './supervisor-protocol.ts';
 import { scriptPath } from './package.ts';
-import { isRunning, pathsOf, processStart, writeAtomically } from './state.ts';
+import { isRunning, pathsOf, processStart, requireRecord, writeAtomically } from './state.ts';
 
 const name = process.argv[2] as string;
+requireRecord(name);
 const paths = pathsOf(name);
 mkdirSync(paths.run, { recursive: true, mode: 0o700 });
 mkdirSync(paths.logs, { recursive: true, mode: 0o700 });

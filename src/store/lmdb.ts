@@ -1,4 +1,4 @@
-import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readFileSync, readSync, rmSync, statSync, writeSync } from 'node:fs';
+import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readFileSync, readSync, rmSync, statfsSync, statSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { ABORT, type Database, open, type RootDatabase } from 'lmdb';
 import type { Backend } from './backend.ts';
@@ -145,6 +145,7 @@ class LmdbBackend implements Backend {
     this.#unlock = unlock;
     const file = join(path, 'data.mdb');
     checkMagic(file);
+    if (!process.listeners('unhandledRejection').includes(overlookOwnRejections)) process.on('unhandledRejection', overlookOwnRejections);
     try {
       this.#env = open({ path: file, maxDbs: 8, overlappingSync: false, noSubdir: true });
       this.#meta = this.#env.openDB({ name: 'meta', encoding: 'json' });
@@ -252,12 +253,19 @@ class LmdbBackend implements Backend {
         }
       });
     } catch (error) {
-      failure ??= error;
+      failure ??= await commitError(error);
     }
     if (failure === undefined) return;
     this.#revision = before.revision;
     this.#compacted = before.compacted;
-    throw isFull(failure) ? new NoSpaceError((failure as Error).message) : failure;
+    throw isFull(failure) || this.#isShortWrite(failure) ? new NoSpaceError('the disk is full') : failure;
+  }
+
+  /** lmdb calls a write that the disk took a part of an I/O error. */
+  #isShortWrite(error: unknown): boolean {
+    if ((error as { code?: unknown }).code !== 5) return false;
+    const { bavail, bsize } = statfsSync(this.#path);
+    return bavail * bsize < 2 * reserveBytes;
   }
 
   record(event: StoreEvent, sub: number): void {
@@ -341,6 +349,21 @@ class LmdbBackend implements Backend {
     await this.#env.close();
     this.#unlock();
   }
+}
+
+/**
+ * When a commit fails, lmdb rejects a promise of its own besides the one that it gave out, and nobody can handle that one:
+ * the process would end of a full disk. Every other rejection goes where it would have gone.
+ */
+const overlookOwnRejections = (reason: unknown): void => {
+  if ((reason as { commitError?: unknown } | undefined)?.commitError instanceof Promise) return;
+  if (process.listenerCount('unhandledRejection') === 1) throw reason;
+};
+
+/** What the commit failed with: lmdb rejects with an error that has a promise of it, which nobody else looks at. */
+async function commitError(error: unknown): Promise<unknown> {
+  const { commitError: reason } = (error ?? {}) as { commitError?: Promise<never> };
+  return reason instanceof Promise ? reason.catch((e: unknown) => e) : error;
 }
 
 /** ENOSPC, EDQUOT, or lmdb's map size reached. */

@@ -66,10 +66,21 @@ export class Machine {
     AWS_SHARED_CREDENTIALS_FILE: join(this.folder, 'aws-credentials'),
     AWS_CONFIG_FILE: join(this.folder, 'aws-config'),
   };
+  /** What every command is run by, such as nsenter with a network namespace. */
+  readonly prefix: string[];
   readonly kubectlPath = existsSync(builtKubectl) ? builtKubectl : findProgram('kubectl');
 
+  constructor(prefix: string[] = []) {
+    this.prefix = prefix;
+  }
+
+  run(program: string, args: string[], o: Parameters<typeof run>[2] = {}): Promise<Ran> {
+    const [first = program, ...rest] = [...this.prefix, program, ...args];
+    return run(first, rest, { ...o, env: { ...this.env, ...o.env } });
+  }
+
   kumulus(args: string[], o: { timeoutMs?: number; signal?: AbortSignal; env?: NodeJS.ProcessEnv } = {}): Promise<Ran> {
-    return run(process.execPath, [join(repository, 'bin/kumulus.js'), ...args], { timeoutMs: 300_000, ...o, env: { ...this.env, ...o.env } });
+    return this.run(process.execPath, [join(repository, 'bin/kumulus.js'), ...args], { timeoutMs: 300_000, ...o });
   }
 
   /** Fails with kubectl's own words where it does not end with 0. */
@@ -81,7 +92,7 @@ export class Machine {
 
   tryKubectl(args: string | string[], o: { input?: string; timeoutMs?: number } = {}): Promise<Ran> {
     if (!this.kubectlPath) throw new Error('kubectl is not in PATH');
-    return run(this.kubectlPath, typeof args === 'string' ? args.split(' ') : args, { env: this.env, ...o });
+    return this.run(this.kubectlPath, typeof args === 'string' ? args.split(' ') : args, o);
   }
 
   /** GET over TLS on a connection that a pod makes, with its words for authority and token. Resolves to the body. */
@@ -89,6 +100,7 @@ export class Machine {
     const carrier = spawn(this.kubectlPath as string, ['exec', '-i', pod, '--', 'nc', to.host, String(to.port)], { env: this.env });
     try {
       const pipe = Duplex.from({ readable: carrier.stdout, writable: carrier.stdin });
+      pipe.on('error', () => {});
       const socket = connect({ socket: pipe, servername: to.host, ca: to.ca });
       socket.write(`GET ${to.path} HTTP/1.1\r\nHost: ${to.host}\r\nAuthorization: Bearer ${to.token}\r\nConnection: close\r\n\r\n`);
       return await text(socket);

@@ -297,5 +297,6 @@ async function pullThePlug(marks: string[]): Promise<void> {
   for (const line of (await run('losetup', ['-l', '-n', '-O', 'NAME,BACK-FILE'])).out.split('\n')) {
     if (line.includes(machine.folder)) await run('losetup', ['-d', line.trim().split(/\s+/)[0] as string]);
   }
-  for (const line of (await run('findmnt', ['-rn', '-o', 'TARGET'])).out.split('\n')) if (line.includes(machine.folder)) await run('umount', ['-l', line]);
+  for (const line of (await run('findmnt', ['-rn', '-o', 'TARGET'])).out.split('\n'))
+    if (line.includes(machine.folder)) await run('umount', ['-l', line]);
 }
