@@ -17,7 +17,8 @@ const isRoot = process.getuid?.() === 0;
 
 test('a context is added and taken away; everything else stays', () => {
   const path = join(folder, 'config');
-  const before = 'apiVersion: v1\nkind: Config\npreferences: {}\nclusters: []\ncontexts:\n  - name: other\n    context: {cluster: c, user: u}\nusers: []\n';
+  const before =
+    'apiVersion: v1\nkind: Config\npreferences: {}\nclusters: []\ncontexts:\n  - name: other\n    context: {cluster: c, user: u}\nusers: []\n';
   writeFileSync(path, before, { mode: 0o640 });
   mergeKubeconfig(path, added);
   mergeKubeconfig(path, added);

@@ -45,7 +45,9 @@ export function clusterKubeconfig(
   return {
     apiVersion: 'v1',
     kind: 'Config',
-    clusters: [{ name, cluster: { 'certificate-authority-data': base64(ca), server, ...(tlsServerName ? { 'tls-server-name': tlsServerName } : {}) } }],
+    clusters: [
+      { name, cluster: { 'certificate-authority-data': base64(ca), server, ...(tlsServerName ? { 'tls-server-name': tlsServerName } : {}) } },
+    ],
     contexts: [{ name, context: { cluster: name, user: name } }],
     'current-context': name,
     users: [{ name, user: { 'client-certificate-data': base64(admin.cert), 'client-key-data': base64(admin.key) } }],

@@ -1,8 +1,9 @@
 import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { kubeconfigOf, withAdmin } from './create.ts';
 import { ensure } from '../aws/ensure.ts';
+import { suspendEverything } from '../localaws/dataplane/dataplane.ts';
 import { clusterAwsClients, writeAwsProfile } from './aws-endpoint.ts';
+import { kubeconfigOf, withAdmin } from './create.ts';
 import { mergeKubeconfig } from './kubeconfig.ts';
 import { freePort } from './ports.ts';
 import { installMissing, requireHost } from './preflight.ts';
@@ -10,7 +11,6 @@ import type { Progress } from './progress.ts';
 import { wholeTopology } from './spec.ts';
 import { hasDataPlane, lockCluster, pathsOf, requireRecord, takenPorts, UserError, writeRecord } from './state.ts';
 import { endChildren, runningSupervisor, startSupervisor, stopSupervisor, waitForChild } from './supervisor-client.ts';
-import { suspendEverything } from '../localaws/dataplane/dataplane.ts';
 
 /**
  * Starts a stopped cluster, or what is missing of a running one: after a reboot everything is rebuilt from state, and a
@@ -49,15 +49,16 @@ export async function startCluster(name: string, progress: Progress, signal: Abo
         if (answer.status !== 200) throw new UserError(`the API server is not ready: ${await answer.text()}`);
       });
     });
-    if (record.nodes > 0) await progress.step(`Finding the ${record.nodes} instance${record.nodes === 1 ? '' : 's'}, or launching what is missing`, async () => {
-      const clients = clusterAwsClients(record);
-      try {
-        const ca = readFileSync(join(pathsOf(name).pki, 'ca.crt'), 'utf8');
-        await ensure({ clients, cluster: name, signal }, await wholeTopology(record, ca));
-      } finally {
-        clients.destroy();
-      }
-    });
+    if (record.nodes > 0)
+      await progress.step(`Finding the ${record.nodes} instance${record.nodes === 1 ? '' : 's'}, or launching what is missing`, async () => {
+        const clients = clusterAwsClients(record);
+        try {
+          const ca = readFileSync(join(pathsOf(name).pki, 'ca.crt'), 'utf8');
+          await ensure({ clients, cluster: name, signal }, await wholeTopology(record, ca));
+        } finally {
+          clients.destroy();
+        }
+      });
     record.phase = 'running';
     writeRecord(record);
     mergeKubeconfig(record.kubeconfig as string, kubeconfigOf(record));
