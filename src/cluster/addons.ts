@@ -2,7 +2,7 @@ import { createHash, createHmac } from 'node:crypto';
 import { resources } from '../api/generated/resources.ts';
 import type { Draft, ResourceType } from '../api/object.ts';
 import type { Client } from '../client/client.ts';
-import { isAlreadyExists } from '../api/errors.ts';
+import { isAlreadyExists, isNotFound } from '../api/errors.ts';
 
 interface Addon {
   type: ResourceType<any>;
@@ -140,8 +140,15 @@ export function addons(p: AddonParameters): Addon[] {
 
 /** Creates what is missing; what is there stays as its owner changed it. */
 export async function applyAddons(client: Client, parameters: AddonParameters, signal?: AbortSignal): Promise<void> {
+  const options = signal ? { signal } : {};
   for (const { type, object } of addons(parameters)) {
-    await client.create(type, object, signal ? { signal } : {}).catch((error) => {
+    // Looked for first: a Service with an address of its own is refused for that address before its name is looked at.
+    const { name, namespace } = object.metadata as { name: string; namespace?: string };
+    const found = await client.get(type, namespace ? { name, namespace } : { name }, options).catch((error) => {
+      if (!isNotFound(error)) throw error;
+    });
+    if (found) continue;
+    await client.create(type, object, options).catch((error) => {
       if (!isAlreadyExists(error)) throw error;
     });
   }
