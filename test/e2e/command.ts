@@ -1,9 +1,9 @@
 /** The kumulus command and kubectl as people run them, in a state folder and with files of their own. */
 import { spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { type AddressInfo, createServer } from 'node:net';
 import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Duplex } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { connect } from 'node:tls';
 import { findProgram } from '../../src/cluster/preflight.ts';
@@ -98,14 +98,21 @@ export class Machine {
   /** GET over TLS on a connection that a pod makes, with its words for authority and token. Resolves to the body. */
   async requestThroughPod(pod: string, to: { host: string; port: number; path: string; ca: string; token: string }): Promise<string> {
     const carrier = spawn(this.kubectlPath as string, ['exec', '-i', pod, '--', 'nc', to.host, String(to.port)], { env: this.env });
+    carrier.stdin.on('error', () => {});
+    // TLS over a pair of pipes is not for Node: a socket in between.
+    const door = createServer((socket) => {
+      socket.on('error', () => {});
+      socket.pipe(carrier.stdin);
+      carrier.stdout.pipe(socket);
+    });
     try {
-      const pipe = Duplex.from({ readable: carrier.stdout, writable: carrier.stdin });
-      pipe.on('error', () => {});
-      const socket = connect({ socket: pipe, servername: to.host, ca: to.ca });
+      await new Promise<void>((resolve) => door.listen(0, '127.0.0.1', resolve));
+      const socket = connect({ host: '127.0.0.1', port: (door.address() as AddressInfo).port, servername: to.host, ca: to.ca });
       socket.write(`GET ${to.path} HTTP/1.1\r\nHost: ${to.host}\r\nAuthorization: Bearer ${to.token}\r\nConnection: close\r\n\r\n`);
       return await text(socket);
     } finally {
       carrier.kill();
+      door.close();
     }
   }
 
