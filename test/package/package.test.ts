@@ -19,6 +19,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join, relative } from 'node:path';
+import { DescribeInstancesCommand, EC2Client, GetConsoleOutputCommand, RunInstancesCommand } from '@aws-sdk/client-ec2';
 import { publint } from 'publint';
 import { formatMessage } from 'publint/utils';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -237,6 +238,25 @@ await cluster.stop();
       );
       const page = await (await fetch(created.url)).text();
       expect(page).toContain('Hello from Kumulus');
+      // A control plane on an instance needs what is not bundled, too.
+      const credentials = JSON.parse(readFileSync(join(state, 'r/packed/aws/credentials.json'), 'utf8'));
+      const ec2 = new EC2Client({ region: 'us-east-1', endpoint: created.awsEndpoint, credentials });
+      const worker = (await ec2.send(new DescribeInstancesCommand({}))).Reservations?.[0]?.Instances?.[0];
+      const script = `#!/bin/sh\ncd /opt/kumulus && /opt/kumulus-node/node -e 'require("lmdb"); console.log("lmdb was found")'\n`;
+      const started = await ec2.send(
+        new RunInstancesCommand({
+          ImageId: worker?.ImageId as string,
+          InstanceType: 't3.small',
+          SubnetId: worker?.SubnetId as string,
+          MinCount: 1,
+          MaxCount: 1,
+          UserData: Buffer.from(script).toString('base64'),
+        }),
+      );
+      const InstanceId = started.Instances?.[0]?.InstanceId as string;
+      const output = async () => Buffer.from((await ec2.send(new GetConsoleOutputCommand({ InstanceId }))).Output ?? '', 'base64').toString();
+      await expect.poll(output, { timeout: 60_000 }).toContain('lmdb was found');
+      ec2.destroy();
     } finally {
       await must(run('npx', ['kumulus', 'delete', 'cluster', '--all', '-q'], { env }));
     }

@@ -92,6 +92,13 @@ fi
 mount --bind "$instance/data" var/lib/kumulus-node
 mount --bind "$KUMULUS_PACKAGE" opt/kumulus
 mount -o remount,bind,ro opt/kumulus
+# An installed package finds what it depends on beside it.
+case $KUMULUS_PACKAGE in */node_modules/kumulus)
+  mkdir -p opt/node_modules
+  mount --bind "$(dirname "$KUMULUS_PACKAGE")" opt/node_modules
+  mount -o remount,bind,ro opt/node_modules
+  ;;
+esac
 : >opt/kumulus-node/node
 mount --bind "$KUMULUS_NODE" opt/kumulus-node/node
 mount -o remount,bind,ro opt/kumulus-node/node
