@@ -122,7 +122,7 @@ describe.each(backends)('DaemonSet on $name', ({ open }) => {
     await start({ updateStrategy: { type: 'OnDelete' } });
     await settled();
     await change({ template: template('agent:2') });
-    await eventually('the status', async () => (await agent()).status?.updatedNumberScheduled === 0);
+    await eventually('the status', async () => !(await agent()).status?.updatedNumberScheduled);
     await settle();
     expect((await live()).map(imageOf)).toEqual(['agent:1', 'agent:1', 'agent:1']);
     await bench.remove(resources.pods, (await live())[0]!.metadata.name);

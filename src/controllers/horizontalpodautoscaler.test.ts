@@ -54,7 +54,7 @@ describe.each(backends)('HorizontalPodAutoscaler on $name', ({ open }) => {
     startReplicaSetController(bench.as('replicaset-controller'));
     bench.kubelet.start();
     await bench.create(resources.replicasets, { metadata: { name: 'web' }, spec: { replicas, selector, template } });
-    await eventually('the pods', async () => (await bench.get(resources.replicasets, 'web')).status?.readyReplicas === replicas);
+    await eventually('the pods', async () => ((await bench.get(resources.replicasets, 'web')).status?.readyReplicas ?? 0) === replicas);
     // Their start is past.
     clock.advance(10 * 60_000);
     startHorizontalPodAutoscaler(context);

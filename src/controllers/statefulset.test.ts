@@ -96,7 +96,7 @@ describe.each(backends)('StatefulSet on $name', ({ open }) => {
     await start({ replicas: 1 });
     await settled(1);
     await bench.patch(resources.pods, 'web-0', { status: { conditions: [{ type: 'Ready', status: 'False' }] } }, 'status');
-    await eventually('the status', async () => (await web()).status?.readyReplicas === 0);
+    await eventually('the status', async () => !(await web()).status?.readyReplicas);
     await change({ replicas: 3 });
     await eventually('the status', async () => (await web()).status?.observedGeneration === 2);
     await settle();
