@@ -8,7 +8,6 @@ export default defineConfig({
       'test/contract/**/*.test.ts',
       'test/e2e/**/*.test.ts', 'test/package/**/*.test.ts',
       'test/faults/**/*.test.ts',
-      'test/interop/**/*.test.ts',
     ],
     testTimeout: 30_000,
     hookTimeout: 60_000,

@@ -47,6 +47,7 @@ export async function handle(api: Api, incoming: HttpRequest, response: HttpResp
   let request = incoming;
   let info: RequestInfo | undefined;
   let audit: AuditRecord | undefined;
+  let call: Call | undefined;
   try {
     // 1. Every answer carries the request's id.
     response.headers['audit-id'] = header(request, 'audit-id') || randomUUID();
@@ -68,7 +69,7 @@ export async function handle(api: Api, incoming: HttpRequest, response: HttpResp
     // 5. Which resource; then decode, default, admit, validate, store, encode: by verb.
     const target = api.registry.find(info.group, info.version, info.resource);
     if (!target) throw pathNotFound();
-    const call = callOf(request, info, target, user);
+    call = callOf(request, info, target, user);
     const deprecated = deprecations[`${info.group}/${info.version} ${target.served.kind}`];
     if (deprecated) response.headers['warning'] = [warningText(deprecated)];
     checkScope(call);
@@ -76,6 +77,8 @@ export async function handle(api: Api, incoming: HttpRequest, response: HttpResp
     if (target.served.custom?.warnings.length) response.headers['warning'] = target.served.custom.warnings.map(warningText);
     await serveResource(api, request, response, call, info);
   } catch (error) {
+    // What was wrong with a body is told even where something else stopped the request.
+    if (call && !response.begun) addWarnings(response, call);
     answerError(api, request, response, error);
   } finally {
     if (audit) finishAudit(audit, info?.verb, request, response);

@@ -1,7 +1,7 @@
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import type { FieldError } from '../errors.ts';
 import type { KindStrategy } from '../scheme.ts';
-import { labelProblems } from '../validation.ts';
+import { labelProblems, pathSegmentProblems } from '../validation.ts';
 import { age } from './age.ts';
 import { coreEvent, newEvent } from './events.ts';
 import { ageColumn, column, columns, nameColumn, orNone } from './column.ts';
@@ -382,6 +382,7 @@ export const roleBinding: KindStrategy = {
 };
 export const podDisruptionBudget: KindStrategy = {
   ...specAndStatus,
+  validateName: pathSegmentProblems,
   validate: validatePodDisruptionBudget,
   columns: columns(
     column('Min Available', (o) => String(o.spec?.minAvailable ?? 'N/A')),
@@ -390,7 +391,7 @@ export const podDisruptionBudget: KindStrategy = {
   ),
 };
 export const priorityClass: KindStrategy = {
-  ...generationOfSpec,
+  prepareForCreate: generationOfSpec.prepareForCreate,
   validate: validatePriorityClass,
   default(o) {
     o.preemptionPolicy ??= 'PreemptLowerPriority';

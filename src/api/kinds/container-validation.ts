@@ -25,6 +25,19 @@ const environmentResources = [
   'requests.ephemeral-storage',
   'requests.memory',
 ];
+/** What is wrong with a key of a ConfigMap or Secret. */
+export function keyProblems(key: string): string[] {
+  const problems: string[] = [];
+  if (key.length > 253) problems.push('must be no more than 253 characters');
+  if (!/^[-._a-zA-Z0-9]+$/.test(key))
+    problems.push(
+      "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')",
+    );
+  if (key === '.') problems.push("must not be '.'");
+  else if (key === '..') problems.push("must not be '..'");
+  else if (key.startsWith('..')) problems.push("must not start with '..'");
+  return problems;
+}
 const standardResources = ['cpu', 'memory', 'ephemeral-storage'];
 const isHugePages = (name: string) => name.startsWith('hugepages-');
 /** May more be asked for than there is? */
@@ -32,17 +45,24 @@ const overcommits = (name: string) => !isHugePages(name) && (!name.includes('/')
 const largestId = 2_147_483_647;
 
 /** Findings about a list of containers; names are shared by all lists of a pod. */
-export function validateContainers(found: Findings, containers: any[], path: string, spec: any, names: Set<string>): void {
+export function validateContainers(
+  found: Findings,
+  containers: any[],
+  path: string,
+  spec: any,
+  names: Set<string>,
+  volumes: Map<string, any>,
+): void {
   containers.forEach((c, i) => {
     const at = `${path}[${i}]`;
-    validateContainer(found, c, at, spec);
+    validateContainer(found, c, at, spec, volumes);
     if (!c.name) return;
     if (names.has(c.name)) found.duplicate(`${at}.name`, c.name);
     names.add(c.name);
   });
 }
 
-function validateContainer(found: Findings, c: any, at: string, spec: any): void {
+function validateContainer(found: Findings, c: any, at: string, spec: any, volumes: Map<string, any>): void {
   found.name(`${at}.name`, c.name, labelProblems);
   if (!c.image) found.required(`${at}.image`);
   else if (c.image !== c.image.trim()) found.invalid(`${at}.image`, c.image, 'must not have leading or trailing whitespace');
@@ -52,7 +72,7 @@ function validateContainer(found: Findings, c: any, at: string, spec: any): void
     validateEnvironment(found, e, `${at}.env[${i}]`);
   });
   validateEnvironmentSources(found, c.envFrom ?? [], `${at}.envFrom`);
-  validateMounts(found, c, at, spec);
+  validateMounts(found, c, at, volumes);
   if (c.imagePullPolicy) found.oneOf(`${at}.imagePullPolicy`, c.imagePullPolicy, ['Always', 'IfNotPresent', 'Never']);
   validateResources(found, c.resources ?? {}, `${at}.resources`);
   validateSecurity(found, c.securityContext, `${at}.securityContext`);
@@ -109,6 +129,7 @@ function validateEnvironment(found: Findings, e: any, at: string): void {
     sources++;
     found.problems(`${path}.${kind}.name`, from[kind].name ?? '', subdomainProblems);
     if (!from[kind].key) found.required(`${path}.${kind}.key`);
+    else found.problems(`${path}.${kind}.key`, from[kind].key, keyProblems);
   }
   if (from.fileKeyRef) sources++;
   if (!sources) found.invalid(path, '', 'must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`');
@@ -156,13 +177,12 @@ function validateEnvironmentSources(found: Findings, sources: any[], path: strin
   });
 }
 
-function validateMounts(found: Findings, c: any, at: string, spec: any): void {
-  const volumes = new Map<string, any>((spec.volumes ?? []).map((v: any) => [v.name, v]));
+function validateMounts(found: Findings, c: any, at: string, volumes: Map<string, any>): void {
   const paths = new Set<string>();
   (c.volumeMounts ?? []).forEach((m: any, i: number) => {
     const mount = `${at}.volumeMounts[${i}]`;
     if (!m.name) found.required(`${mount}.name`);
-    else if (!volumes.has(m.name)) found.notFound(`${mount}.name`, m.name);
+    if (!volumes.has(m.name ?? '')) found.notFound(`${mount}.name`, m.name ?? '');
     if (!m.mountPath) found.required(`${mount}.mountPath`);
     if (paths.has(m.mountPath)) found.invalid(`${mount}.mountPath`, m.mountPath, 'must be unique');
     paths.add(m.mountPath);
@@ -171,13 +191,22 @@ function validateMounts(found: Findings, c: any, at: string, spec: any): void {
       if (m[field].startsWith('/')) found.invalid(`${at}.volumeMounts.${field}`, m[field], 'must be a relative path');
       else if (m[field].split('/').includes('..')) found.invalid(`${at}.volumeMounts.${field}`, m[field], "must not contain '..'");
     }
+    if (m.mountPropagation !== undefined)
+      found.oneOf(`${at}.volumeMounts.mountPropagation`, m.mountPropagation, ['Bidirectional', 'HostToContainer', 'None']);
+    if (m.mountPropagation === 'Bidirectional' && c.securityContext?.privileged !== true)
+      found.forbidden(`${at}.volumeMounts.mountPropagation`, 'Bidirectional mount propagation is available only to privileged containers');
+    if (m.recursiveReadOnly !== undefined) {
+      found.oneOf(`${at}.volumeMounts.recursiveReadOnly`, m.recursiveReadOnly, ['Disabled', 'Enabled', 'IfPossible']);
+      if (m.recursiveReadOnly !== 'Disabled' && !m.readOnly && ['Enabled', 'IfPossible'].includes(m.recursiveReadOnly))
+        found.forbidden(`${at}.volumeMounts.recursiveReadOnly`, 'may only be specified when readOnly is true');
+    }
     if (m.subPath && m.subPathExpr) found.invalid(`${mount}.subPathExpr`, m.subPathExpr, 'subPathExpr and subPath are mutually exclusive');
   });
   (c.volumeDevices ?? []).forEach((d: any, i: number) => {
     const device = `${at}.volumeDevices[${i}]`;
     const volume = volumes.get(d.name);
     if (!d.name) found.required(`${device}.name`);
-    else if (!volume?.persistentVolumeClaim && !volume?.ephemeral) found.notFound(`${device}.name`, d.name);
+    if (!volume?.persistentVolumeClaim && !volume?.ephemeral) found.notFound(`${device}.name`, d.name ?? '');
     if (!d.devicePath) found.required(`${device}.devicePath`);
   });
 }
@@ -190,7 +219,7 @@ export function validateResourceName(found: Findings, name: string, at: string):
   found.invalid(at, name, 'must be a standard resource for containers');
 }
 
-function validateResources(found: Findings, resources: any, at: string): void {
+export function validateResources(found: Findings, resources: any, at: string): void {
   const { limits = {}, requests = {} } = resources;
   for (const [list, amounts] of [
     ['limits', limits],
@@ -236,7 +265,9 @@ export function validateHooksAndProbes(found: Findings, c: any, at: string): voi
     validateHandler(found, probe, path, ['exec', 'httpGet', 'tcpSocket', 'grpc']);
     for (const field of ['initialDelaySeconds', 'timeoutSeconds', 'periodSeconds', 'successThreshold', 'failureThreshold'])
       found.nonNegative(`${path}.${field}`, probe[field]);
-    if (probe.terminationGracePeriodSeconds !== undefined && probe.terminationGracePeriodSeconds <= 0)
+    if (kind === 'readinessProbe' && probe.terminationGracePeriodSeconds !== undefined)
+      found.invalid(`${path}.terminationGracePeriodSeconds`, probe.terminationGracePeriodSeconds, 'must not be set for readinessProbes');
+    else if (probe.terminationGracePeriodSeconds !== undefined && probe.terminationGracePeriodSeconds <= 0)
       found.invalid(`${path}.terminationGracePeriodSeconds`, probe.terminationGracePeriodSeconds, 'must be greater than 0');
     if (kind !== 'readinessProbe' && probe.successThreshold !== 1) found.invalid(`${path}.successThreshold`, probe.successThreshold, 'must be 1');
   }

@@ -1,4 +1,4 @@
-import type { FieldError } from '../errors.ts';
+import { type FieldError, ShownValue } from '../errors.ts';
 import { canonical } from './spec-and-status.ts';
 
 /** Collects what validation finds, each finding in a line. */
@@ -10,6 +10,10 @@ export class Findings {
   }
   invalid(field: string, value: unknown, detail: string): void {
     this.errors.push({ type: 'FieldValueInvalid', field, value, detail });
+  }
+  /** Invalid, without showing the value. */
+  malformed(field: string, detail: string): void {
+    this.errors.push({ type: 'FieldValueInvalid', field, value: new ShownValue(null), detail });
   }
   forbidden(field: string, detail: string): void {
     this.errors.push({ type: 'FieldValueForbidden', field, detail });

@@ -4,9 +4,13 @@ import { customResourceDefinition } from '../crd/definition-strategy.ts';
 import { definitionOf } from '../schema.ts';
 import type { KindStrategy } from '../scheme.ts';
 import { pathSegmentProblems } from '../validation.ts';
+import { apiService } from './api-service.ts';
+import { horizontalPodAutoscaler } from './autoscaling.ts';
 import * as cluster from './cluster.ts';
+import { flowSchema, priorityLevel } from './flow-control.ts';
 import * as networking from './networking.ts';
 import { pod } from './pod.ts';
+import { runtimeClass } from './runtime-class.ts';
 import * as quota from './quota.ts';
 import { endpoints, endpointSlice, service } from './service.ts';
 import * as storage from './storage.ts';
@@ -46,6 +50,11 @@ const strategies: Record<string, KindStrategy> = {
   'batch/Job': job,
   'batch/CronJob': cronJob,
   'discovery.k8s.io/EndpointSlice': endpointSlice,
+  'autoscaling/HorizontalPodAutoscaler': horizontalPodAutoscaler,
+  'node.k8s.io/RuntimeClass': runtimeClass,
+  'apiregistration.k8s.io/APIService': apiService,
+  'flowcontrol.apiserver.k8s.io/FlowSchema': flowSchema,
+  'flowcontrol.apiserver.k8s.io/PriorityLevelConfiguration': priorityLevel,
   'coordination.k8s.io/Lease': cluster.lease,
   'storage.k8s.io/CSIDriver': storage.csiDriver,
   'storage.k8s.io/CSINode': storage.csiNode,

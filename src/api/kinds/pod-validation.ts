@@ -1,6 +1,6 @@
 import { isIP } from 'node:net';
 import type { FieldError } from '../errors.ts';
-import { labelProblems, subdomainProblems } from '../validation.ts';
+import { labelProblems, qualifiedNameProblems, subdomainProblems } from '../validation.ts';
 import { validateContainers, validateHooksAndProbes, validateHostPorts } from './container-validation.ts';
 import { Findings } from './findings.ts';
 import { validateScheduling } from './scheduling-validation.ts';
@@ -22,16 +22,16 @@ export function validatePodSpec(spec: any, path: string, podName?: string): Fiel
     found.required(`${path}.containers`);
     return found.errors;
   }
-  validateVolumes(found, spec.volumes ?? [], `${path}.volumes`, podName);
+  const volumes = validateVolumes(found, spec.volumes ?? [], `${path}.volumes`, podName);
   const names = new Set<string>();
   const containers = spec.containers ?? [];
   if (!containers.length) found.required(`${path}.containers`);
-  validateContainers(found, containers, `${path}.containers`, spec, names);
+  validateContainers(found, containers, `${path}.containers`, spec, names, volumes);
   containers.forEach((c: any, i: number) => {
     validateHooksAndProbes(found, c, `${path}.containers[${i}]`);
   });
   validateHostPorts(found, containers, `${path}.containers`);
-  validateInitContainers(found, spec, `${path}.initContainers`, names);
+  validateInitContainers(found, spec, `${path}.initContainers`, names, volumes);
   if (spec.restartPolicy) found.oneOf(`${path}.restartPolicy`, spec.restartPolicy, ['Always', 'OnFailure', 'Never']);
   if (spec.dnsPolicy) found.oneOf(`${path}.dnsPolicy`, spec.dnsPolicy, ['ClusterFirstWithHostNet', 'ClusterFirst', 'Default', 'None']);
   validatePodSecurity(found, spec, path);
@@ -48,13 +48,26 @@ export function validatePodSpec(spec: any, path: string, podName?: string): Fiel
       found.problems(`${path}.hostAliases[${i}].hostnames[${j}]`, name, subdomainProblems);
     });
   });
+  (spec.readinessGates ?? []).forEach((gate: any, i: number) => {
+    found.problems(`${path}.readinessGates[${i}].conditionType`, gate.conditionType ?? '', qualifiedNameProblems);
+  });
+  if (spec.hostnameOverride !== undefined) {
+    if (spec.hostnameOverride.length > 64) found.tooLong(`${path}.hostnameOverride`, 'may not be more than 64 bytes');
+    found.problems(`${path}.hostnameOverride`, spec.hostnameOverride, subdomainProblems);
+  }
+  if (spec.runtimeClassName !== undefined) found.problems(`${path}.runtimeClassName`, spec.runtimeClassName, subdomainProblems);
+  if (spec.preemptionPolicy !== undefined) found.oneOf(`${path}.preemptionPolicy`, spec.preemptionPolicy, ['PreemptLowerPriority', 'Never']);
+  if (spec.os) {
+    if (!spec.os.name) found.required(`${path}.os.name`);
+    else found.oneOf(`${path}.os.name`, spec.os.name, ['linux', 'windows']);
+  }
   if (spec.priorityClassName) found.problems(`${path}.priorityClassName`, spec.priorityClassName, subdomainProblems);
   return found.errors;
 }
 
-function validateInitContainers(found: Findings, spec: any, path: string, names: Set<string>): void {
+function validateInitContainers(found: Findings, spec: any, path: string, names: Set<string>, volumes: Map<string, any>): void {
   const containers = spec.initContainers ?? [];
-  validateContainers(found, containers, path, spec, names);
+  validateContainers(found, containers, path, spec, names, volumes);
   containers.forEach((c: any, i: number) => {
     const at = `${path}[${i}]`;
     if (c.restartPolicy !== undefined) found.oneOf(`${at}.restartPolicy`, c.restartPolicy, ['Always', 'Never', 'OnFailure']);
@@ -67,6 +80,15 @@ function validateInitContainers(found: Findings, spec: any, path: string, names:
 function validatePodSecurity(found: Findings, spec: any, path: string): void {
   const security = spec.securityContext ?? {};
   for (const field of ['fsGroup', 'runAsUser', 'runAsGroup']) found.between(`${path}.securityContext.${field}`, security[field], 0, largestId);
+  const sysctls = new Set<string>();
+  (security.sysctls ?? []).forEach((s: any, i: number) => {
+    const at = `${path}.securityContext.sysctls[${i}].name`;
+    if (!s.name) found.required(at);
+    else if (s.name.length > 253 || !/^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$/.test(s.name))
+      found.invalid(at, s.name, 'must have at most 253 characters and match regex ^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$');
+    else if (sysctls.has(s.name)) found.duplicate(at, s.name);
+    sysctls.add(s.name);
+  });
   (security.supplementalGroups ?? []).forEach((id: unknown, i: number) => {
     found.between(`${path}.securityContext.supplementalGroups[${i}]`, id, 0, largestId);
   });

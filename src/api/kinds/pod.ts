@@ -3,6 +3,7 @@ import type { KindStrategy } from '../scheme.ts';
 import { compareQuantities, parseQuantity } from '../quantity.ts';
 import { age } from './age.ts';
 import { column, columns } from './column.ts';
+import { podWarnings } from './pod-warnings.ts';
 import { validatePodSpec } from './pod-validation.ts';
 
 const clusterFirst = 'ClusterFirst';
@@ -27,6 +28,8 @@ function defaultHandler(handler: any): void {
 
 /** :latest, or no tag at all, is pulled always; anything else when it is not there. */
 export function pullPolicyOf(image: string): string {
+  // What is no reference has no tag that could be the latest.
+  if (!/^[a-z0-9.:_-]+(\/[a-z0-9._-]+)*(:[\w][\w.-]{0,127})?(@[a-z0-9]+:[a-f0-9]{32,})?$/i.test(image)) return 'IfNotPresent';
   const withoutDigest = image.split('@')[0] as string;
   const last = withoutDigest.slice(withoutDigest.lastIndexOf('/') + 1);
   if (last.endsWith(':latest')) return 'Always';
@@ -67,6 +70,16 @@ export function defaultPodSpec(spec: any): void {
     if (!sources.length) volume.emptyDir = {};
     for (const source of [volume.configMap, volume.secret, volume.downwardAPI, volume.projected]) if (source) source.defaultMode ??= 420;
     if (volume.hostPath) volume.hostPath.type ??= '';
+    if (volume.azureDisk) {
+      volume.azureDisk.cachingMode ??= 'ReadWrite';
+      volume.azureDisk.kind ??= 'Shared';
+      volume.azureDisk.fsType ??= 'ext4';
+      volume.azureDisk.readOnly ??= false;
+    }
+    if (volume.ephemeral?.volumeClaimTemplate) {
+      const claim = (volume.ephemeral.volumeClaimTemplate.spec ??= {});
+      claim.volumeMode ??= 'Filesystem';
+    }
     for (const item of volume.downwardAPI?.items ?? []) if (item.fieldRef) item.fieldRef.apiVersion ||= 'v1';
     for (const source of volume.projected?.sources ?? []) {
       if (source.serviceAccountToken) source.serviceAccountToken.expirationSeconds ??= 3600;
@@ -75,6 +88,27 @@ export function defaultPodSpec(spec: any): void {
   }
   if (spec.serviceAccountName) spec.serviceAccount = spec.serviceAccountName;
   else if (spec.serviceAccount) spec.serviceAccountName = spec.serviceAccount;
+}
+
+/** Takes away what only features that are off by default would keep. */
+export function dropUnreleased(spec: any): void {
+  if (!spec) return;
+  delete spec.evictionResponders;
+  delete spec.schedulingGroup;
+  for (const volume of spec.volumes ?? []) {
+    for (const kind of ['configMap', 'secret', 'downwardAPI', 'projected']) {
+      if (volume[kind]) delete volume[kind].defaultUser;
+      for (const item of volume[kind]?.items ?? []) delete item.user;
+    }
+    for (const source of volume.projected?.sources ?? [])
+      for (const kind of ['configMap', 'secret', 'downwardAPI']) for (const item of source[kind]?.items ?? []) delete item.user;
+  }
+  for (const c of [...(spec.initContainers ?? []), ...(spec.containers ?? []), ...(spec.ephemeralContainers ?? [])]) {
+    for (const mount of c.volumeMounts ?? []) delete mount.bindMountOptions;
+    if (c.lifecycle) delete c.lifecycle.stopSignal;
+    for (const handler of [c.livenessProbe, c.readinessProbe, c.startupProbe, c.lifecycle?.postStart, c.lifecycle?.preStop])
+      if (handler?.httpGet) delete handler.httpGet.protocol;
+  }
 }
 
 /** Guaranteed, Burstable or BestEffort, from cpu and memory of all containers. */
@@ -214,7 +248,9 @@ export const pod: KindStrategy = {
     defaultPodSpec(o.spec);
     o.spec.enableServiceLinks ??= true;
   },
+  warnings: podWarnings,
   prepareForCreate(o, ctx) {
+    dropUnreleased(o.spec);
     o.metadata.generation = 1;
     o.status = { phase: 'Pending', qosClass: qosClass(o.spec) };
     if (!o.spec.schedulingGates?.length) return;
@@ -222,6 +258,7 @@ export const pod: KindStrategy = {
     o.status.conditions = [{ type: 'PodScheduled', status: 'False', lastTransitionTime: ctx.now, reason: 'SchedulingGated', message }];
   },
   prepareForUpdate(o, old) {
+    dropUnreleased(o.spec);
     o.status = old.status;
     o.metadata.generation = JSON.stringify(o.spec) === JSON.stringify(old.spec) ? old.metadata.generation : (old.metadata.generation ?? 0) + 1;
   },

@@ -23,12 +23,13 @@ export function validateScheduling(found: Findings, spec: any, path: string): vo
   });
 }
 
-function validateToleration(found: Findings, t: any, at: string): void {
+export function validateToleration(found: Findings, t: any, at: string): void {
   if (t.key) found.problems(`${at}.key`, t.key, qualifiedNameProblems);
   const operator = t.operator || 'Equal';
+  const shown = t.operator ?? '';
   if (!t.key && operator !== 'Exists') {
     const detail = 'operator must be Exists when `key` is empty, which means "match all values and all keys"';
-    found.invalid(`${at}.operator`, operator, detail);
+    found.invalid(`${at}.operator`, shown, detail);
   }
   if (t.tolerationSeconds !== undefined && t.effect !== 'NoExecute')
     found.invalid(`${at}.effect`, t.effect ?? '', "effect must be 'NoExecute' when `tolerationSeconds` is set");

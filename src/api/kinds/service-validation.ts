@@ -1,6 +1,6 @@
 import { isIP } from 'node:net';
 import type { FieldError } from '../errors.ts';
-import { labelProblems, subdomainProblems, validateLabels } from '../validation.ts';
+import { labelProblems, qualifiedNameProblems, subdomainProblems, validateLabels } from '../validation.ts';
 import { Findings, validatePortReference } from './findings.ts';
 import { addressProblem, blockProblems } from './names-validation.ts';
 
@@ -17,7 +17,6 @@ function validateExternalIp(found: Findings, field: string, ip: string): void {
 
 function validatePorts(found: Findings, s: any): void {
   const names = new Set<string>();
-  const seen = new Set<string>();
   (s.ports ?? []).forEach((p: any, i: number) => {
     const at = `spec.ports[${i}]`;
     if (p.name) {
@@ -28,12 +27,23 @@ function validatePorts(found: Findings, s: any): void {
     } else if (s.ports.length > 1) found.required(`${at}.name`);
     found.port(`${at}.port`, p.port);
     found.oneOf(`${at}.protocol`, p.protocol, protocols);
-    if (p.targetPort !== undefined) validatePortReference(found, `${at}.targetPort`, p.targetPort);
+    validatePortReference(found, `${at}.targetPort`, p.targetPort ?? 0);
+    if (p.appProtocol !== undefined) found.problems(`${at}.appProtocol`, p.appProtocol, qualifiedNameProblems);
   });
-  (s.ports ?? []).forEach((p: any, i: number) => {
-    if (p.nodePort && s.type === 'ClusterIP') found.forbidden(`spec.ports[${i}].nodePort`, "may not be used when `type` is 'ClusterIP'");
+}
+
+/** A port and protocol, or a node port and protocol, can stand there once. */
+function duplicatePorts(found: Findings, s: any): void {
+  const ports: any[] = s.ports ?? [];
+  const seenNodePorts = new Set<string>();
+  ports.forEach((p, i) => {
+    if (!p.nodePort) return;
+    const key = `${p.protocol}/${p.nodePort}`;
+    if (seenNodePorts.has(key)) found.duplicate(`spec.ports[${i}].nodePort`, p.nodePort);
+    seenNodePorts.add(key);
   });
-  (s.ports ?? []).forEach((p: any, i: number) => {
+  const seen = new Set<string>();
+  ports.forEach((p, i) => {
     const key = `${p.protocol}/${p.port}`;
     if (seen.has(key))
       found.duplicate(`spec.ports[${i}]`, { Name: '', Protocol: p.protocol, AppProtocol: null, Port: p.port, TargetPort: 0, NodePort: 0 });
@@ -51,7 +61,8 @@ export function validateService(o: any): FieldError[] {
   }
   validatePorts(found, s);
   found.errors.push(...validateLabels(s.selector, 'spec.selector'));
-  if (s.clusterIP && s.clusterIP !== 'None' && !isIP(s.clusterIP)) found.invalid('spec.clusterIPs[0]', s.clusterIP, addressProblem);
+  if (s.type === 'ExternalName' && s.clusterIP) found.forbidden('spec.clusterIPs', 'may not be set for ExternalName services');
+  else if (s.clusterIP && s.clusterIP !== 'None' && !isIP(s.clusterIP)) found.invalid('spec.clusterIPs[0]', s.clusterIP, addressProblem);
   found.oneOf('spec.sessionAffinity', s.sessionAffinity, ['ClientIP', 'None']);
   const seconds = s.sessionAffinityConfig?.clientIP?.timeoutSeconds;
   if (s.sessionAffinity === 'ClientIP' && seconds !== undefined && !(seconds > 0 && seconds <= 86_400))
@@ -60,18 +71,33 @@ export function validateService(o: any): FieldError[] {
     validateExternalIp(found, `spec.externalIPs[${i}]`, ip);
   });
   found.oneOf('spec.type', s.type, types);
+  (s.ports ?? []).forEach((p: any, i: number) => {
+    if (p.nodePort && s.type === 'ClusterIP') found.forbidden(`spec.ports[${i}].nodePort`, "may not be used when `type` is 'ClusterIP'");
+  });
+  duplicatePorts(found, s);
   if (s.loadBalancerSourceRanges?.length) {
     const at = 'spec.LoadBalancerSourceRanges';
     if (s.type !== 'LoadBalancer') found.forbidden(at, "may only be used when `type` is 'LoadBalancer'");
     s.loadBalancerSourceRanges.forEach((block: string, i: number) => {
-      found.problems(`${at}[${i}]`, block, blockProblems);
+      found.problems(`${at}[${i}]`, block.trim(), blockProblems);
     });
   }
-  const reachable = s.type === 'NodePort' || s.type === 'LoadBalancer' || s.externalIPs?.length;
-  if (s.externalTrafficPolicy) {
-    if (!reachable) found.invalid('spec.externalTrafficPolicy', s.externalTrafficPolicy, 'may only be set for externally-accessible services');
-    else found.oneOf('spec.externalTrafficPolicy', s.externalTrafficPolicy, policies);
-  }
-  if (s.internalTrafficPolicy) found.oneOf('spec.internalTrafficPolicy', s.internalTrafficPolicy, policies);
+  if (s.allocateLoadBalancerNodePorts !== undefined && s.type !== 'LoadBalancer')
+    found.forbidden('spec.allocateLoadBalancerNodePorts', "may only be used when `type` is 'LoadBalancer'");
+  if (s.type === 'LoadBalancer') {
+    if (s.loadBalancerClass !== undefined) found.problems('spec.loadBalancerClass', s.loadBalancerClass, qualifiedNameProblems);
+  } else if (s.loadBalancerClass !== undefined) found.forbidden('spec.loadBalancerClass', "may only be used when `type` is 'LoadBalancer'");
+  if (s.internalTrafficPolicy !== undefined) found.oneOf('spec.internalTrafficPolicy', s.internalTrafficPolicy, policies);
+  const reachable = s.type === 'NodePort' || s.type === 'LoadBalancer' || (s.type === 'ClusterIP' && s.externalIPs?.length);
+  if (!reachable && s.externalTrafficPolicy)
+    found.invalid('spec.externalTrafficPolicy', s.externalTrafficPolicy, 'may only be set for externally-accessible services');
+  else if (reachable) found.oneOf('spec.externalTrafficPolicy', s.externalTrafficPolicy, policies);
+  const checked = s.type === 'LoadBalancer' && s.externalTrafficPolicy === 'Local';
+  if (!checked && s.healthCheckNodePort) {
+    const detail = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
+    found.invalid('spec.healthCheckNodePort', s.healthCheckNodePort, detail);
+  } else if (checked && s.healthCheckNodePort) found.port('spec.healthCheckNodePort', s.healthCheckNodePort);
+  if (s.trafficDistribution !== undefined)
+    found.oneOf('spec.trafficDistribution', s.trafficDistribution, ['PreferClose', 'PreferSameZone', 'PreferSameNode']);
   return found.errors;
 }

@@ -20,12 +20,54 @@ function externalIp(o: any): string {
 }
 const ports = (o: any) => (o.spec?.ports ?? []).map((p: any) => `${p.port}${p.nodePort ? `:${p.nodePort}` : ''}/${p.protocol}`).join(',') || '<none>';
 
+/** Do clients outside the cluster reach it? */
+export const reachableFromOutside = (s: any): boolean =>
+  s.type === 'NodePort' || s.type === 'LoadBalancer' || (s.type === 'ClusterIP' && (s.externalIPs ?? []).length > 0);
+
+/** What belongs to the old type goes with it, where the client has left it as it was. */
+function dropTypeDependent(s: any, old: any): void {
+  const same = (field: string) => canonical(s[field]) === canonical(old[field]);
+  if (old.type !== 'ExternalName' && s.type === 'ExternalName')
+    for (const field of ['clusterIP', 'clusterIPs', 'ipFamilies', 'ipFamilyPolicy']) if (same(field)) delete s[field];
+  const hasPorts = (x: any) => x.type === 'NodePort' || x.type === 'LoadBalancer';
+  const nodePorts = (x: any) => new Set((x.ports ?? []).map((p: any) => p.nodePort).filter(Boolean));
+  if (hasPorts(old) && !hasPorts(s) && [...nodePorts(s)].every((port) => nodePorts(old).has(port))) for (const port of s.ports ?? []) delete port.nodePort;
+  const checked = (x: any) => x.type === 'LoadBalancer' && x.externalTrafficPolicy === 'Local';
+  if (checked(old) && !checked(s) && same('healthCheckNodePort')) delete s.healthCheckNodePort;
+  if (old.type === 'LoadBalancer' && s.type !== 'LoadBalancer')
+    for (const field of ['allocateLoadBalancerNodePorts', 'loadBalancerClass']) if (same(field)) delete s[field];
+  if (reachableFromOutside(old) && !reachableFromOutside(s) && same('externalTrafficPolicy')) delete s.externalTrafficPolicy;
+}
+
+function serviceWarnings(o: any): string[] {
+  const s = o.spec ?? {};
+  const warnings: string[] = [];
+  const hints = o.metadata?.annotations?.['service.kubernetes.io/topology-aware-hints'];
+  if (hints !== undefined)
+    warnings.push('annotation service.kubernetes.io/topology-aware-hints is deprecated, please use service.kubernetes.io/topology-mode instead');
+  const headless = s.type === 'ClusterIP' && s.clusterIP === 'None';
+  const external = (s.externalIPs ?? []).length > 0;
+  if (headless) {
+    if (s.loadBalancerIP) warnings.push('spec.loadBalancerIP is ignored for headless services');
+    if (external) warnings.push('spec.externalIPs is ignored for headless services');
+    if (s.sessionAffinity !== 'None') warnings.push('spec.SessionAffinity is ignored for headless services');
+  }
+  if (external && !headless && s.type !== 'ExternalName')
+    warnings.push('spec.externalIPs is deprecated and may no longer be implemented in some clusters');
+  if (external && s.type === 'ExternalName') warnings.push('spec.externalIPs is ignored when spec.type is "ExternalName"');
+  if (s.type !== 'ExternalName' && s.externalName) warnings.push('spec.externalName is ignored when spec.type is not "ExternalName"');
+  if (s.trafficDistribution === 'PreferClose') warnings.push('spec.trafficDistribution: "PreferClose" is deprecated; use "PreferSameZone"');
+  return warnings;
+}
+
 export const service: KindStrategy = {
+  warnings: serviceWarnings,
   validateName: labelProblems,
   default(o) {
     const s = (o.spec ??= {});
     s.type ??= 'ClusterIP';
     s.sessionAffinity ??= 'None';
+    if (s.sessionAffinity === 'None') delete s.sessionAffinityConfig;
     if (s.sessionAffinity === 'ClientIP') {
       s.sessionAffinityConfig ??= { clientIP: {} };
       s.sessionAffinityConfig.clientIP ??= {};
@@ -35,8 +77,8 @@ export const service: KindStrategy = {
       port.protocol ??= 'TCP';
       if (port.targetPort === undefined || port.targetPort === '' || port.targetPort === 0) port.targetPort = port.port;
     }
-    if (s.type === 'NodePort' || s.type === 'LoadBalancer') s.externalTrafficPolicy ??= 'Cluster';
-    if (s.type !== 'ExternalName') s.internalTrafficPolicy ??= 'Cluster';
+    if (reachableFromOutside(s)) s.externalTrafficPolicy ??= 'Cluster';
+    if (['ClusterIP', 'NodePort', 'LoadBalancer'].includes(s.type)) s.internalTrafficPolicy ??= 'Cluster';
     if (s.type === 'LoadBalancer') s.allocateLoadBalancerNodePorts ??= true;
   },
   prepareForCreate(o) {
@@ -44,6 +86,7 @@ export const service: KindStrategy = {
   },
   prepareForUpdate(o, old) {
     o.status = old.status;
+    dropTypeDependent(o.spec, old.spec);
     // A client that does not say keeps what was allocated.
     if (o.spec.type !== 'ExternalName' && old.spec.type !== 'ExternalName') {
       if (o.spec.clusterIP === undefined || o.spec.clusterIP === '') {

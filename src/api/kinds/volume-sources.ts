@@ -16,7 +16,7 @@ const disk =
   (found, source, at) => {
     if (!source[id]) found.required(`${at}.${id}`);
     if (source.partition < 0 || source.partition > 255)
-      found.invalid(`${at}.partition`, source.partition, 'must be between 0 and 255, inclusive');
+      found.invalid(`${at}.partition`, source.partition, 'must be between 1 and 255, inclusive');
   };
 
 function validateSecretReference(found: Findings, ref: any, at: string, persistent: boolean): void {
@@ -175,12 +175,15 @@ export const sourceChecks: Record<string, Check> = {
   csi,
 };
 
+/** Fields that upstream's messages call otherwise. */
+const misnamed: Record<string, string> = { cephfs: 'cephFS', downwardAPI: 'downwarAPI' };
+
 /** Which of these sources are given; the first is checked, the others are too many. */
 export function validateSources(found: Findings, spec: any, order: readonly string[], at: string, check: (kind: string) => void): number {
   let count = 0;
   for (const kind of order) {
     if (spec[kind] === undefined || spec[kind] === null) continue;
-    if (count++ > 0) found.forbidden(`${at}.${kind === 'cephfs' ? 'cephFS' : kind}`, 'may not specify more than 1 volume type');
+    if (count++ > 0) found.forbidden(`${at}.${misnamed[kind] ?? kind}`, 'may not specify more than 1 volume type');
     else check(kind);
   }
   return count;

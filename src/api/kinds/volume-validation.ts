@@ -17,8 +17,9 @@ const sources = [
   ...['photonPersistentDisk', 'portworxVolume', 'azureDisk', 'storageos', 'projected', 'scaleIO', 'csi', 'ephemeral', 'image'],
 ];
 
-/** Findings about the volumes of a pod, whose name the claims of ephemeral ones begin with. */
-export function validateVolumes(found: Findings, volumes: any[], path: string, podName?: string): void {
+/** Finds what is wrong with the volumes of a pod, with whose name the claims of ephemeral ones begin. Returns the good ones: only those can be mounted. */
+export function validateVolumes(found: Findings, volumes: any[], path: string, podName?: string): Map<string, any> {
+  const good = new Map<string, any>();
   const names = new Set<string>();
   volumes.forEach((v, i) => {
     const at = `${path}[${i}]`;
@@ -30,8 +31,11 @@ export function validateVolumes(found: Findings, volumes: any[], path: string, p
       found.problems(`${at}.name`, v.name, labelProblems);
       if (names.has(v.name)) found.duplicate(`${at}.name`, v.name);
     }
-    if (found.errors.length === before) names.add(v.name);
+    if (found.errors.length > before) return;
+    names.add(v.name);
+    good.set(v.name, v);
   });
+  return good;
 }
 
 function validateSource(found: Findings, kind: string, volume: any, path: string, podName: string | undefined): void {

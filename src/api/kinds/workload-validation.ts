@@ -2,6 +2,7 @@ import type { FieldError } from '../errors.ts';
 import { labelSelectorMatches } from '../selectors.ts';
 import { validateLabels } from '../validation.ts';
 import { Findings } from './findings.ts';
+import { validateJobSpec } from './job-validation.ts';
 import { validatePodSpec } from './pod-validation.ts';
 import { validateLabelSelector } from './scheduling-validation.ts';
 
@@ -32,7 +33,7 @@ export function validateSelectorAndTemplate(found: Findings, spec: any, options:
   const labels = template?.metadata?.labels;
   const empty = selector && found.errors.length > before;
   if (!empty && !labelSelectorMatches(selector, labels))
-    found.invalid('spec.template.metadata.labels', labels ?? (template?.metadata ? {} : null), '`selector` does not match template `labels`');
+    found.invalid('spec.template.metadata.labels', labels ?? null, '`selector` does not match template `labels`');
   found.errors.push(...validateLabels(labels, 'spec.template.labels'), ...validatePodSpec(template?.spec, 'spec.template.spec'));
   const { restartPolicy, activeDeadlineSeconds } = template?.spec ?? {};
   if (restartPolicy && restartPolicy !== 'Always') found.oneOf('spec.template.spec.restartPolicy', restartPolicy, ['Always']);
@@ -84,7 +85,12 @@ export function validateStatefulSet(o: any): FieldError[] {
     found.nonNegative('spec.updateStrategy.rollingUpdate.partition', rollingUpdate?.partition);
     validateCountOrPercent(found, 'spec.updateStrategy.rollingUpdate.maxUnavailable', rollingUpdate?.maxUnavailable);
   } else found.invalid('spec.updateStrategy', { Type: type, RollingUpdate: null }, "must be 'RollingUpdate' or 'OnDelete'");
-  for (const field of ['replicas', 'minReadySeconds', 'revisionHistoryLimit']) found.nonNegative(`spec.${field}`, s[field]);
+  for (const field of ['replicas', 'minReadySeconds', 'ordinals.start'])
+    found.nonNegative(`spec.${field}`, field === 'ordinals.start' ? s.ordinals?.start : s[field]);
+  for (const field of ['whenDeleted', 'whenScaled']) {
+    const policy = s.persistentVolumeClaimRetentionPolicy?.[field];
+    if (policy !== undefined) found.oneOf(`spec.persistentVolumeClaimRetentionPolicy.${field}`, policy, ['Retain', 'Delete']);
+  }
   // Claims become volumes of the pods: their mounts are no mistakes.
   const claims = (s.volumeClaimTemplates ?? []).map((c: any) => ({ name: c.metadata?.name, emptyDir: {} }));
   const podSpec = s.template?.spec;
@@ -116,22 +122,13 @@ export function validateDaemonSet(o: any): FieldError[] {
   return found.errors;
 }
 
-/** A JobSpec at a path: a Job's own, or that of a CronJob's template. */
-export function validateJobSpec(found: Findings, spec: any, path: string): void {
-  for (const field of ['parallelism', 'completions', 'activeDeadlineSeconds', 'backoffLimit', 'ttlSecondsAfterFinished', 'backoffLimitPerIndex'])
-    found.nonNegative(`${path}.${field}`, spec?.[field]);
-  if (spec?.completionMode === 'Indexed' && spec.completions === undefined) found.required(`${path}.completions`, 'when completion mode is Indexed');
-  found.errors.push(...validatePodSpec(spec?.template?.spec, `${path}.template.spec`));
-  const policy = spec?.template?.spec?.restartPolicy;
-  if (policy === undefined || policy === 'Always') found.required(`${path}.template.spec.restartPolicy`, 'valid values: "OnFailure", "Never"');
-}
-
 const macros = ['@yearly', '@annually', '@monthly', '@weekly', '@daily', '@midnight', '@hourly'];
 
 export function validateCronJob(o: any): FieldError[] {
   const found = new Findings();
   const s = o.spec ?? {};
   const scheduled = new Findings();
+  const declared = new Findings();
   if (!s.schedule) scheduled.required('spec.schedule');
   else if (!macros.includes(s.schedule) && !/^@every \S+$/.test(s.schedule)) {
     const fields = s.schedule
@@ -145,7 +142,7 @@ export function validateCronJob(o: any): FieldError[] {
   if (s.concurrencyPolicy) scheduled.oneOf('spec.concurrencyPolicy', s.concurrencyPolicy, ['Allow', 'Forbid', 'Replace']);
   for (const field of ['startingDeadlineSeconds', 'successfulJobsHistoryLimit', 'failedJobsHistoryLimit'])
     scheduled.nonNegative(`spec.${field}`, s[field]);
-  validateJobSpec(found, s.jobTemplate?.spec, 'spec.jobTemplate.spec');
+  validateJobSpec(found, s.jobTemplate?.spec ?? {}, 'spec.jobTemplate.spec', declared);
   return s.schedule ? [...scheduled.errors, ...found.errors] : [...found.errors, ...scheduled.errors];
 }
 

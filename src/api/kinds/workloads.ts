@@ -3,14 +3,15 @@ import type { KindStrategy } from '../scheme.ts';
 import { formatLabelSelector, labelSelectorMatches } from '../selectors.ts';
 import { age, humanDuration } from './age.ts';
 import { ageColumn, column, columns, containerColumns, nameColumn } from './column.ts';
-import { defaultPodSpec } from './pod.ts';
+import { defaultPodSpec, dropUnreleased } from './pod.ts';
 import { Findings } from './findings.ts';
+import { validateJob, validateJobUpdate } from './job-validation.ts';
+import { nameWarnings, podSpecWarnings } from './pod-warnings.ts';
 import { validatePodSpec } from './pod-validation.ts';
 import {
   validateCronJob,
   validateDaemonSet,
   validateDeployment,
-  validateJobSpec,
   validateReplicaSet,
   validateStatefulSet,
 } from './workload-validation.ts';
@@ -30,9 +31,11 @@ const defaultTemplate = (o: any) => {
   o.spec.template ??= {};
   o.spec.template.spec ??= {};
   defaultPodSpec(o.spec.template.spec);
+  dropUnreleased(o.spec.template.spec);
 };
 
 export const podTemplate: KindStrategy = {
+  warnings: (o) => podSpecWarnings(o.template?.spec, 'template.spec'),
   prepareForCreate(o) {
     o.metadata.generation = 1;
   },
@@ -43,11 +46,13 @@ export const podTemplate: KindStrategy = {
     o.template ??= {};
     o.template.spec ??= {};
     defaultPodSpec(o.template.spec);
+    dropUnreleased(o.template.spec);
   },
   validate: (o) => [...validateLabels(o.template?.metadata?.labels, 'template.labels'), ...validatePodSpec(o.template?.spec, 'template.spec')],
 };
 
 export const deployment: KindStrategy = {
+  warnings: (o, old) => [...nameWarnings(o, old), ...podSpecWarnings(o.spec?.template?.spec, 'spec.template.spec')],
   ...specAndStatus,
   default(o) {
     defaultTemplate(o);
@@ -85,6 +90,7 @@ const replicaColumns = [
 const replicaSelectable = (o: any) => ({ 'status.replicas': String(number(o.status?.replicas)) });
 
 export const replicaSet: KindStrategy = {
+  warnings: (o, old) => [...nameWarnings(o, old), ...podSpecWarnings(o.spec?.template?.spec, 'spec.template.spec')],
   ...specAndStatus,
   default(o) {
     defaultTemplate(o);
@@ -97,6 +103,7 @@ export const replicaSet: KindStrategy = {
 };
 
 export const replicationController: KindStrategy = {
+  warnings: (o, old) => [...nameWarnings(o, old), ...podSpecWarnings(o.spec?.template?.spec, 'spec.template.spec')],
   ...specAndStatus,
   default(o) {
     defaultTemplate(o);
@@ -109,7 +116,7 @@ export const replicationController: KindStrategy = {
   },
   validate(o) {
     const found = new Findings();
-    found.nonNegative('spec.replicas', o.spec?.replicas);
+    found.nonNegative('spec.minReadySeconds', o.spec?.minReadySeconds);
     const { errors } = found;
     const selector = o.spec?.selector ?? {};
     if (!Object.keys(selector).length) errors.push({ type: 'FieldValueRequired', field: 'spec.selector', detail: '' });
@@ -128,6 +135,7 @@ export const replicationController: KindStrategy = {
 };
 
 export const statefulSet: KindStrategy = {
+  warnings: (o, old) => [...nameWarnings(o, old), ...podSpecWarnings(o.spec?.template?.spec, 'spec.template.spec')],
   ...specAndStatus,
   default(o) {
     defaultTemplate(o);
@@ -135,9 +143,11 @@ export const statefulSet: KindStrategy = {
     s.replicas ??= 1;
     s.podManagementPolicy ??= 'OrderedReady';
     s.updateStrategy ??= {};
-    s.updateStrategy.type ??= 'RollingUpdate';
-    if (s.updateStrategy.type === 'RollingUpdate') {
+    if (!s.updateStrategy.type) {
+      s.updateStrategy.type = 'RollingUpdate';
       s.updateStrategy.rollingUpdate ??= {};
+    }
+    if (s.updateStrategy.type === 'RollingUpdate' && s.updateStrategy.rollingUpdate) {
       s.updateStrategy.rollingUpdate.partition ??= 0;
       s.updateStrategy.rollingUpdate.maxUnavailable ??= 1;
     }
@@ -146,8 +156,9 @@ export const statefulSet: KindStrategy = {
     s.persistentVolumeClaimRetentionPolicy.whenDeleted ??= 'Retain';
     s.persistentVolumeClaimRetentionPolicy.whenScaled ??= 'Retain';
     for (const claim of s.volumeClaimTemplates ?? []) {
-      claim.apiVersion ??= 'v1';
-      claim.kind ??= 'PersistentVolumeClaim';
+      claim.apiVersion ||= 'v1';
+      claim.kind ||= 'PersistentVolumeClaim';
+      claim.spec ??= {};
       claim.spec.volumeMode ??= 'Filesystem';
       claim.status ??= { phase: 'Pending' };
     }
@@ -180,6 +191,7 @@ export const statefulSet: KindStrategy = {
 const templateGeneration = 'deprecated.daemonset.template.generation';
 
 export const daemonSet: KindStrategy = {
+  warnings: (o) => [...podSpecWarnings(o.spec?.template?.spec, 'spec.template.spec')],
   ...specAndStatus,
   prepareForCreate(o, ctx) {
     specAndStatus.prepareForCreate(o, ctx);
@@ -228,6 +240,7 @@ function jobStatus(o: any): string {
 }
 
 export const job: KindStrategy = {
+  warnings: (o, old) => [...nameWarnings(o, old), ...podSpecWarnings(o.spec?.template?.spec, 'spec.template.spec')],
   ...specAndStatus,
   default(o) {
     defaultTemplate(o);
@@ -258,11 +271,8 @@ export const job: KindStrategy = {
     o.spec.selector = { matchLabels: { 'batch.kubernetes.io/controller-uid': o.metadata.uid } };
     if (!Object.keys(o.metadata.labels ?? {}).length) o.metadata.labels = { ...o.spec.template.metadata.labels };
   },
-  validate(o) {
-    const found = new Findings();
-    validateJobSpec(found, o.spec, 'spec');
-    return found.errors;
-  },
+  validate: validateJob,
+  validateUpdate: validateJobUpdate,
   selectableFields: (o) => ({ 'status.successful': String(number(o.status?.succeeded)) }),
   columns: [
     nameColumn,
@@ -283,6 +293,7 @@ export const job: KindStrategy = {
 };
 
 export const cronJob: KindStrategy = {
+  warnings: (o, old) => [...nameWarnings(o, old), ...podSpecWarnings(o.spec?.jobTemplate?.spec?.template?.spec, 'spec.jobTemplate.spec.template.spec')],
   ...specAndStatus,
   default(o) {
     o.spec ??= {};
@@ -295,6 +306,7 @@ export const cronJob: KindStrategy = {
     o.spec.jobTemplate.spec.template ??= {};
     o.spec.jobTemplate.spec.template.spec ??= {};
     defaultPodSpec(o.spec.jobTemplate.spec.template.spec);
+    dropUnreleased(o.spec.jobTemplate.spec.template.spec);
   },
   validate: validateCronJob,
   columns: [

@@ -2,13 +2,13 @@ import { forbidden } from '../../api/errors.ts';
 import type { Pod, PriorityClass, Toleration } from '../../api/generated/types.ts';
 import type { AdmissionPlugin, AdmissionRequest } from './chain.ts';
 
-const isNewPod = (r: AdmissionRequest) => r.group === '' && r.resource === 'pods' && !r.subresource && r.operation === 'CREATE';
+const isPod = (r: AdmissionRequest) => r.group === '' && r.resource === 'pods' && !r.subresource && r.object !== undefined;
 
 /** Pods leave a node that is not ready or not reachable after five minutes, unless they say otherwise. */
 export const defaultTolerationSeconds: AdmissionPlugin = {
   name: 'DefaultTolerationSeconds',
   admit(request) {
-    if (request.group !== '' || request.resource !== 'pods' || request.subresource || !request.object) return;
+    if (!isPod(request)) return;
     const { spec } = request.object as Pod;
     if (!spec) return;
     for (const key of ['node.kubernetes.io/not-ready', 'node.kubernetes.io/unreachable']) {
@@ -24,7 +24,7 @@ export const defaultTolerationSeconds: AdmissionPlugin = {
 export const priority: AdmissionPlugin = {
   name: 'Priority',
   async admit(request) {
-    if (!isNewPod(request)) return;
+    if (!isPod(request)) return;
     const pod = request.object as Pod;
     const { spec } = pod;
     if (!spec) return;

@@ -147,7 +147,9 @@ function deletionOf(api: Api, path: string, before: KubeObject, options: Partial
   if (grace === 0 && finalizers.length === 0 && !namespaceHeld) {
     metadata.deletionTimestamp ??= timestamp(api);
     metadata.deletionGracePeriodSeconds = 0;
-    return { remove: true, dryRun, last: before };
+    // The last state of what ends by itself tells that it has ended.
+    if (graceful && metadata.generation) metadata.generation++;
+    return { remove: true, dryRun, last: graceful ? object : before };
   }
   if (!metadata.deletionTimestamp || (metadata.deletionGracePeriodSeconds ?? 0) > grace) {
     metadata.deletionTimestamp = metadata.deletionTimestamp

@@ -1,0 +1,38 @@
+import type { FieldError } from '../errors.ts';
+import type { KindStrategy } from '../scheme.ts';
+import { labelProblems, validateLabels } from '../validation.ts';
+import { validateResources } from './container-validation.ts';
+import { Findings } from './findings.ts';
+import { validateToleration } from './scheduling-validation.ts';
+
+function validate(o: any): FieldError[] {
+  const found = new Findings();
+  const declared = new Findings();
+  if (!o.handler) declared.required('handler');
+  else declared.problems('handler', o.handler, labelProblems);
+  if (o.overhead) validateResources(found, { limits: o.overhead.podFixed ?? {} }, 'overhead');
+  const { nodeSelector, tolerations = [] } = o.scheduling ?? {};
+  found.errors.push(...validateLabels(nodeSelector, 'scheduling.nodeSelector'));
+  const seen = new Set<string>();
+  (tolerations ?? []).forEach((t: any, i: number) => {
+    validateToleration(found, t, `scheduling.tolerations[${i}]`);
+  });
+  (tolerations ?? []).forEach((t: any, i: number) => {
+    const id = JSON.stringify([t.key ?? '', t.operator ?? '', t.value ?? '', t.effect ?? '']);
+    if (seen.has(id))
+      found.duplicate(`scheduling.tolerations[${i}]`, {
+        Key: t.key ?? '',
+        Operator: t.operator ?? '',
+        Value: t.value ?? '',
+        Effect: t.effect ?? '',
+        TolerationSeconds: t.tolerationSeconds ?? null,
+      });
+    seen.add(id);
+  });
+  return [...found.errors, ...declared.errors];
+}
+
+export const runtimeClass: KindStrategy = {
+  validate,
+  updateFirst: (o, old) => (o.handler === old.handler ? [] : [{ type: 'FieldValueInvalid', field: 'handler', value: null, detail: 'field is immutable' }]),
+};
