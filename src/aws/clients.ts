@@ -11,6 +11,10 @@ export interface AwsConfig {
   endpoint?: string;
   /** The SDK's default chain (environment, profile, instance metadata) where left out. */
   credentials?: { accessKeyId: string; secretAccessKey: string; sessionToken?: string };
+  /** true: calls are held to no rate. For an endpoint of one's own. */
+  unlimited?: boolean;
+  /** Stands around every attempt of every call. `service` is as in a signature's scope. */
+  around?(service: string, operation: string, input: unknown, run: () => Promise<any>): Promise<any>;
 }
 
 /** The SDK's clients, each loaded when first asked for: the EC2 client alone takes 200 to 600 ms and 80 MB. */
@@ -38,18 +42,29 @@ export function createAwsClients(config: AwsConfig): AwsClients {
     ...(config.credentials ? { credentials: config.credentials } : {}),
   };
   const opened: { destroy(): void }[] = [];
-  const keep = <T extends { destroy(): void; middlewareStack: { add(middleware: any, options: any): void } }>(client: T): T => {
-    limitRate(client);
+  const keep = <T extends { destroy(): void; middlewareStack: { add(middleware: any, options: any): void } }>(service: string, client: T): T => {
+    if (!config.unlimited) limitRate(client);
+    if (config.around) {
+      const { around } = config;
+      client.middlewareStack.add(
+        (next: any, context: { commandName?: string }) => (args: { input: unknown }) =>
+          around(service, (context.commandName ?? '').replace(/Command$/, ''), args.input, () => next(args)),
+        // Inside the retries.
+        { step: 'deserialize', priority: 'low', name: 'kumulusAround' },
+      );
+    }
     opened.push(client);
     return client;
   };
   return {
     config,
-    ec2: once(async () => keep(new (await import('@aws-sdk/client-ec2')).EC2Client(common))),
-    elbv2: once(async () => keep(new (await import('@aws-sdk/client-elastic-load-balancing-v2')).ElasticLoadBalancingV2Client(common))),
-    iam: once(async () => keep(new (await import('@aws-sdk/client-iam')).IAMClient(common))),
-    ecr: once(async () => keep(new (await import('@aws-sdk/client-ecr')).ECRClient(common))),
-    ssm: once(async () => keep(new (await import('@aws-sdk/client-ssm')).SSMClient(common))),
+    ec2: once(async () => keep('ec2', new (await import('@aws-sdk/client-ec2')).EC2Client(common))),
+    elbv2: once(async () =>
+      keep('elasticloadbalancing', new (await import('@aws-sdk/client-elastic-load-balancing-v2')).ElasticLoadBalancingV2Client(common)),
+    ),
+    iam: once(async () => keep('iam', new (await import('@aws-sdk/client-iam')).IAMClient(common))),
+    ecr: once(async () => keep('ecr', new (await import('@aws-sdk/client-ecr')).ECRClient(common))),
+    ssm: once(async () => keep('ssm', new (await import('@aws-sdk/client-ssm')).SSMClient(common))),
     destroy: () => {
       for (const client of opened) client.destroy();
     },

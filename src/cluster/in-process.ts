@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import type { Logger } from 'pino';
 import type { ApiServer } from '../apiserver/server.ts';
 import { type AwsConfig, createAwsClients } from '../aws/clients.ts';
+import type { HandlerContext } from '../aws/handlers/handler.ts';
 import { ensure } from '../aws/ensure.ts';
 import { type Declaration, ids, topology } from '../aws/topology.ts';
 import type { Client } from '../client/client.ts';
@@ -11,12 +12,14 @@ import { systemClock } from '../client/clock.ts';
 import type { BehaviourRule } from '../kubelet/simulated/behaviour.ts';
 import { SimulatedNodes } from '../kubelet/simulated/nodes.ts';
 import { instanceSize } from '../localaws/api/ec2/instance-types.ts';
-import { type LocalAws, startLocalAws } from '../localaws/api/server.ts';
+import type { Calls } from '../localaws/api/calls.ts';
+import { startLocalAws } from '../localaws/api/server.ts';
 import { openMemoryStore } from '../store/memory.ts';
 import { applyAddons } from './addons.ts';
 import { administrator, startApi, startComponents } from './control-plane.ts';
 import { ephemeralPki, issue, type KeyPair } from './pki.ts';
-import { followInstances, launchSimulated, leaseSeconds, podCidrFor, routesOfTable } from './simulated-nodes.ts';
+import type { ExternalAws } from './external-aws.ts';
+import { type FollowOptions, followInstances, launchSimulated, leaseSeconds, podCidrFor, routesOfTable } from './simulated-nodes.ts';
 import { nodeImage } from './spec.ts';
 import { newBootstrapToken } from './state.ts';
 
@@ -29,6 +32,8 @@ export interface InProcessOptions {
   /** Whole names: us-east-1a. */
   zones: string[];
   accountId: string;
+  /** Instead of the embedded AWS. */
+  external?: ExternalAws;
   behaviours: BehaviourRule[];
   nodeLabels: Record<string, string>;
   nodeTaints: { key: string; value?: string; effect: string }[];
@@ -47,7 +52,8 @@ export interface InProcessCluster {
   api: ApiServer;
   /** As administrator, without sockets. */
   client: Client;
-  aws: LocalAws;
+  /** What was called of late, and faults to inject. */
+  calls: Calls;
   awsConfig: AwsConfig & Required<Pick<AwsConfig, 'endpoint' | 'credentials'>>;
   vpcId: string;
   nodes: SimulatedNodes;
@@ -70,9 +76,17 @@ export async function startInProcess(o: InProcessOptions): Promise<InProcessClus
     o.signal?.throwIfAborted();
     const directory = mkdtempSync(join(tmpdir(), 'kumulus-'));
     ends.push(() => rmSync(directory, { recursive: true, force: true, maxRetries: 3 }));
-    const [api, cloud] = await Promise.all([startKubernetes(o, ends), startCloud(o, directory, ends)]);
+    // Both are waited for, also where one fails: what it started has to end with the rest.
+    const started = await Promise.allSettled([
+      startKubernetes(o, ends),
+      o.external ? startElsewhere(o, o.external, ends) : startCloud(o, directory, ends),
+    ]);
+    const [api, cloud] = started.map((one) => {
+      if (one.status === 'rejected') throw one.reason;
+      return one.value;
+    }) as [Awaited<ReturnType<typeof startKubernetes>>, Cloud];
     o.signal?.throwIfAborted();
-    const { aws, awsConfig, network } = cloud;
+    const { awsConfig, network } = cloud;
     const podCidr = podCidrFor(o.nodes);
     const components = startComponents(api.server, {
       name: o.name,
@@ -108,7 +122,7 @@ export async function startInProcess(o: InProcessOptions): Promise<InProcessClus
       },
     });
     api.connect.to = nodes;
-    const endFollowing = followInstances(nodes, { source: aws.source, sizeOf: instanceSize, labels: o.nodeLabels, taints: o.nodeTaints });
+    const endFollowing = followInstances(nodes, { source: cloud.source, sizeOf: instanceSize, labels: o.nodeLabels, taints: o.nodeTaints });
     ends.push(() => {
       endFollowing();
       stopped.abort(new Error('the cluster stops'));
@@ -120,8 +134,8 @@ export async function startInProcess(o: InProcessOptions): Promise<InProcessClus
       admin: api.pki.admin,
       api: api.server,
       client: api.server.localClient(administrator),
-      aws,
-      awsConfig,
+      calls: cloud.calls,
+      awsConfig: cloud.config,
       vpcId: network.vpcId,
       nodes,
       stop,
@@ -167,7 +181,28 @@ async function startKubernetes(o: InProcessOptions, ends: (() => unknown)[]) {
   return { server, pki, connect };
 }
 
-async function startCloud(o: InProcessOptions, directory: string, ends: (() => unknown)[]) {
+/** The AWS that the cluster lives on. */
+interface Cloud {
+  calls: Calls;
+  /** For others' clients. */
+  config: InProcessCluster['awsConfig'];
+  /** For the cluster's own. */
+  awsConfig: AwsConfig;
+  context: HandlerContext;
+  source: FollowOptions['source'];
+  imageId: string;
+  network: { vpcId: string; routeTableId: string; securityGroupId: string; subnetIds: string[] };
+}
+
+async function startElsewhere(o: InProcessOptions, external: ExternalAws, ends: (() => unknown)[]): Promise<Cloud> {
+  const { startExternalCloud } = await import('./external-aws.ts');
+  const { name, region, zones, signal } = o;
+  const cloud = await startExternalCloud({ name, region, zones, declarations: network(o), external, ...(signal ? { signal } : {}) });
+  ends.push(() => cloud.stop());
+  return cloud;
+}
+
+async function startCloud(o: InProcessOptions, directory: string, ends: (() => unknown)[]): Promise<Cloud> {
   const aws = await startLocalAws({
     directory,
     durable: false,
@@ -179,16 +214,20 @@ async function startCloud(o: InProcessOptions, directory: string, ends: (() => u
     dataPlane: 'simulated',
   });
   ends.push(() => aws.stop());
-  const awsConfig = { region: o.region, endpoint: aws.url, credentials: aws.rootCredentials };
+  const config = { region: o.region, endpoint: aws.url, credentials: aws.rootCredentials };
+  const awsConfig = { ...config, unlimited: true };
   const clients = createAwsClients(awsConfig);
   ends.push(() => clients.destroy());
   const context = { clients, cluster: o.name, ...(o.signal ? { signal: o.signal } : {}) };
   const known = await ensure(context, network(o));
   const idOf = (id: string) => known.get(id)?.id ?? '';
   return {
-    aws,
+    calls: aws.calls,
+    config,
     awsConfig,
     context,
+    source: aws.source,
+    imageId: nodeImage,
     network: {
       vpcId: idOf(ids.vpc),
       routeTableId: idOf(ids.routeTable),
@@ -212,12 +251,12 @@ function network(o: InProcessOptions): Declaration[] {
   return all.filter((d) => d.id !== ids.controlPlaneInterface && d.kind !== 'iam:InstanceProfile');
 }
 
-async function launch(o: InProcessOptions, cloud: Awaited<ReturnType<typeof startCloud>>): Promise<void> {
+async function launch(o: InProcessOptions, cloud: Cloud): Promise<void> {
   await launchSimulated(cloud.context, {
     name: 'workers',
     size: o.nodes,
     instanceType: o.instanceType,
-    imageId: nodeImage,
+    imageId: cloud.imageId,
     subnetIds: cloud.network.subnetIds,
     securityGroupIds: [cloud.network.securityGroupId],
     token: 'first',

@@ -19,8 +19,10 @@ export async function startCluster(options: StartClusterOptions = {}): Promise<C
   const nodes = options.nodes ?? 0;
   const simulated = options.simulatedNodes ?? (nodes > 0 ? 0 : 1);
   for (const count of [nodes, simulated]) if (!Number.isInteger(count) || count < 0) throw new UserError(`${count} is not a number of nodes`);
-  const zones = options.zones ?? defaultZones;
-  const badZone = zones.find((zone) => !/^us-east-1[a-f]$/.test(zone));
+  const o = options.aws ?? {};
+  if (o.endpoint && nodes > 0) throw new UserError('instances that run containers need the embedded AWS: leave out aws.endpoint, or nodes');
+  const zones = options.zones ?? (o.region ? ['a', 'b'].map((letter) => `${o.region}${letter}`) : defaultZones);
+  const badZone = o.endpoint ? undefined : zones.find((zone) => !/^us-east-1[a-f]$/.test(zone));
   if (!zones.length || badZone) throw new UserError(`unknown zone '${badZone ?? ''}': the embedded AWS has us-east-1a to us-east-1f`);
   const limit = limitOf(options.timeoutMs ?? (nodes > 0 ? 300_000 : 60_000), options.signal);
   let backend: Backend | undefined;
@@ -45,13 +47,19 @@ export async function startCluster(options: StartClusterOptions = {}): Promise<C
 
 async function startHere(name: string, nodes: number, zones: string[], o: StartClusterOptions, signal: AbortSignal): Promise<Backend> {
   const { startInProcess } = await import('../cluster/in-process.ts');
+  const { endpoint, credentials, imageId } = o.aws ?? {};
+  // LocalStack and moto take any keys.
+  const external = endpoint
+    ? { endpoint, credentials: credentials ?? { accessKeyId: 'test', secretAccessKey: 'test' }, ...(imageId ? { imageId } : {}) }
+    : undefined;
   const cluster = await startInProcess({
     name,
     nodes,
     instanceType: o.instanceType ?? 'm5.large',
-    region: 'us-east-1',
+    region: o.aws?.region ?? 'us-east-1',
     zones,
     accountId: o.aws?.accountId ?? '000000000000',
+    ...(external ? { external } : {}),
     behaviours: o.behaviours ?? [],
     nodeLabels: o.nodeLabels ?? {},
     nodeTaints: o.nodeTaints ?? [],
@@ -67,10 +75,10 @@ async function startHere(name: string, nodes: number, zones: string[], o: StartC
     client: cluster.client,
     awsConfig: cluster.awsConfig,
     vpcId: cluster.vpcId,
-    waitMs: 30_000,
-    calls: async () => cluster.aws.calls.recent(),
+    waitMs: external ? 60_000 : 30_000,
+    calls: async () => cluster.calls.recent(),
     inject: async (fault) => {
-      const end = cluster.aws.calls.inject(fault);
+      const end = cluster.calls.inject(fault);
       return async () => void end();
     },
     disturb: async (node, _what, broken) => {

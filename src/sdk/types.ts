@@ -23,7 +23,15 @@ export interface StartClusterOptions {
   nodeLabels?: Record<string, string>;
   nodeTaints?: { key: string; value?: string; effect: 'NoSchedule' | 'PreferNoSchedule' | 'NoExecute' }[];
   aws?: {
-    /** 12 digits: 000000000000. */
+    /** Another AWS than the embedded one, for clusters of simulated nodes: LocalStack, moto, `kumulus aws serve`. It is left as it was. */
+    endpoint?: string;
+    /** us-east-1. The embedded AWS has this one alone. */
+    region?: string;
+    /** Of `endpoint`: test and test. */
+    credentials?: { accessKeyId: string; secretAccessKey: string };
+    /** What instances of `endpoint` start from; any image that it knows. */
+    imageId?: string;
+    /** Of the embedded AWS, 12 digits: 000000000000. */
     accountId?: string;
     /** Faults that are there from the start. */
     faults?: CallFault[];
