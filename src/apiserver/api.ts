@@ -9,6 +9,8 @@ import type { UserInfo } from './authn/user.ts';
 import type { Authorizer } from './authz/authorizer.ts';
 import type { RbacIndex } from './authz/rbac.ts';
 import type { Metrics } from './http/metrics.ts';
+import type { Aggregator } from './extensions/aggregation/aggregator.ts';
+import type { FrontProxy } from './extensions/aggregation/remote.ts';
 import type { Registered, Registry } from './registry.ts';
 import type { ServiceAllocators } from './services/allocators.ts';
 import type { CacheHub } from './storage/hub.ts';
@@ -34,6 +36,10 @@ export interface Api {
   admission: AdmissionChain;
   tokens: ServiceAccountTokens;
   services: ServiceAllocators;
+  /** Group versions that other servers serve. */
+  aggregator: Aggregator;
+  /** By which other API servers know this one. */
+  frontProxy: FrontProxy | undefined;
   metrics: Metrics;
   dial: Dial;
   kubelet: KubeletClient | undefined;

@@ -9,6 +9,8 @@ import { equalJson } from './storage/json.ts';
 export interface BootstrapOptions {
   client: Client;
   clientCa: string;
+  /** PEM of the authority whose certificates may name users in headers. */
+  requestHeaderCa: string | undefined;
   serviceCidr: string;
   advertise: { address: string; port: number } | undefined;
   notReady: Map<string, string>;
@@ -39,11 +41,20 @@ export async function bootstrap(o: BootstrapOptions): Promise<void> {
     apiVersion: 'v1',
     kind: 'ConfigMap',
     metadata: { name: 'extension-apiserver-authentication', namespace: 'kube-system' },
-    data: { 'client-ca-file': o.clientCa },
+    data: { 'client-ca-file': o.clientCa, ...(o.requestHeaderCa ? requestHeaders(o.requestHeaderCa) : {}) },
   } as never);
   await kubernetesService(o);
   o.notReady.delete(bootstrapChecks.service);
 }
+
+/** How API servers behind APIServices learn of users from this one. */
+const requestHeaders = (ca: string) => ({
+  'requestheader-client-ca-file': ca,
+  'requestheader-allowed-names': '["front-proxy-client"]',
+  'requestheader-username-headers': '["X-Remote-User"]',
+  'requestheader-group-headers': '["X-Remote-Group"]',
+  'requestheader-extra-headers-prefix': '["X-Remote-Extra-"]',
+});
 
 const priorityClasses: ResourceType = {
   group: 'scheduling.k8s.io',

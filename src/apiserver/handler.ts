@@ -9,6 +9,8 @@ import type { AuditRecord } from './audit/audit.ts';
 import { authenticate, impersonate } from './authn/authenticate.ts';
 import type { UserInfo } from './authn/user.ts';
 import { type Attributes, forbiddenBy } from './authz/authorizer.ts';
+import type { RemoteVersion } from './extensions/aggregation/aggregator.ts';
+import { passOn } from './extensions/aggregation/proxy.ts';
 import { reviews } from './authz/reviews.ts';
 import { pathNotFound, serveDiscovery } from './http/discovery.ts';
 import { formatsOf, listKinds, objectKinds, sendEntry, sendError, sendList, sendValue } from './http/encode.ts';
@@ -48,6 +50,7 @@ export async function handle(api: Api, incoming: HttpRequest, response: HttpResp
   let info: RequestInfo | undefined;
   let audit: AuditRecord | undefined;
   let call: Call | undefined;
+  const annotations: Record<string, string> = {};
   try {
     // 1. Every answer carries the request's id.
     response.headers['audit-id'] = header(request, 'audit-id') || randomUUID();
@@ -59,14 +62,17 @@ export async function handle(api: Api, incoming: HttpRequest, response: HttpResp
     if (audit) request = audit.request;
     // 3. May they?
     authorize(api, request, info, user, audit);
-    // 4. Paths that are not resources.
+    // 4. What another server serves is passed on to it.
+    const remote = remoteOf(api, info);
+    if (remote) return await passOn(remote, request, response, user);
+    // 5. Paths that are not resources.
     if (!info.isResource) {
       if (request.method !== 'GET' && request.method !== 'HEAD') throw pathNotFound();
       if (await serveDiscovery(api, request, response)) return;
       if (await serveWellKnown(api, request, response)) return;
       throw pathNotFound();
     }
-    // 5. Which resource; then decode, default, admit, validate, store, encode: by verb.
+    // 6. Which resource; then decode, default, admit, validate, store, encode: by verb.
     const target = api.registry.find(info.group, info.version, info.resource);
     if (!target) throw pathNotFound();
     call = callOf(request, info, target, user);
@@ -75,15 +81,24 @@ export async function handle(api: Api, incoming: HttpRequest, response: HttpResp
     checkScope(call);
     if (audit) audit.definition = target.served.definition;
     if (target.served.custom?.warnings.length) response.headers['warning'] = target.served.custom.warnings.map(warningText);
+    call.auditAnnotations = annotations;
     await serveResource(api, request, response, call, info);
   } catch (error) {
     // What was wrong with a body is told even where something else stopped the request.
     if (call && !response.begun) addWarnings(response, call);
     answerError(api, request, response, error);
   } finally {
+    if (audit) for (const [key, value] of Object.entries(annotations)) audit.annotate(key, value);
     if (audit) finishAudit(audit, info?.verb, request, response);
     if (info) observe(api, info, response, started);
   }
+}
+
+/** The server behind an APIService that a request is for; its group version is the first part of the path. */
+function remoteOf(api: Api, info: RequestInfo): RemoteVersion | undefined {
+  if (info.isResource) return api.aggregator.find(info.group, info.version);
+  const [apis, group, version, ...rest] = info.path.split('/').filter((p) => p);
+  return apis === 'apis' && group && version && rest.length === 0 ? api.aggregator.find(group, version) : undefined;
 }
 
 /** A watch is complete when it ends; everything else is when it has been answered. */

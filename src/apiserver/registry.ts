@@ -24,8 +24,8 @@ export class Registry {
   #storages = new Map<string, ResourceStorage>();
   #hub: CacheHub;
   #leases: EventLeases;
-  /** Counts changes; discovery and OpenAPI documents are made anew when it moves. */
-  generation = 0;
+  #listeners = new Set<() => void>();
+  #generation = 0;
 
   constructor(hub: CacheHub, leases: EventLeases) {
     this.#hub = hub;
@@ -49,7 +49,7 @@ export class Registry {
     const registered = { served, subject, storage };
     this.#resources.set(`${served.group}/${served.version}/${served.resource}`, registered);
     this.#kinds.set(`${served.group}/${served.version}/${served.kind}`, registered);
-    this.generation++;
+    this.#changed();
     return registered;
   }
 
@@ -69,7 +69,7 @@ export class Registry {
       this.#resources.set(`${group}/${served.version}/${resource}`, registered);
       this.#kinds.set(`${group}/${served.version}/${served.kind}`, registered);
     }
-    this.generation++;
+    this.#changed();
     // Whoever watches is served by what was known of the resource before, and must come again.
     cache.endWatches();
     return storage;
@@ -79,7 +79,7 @@ export class Registry {
     this.#forget(group, resource);
     this.#storages.delete(`${group}/${resource}`);
     this.#hub.removeCache(`${group}/${resource}`);
-    this.generation++;
+    this.#changed();
   }
 
   #forget(group: string, resource: string): void {
@@ -88,6 +88,21 @@ export class Registry {
       this.#resources.delete(key);
       this.#kinds.delete(`${group}/${served.version}/${served.kind}`);
     }
+  }
+
+  /** Counts changes; discovery and OpenAPI documents are made anew when it moves. */
+  get generation(): number {
+    return this.#generation;
+  }
+
+  #changed(): void {
+    this.#generation++;
+    for (const listener of this.#listeners) listener();
+  }
+
+  /** Called whenever something is served that was not, or no longer. */
+  onChange(listener: () => void): void {
+    this.#listeners.add(listener);
   }
 
   find(group: string, version: string, resource: string): Registered | undefined {

@@ -23,6 +23,8 @@ import { http1Exchange, http2Exchange } from './http/transport.ts';
 import { handleUpgrade } from './http/upgrade.ts';
 import { LocalClient } from './local.ts';
 import { Registry } from './registry.ts';
+import { Aggregator } from './extensions/aggregation/aggregator.ts';
+import type { FrontProxy } from './extensions/aggregation/remote.ts';
 import { CustomResources } from './extensions/crd/controller.ts';
 import { PolicyTypeChecking } from './extensions/policies/type-checking.ts';
 import { webhookConversion } from './extensions/crd/conversion.ts';
@@ -49,6 +51,8 @@ export interface ApiServerOptions {
   serviceCidr: string;
   nodePortRange?: [number, number];
   kubeletClient?: KubeletClient;
+  /** By which API servers behind APIServices know this one. Without it they get no client certificate. */
+  frontProxy?: FrontProxy;
   /** Every outbound connection goes through it; straight out by default. */
   dial?: Dial;
   /** Published as the endpoint of the service default/kubernetes. */
@@ -111,7 +115,10 @@ export async function startApiServer(o: ApiServerOptions): Promise<ApiServer> {
     address: () => (o.advertise ? `${o.advertise.address}:${o.advertise.port}` : address),
     notReady: new Map(Object.values(bootstrapChecks).map((name) => [name, 'not finished'])),
     stopping: stopping.signal,
+    frontProxy: o.frontProxy,
+    aggregator: undefined as never,
   };
+  api.aggregator = new Aggregator(api, new LocalClient(api, { name: 'system:aggregator', groups: ['system:masters'] }));
 
   await new CustomResources(api, (crd) => webhookConversion(api, crd)).start();
   new PolicyTypeChecking(api).start();
@@ -141,6 +148,7 @@ export async function startApiServer(o: ApiServerOptions): Promise<ApiServer> {
   const ready = bootstrap({
     client: localClient({ name: 'system:apiserver', groups: ['system:masters'] }),
     clientCa: o.clientCa,
+    requestHeaderCa: o.frontProxy?.ca,
     serviceCidr: o.serviceCidr,
     advertise: o.advertise,
     notReady: api.notReady,
@@ -152,6 +160,10 @@ export async function startApiServer(o: ApiServerOptions): Promise<ApiServer> {
   });
   // Whoever awaits it hears of the failure; nobody has to.
   ready.catch(() => {});
+  void ready.then(
+    () => api.aggregator.start(),
+    () => {},
+  );
 
   let stopped: Promise<void> | undefined;
   const stop = async (graceMs: number) => {

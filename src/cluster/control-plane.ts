@@ -1,4 +1,5 @@
 import type { Logger } from 'pino';
+import { issue } from './pki.ts';
 import { type ApiServer, type Dial, startApiServer } from '../apiserver/server.ts';
 import type { Client } from '../client/client.ts';
 import { systemClock } from '../client/clock.ts';
@@ -80,6 +81,7 @@ export async function startApi(store: Store, o: ApiOptions): Promise<ApiServer> 
   const onward: Dial = agentSocket
     ? (host, port, signal) => dialVpc(agentSocket, host, port, signal)
     : async (host, port) => createConnection({ host, port });
+  const frontProxy = await issue(o.ca, { commonName: 'front-proxy-client', usage: 'client' });
   const server = await startApiServer({
     store,
     tls: o.tls,
@@ -94,6 +96,7 @@ export async function startApi(store: Store, o: ApiOptions): Promise<ApiServer> 
     },
     serviceCidr: o.serviceCidr,
     kubeletClient: { ...o.kubeletClient, ca: o.ca.cert },
+    frontProxy: { ...frontProxy, ca: o.ca.cert },
     dial: (host, port, signal) => o.dialFirst?.(host, port) ?? onward(host, port, signal),
     ...(o.advertise ? { advertise: o.advertise } : {}),
     log: o.log.child({ component: 'apiserver' }),

@@ -10,7 +10,7 @@ import { compareVersions } from './versions.ts';
 const aggregatedKinds = ['APIGroupDiscoveryList.apidiscovery.k8s.io/v2', 'APIGroupDiscoveryList.apidiscovery.k8s.io/v2beta1'];
 
 interface Documents {
-  generation: number;
+  generation: string;
   groups: Map<string, Map<string, Registered[]>>;
   aggregated: Map<string, { bytes: Buffer; etag: string }>;
 }
@@ -19,7 +19,8 @@ const made = new WeakMap<Api, Documents>();
 
 function documents(api: Api): Documents {
   let docs = made.get(api);
-  if (docs && docs.generation === api.registry.generation) return docs;
+  const generation = `${api.registry.generation} ${api.aggregator.generation}`;
+  if (docs && docs.generation === generation) return docs;
   const groups = new Map<string, Map<string, Registered[]>>();
   for (const registered of api.registry.all()) {
     const { group, version } = registered.served;
@@ -34,7 +35,7 @@ function documents(api: Api): Documents {
     if (![...versions.values()].some((list) => list.some((r) => r.served.custom))) continue;
     groups.set(group, new Map([...versions].sort(([a], [b]) => compareVersions(b, a))));
   }
-  docs = { generation: api.registry.generation, groups, aggregated: new Map() };
+  docs = { generation, groups, aggregated: new Map() };
   made.set(api, docs);
   return docs;
 }
@@ -50,13 +51,14 @@ export async function serveDiscovery(api: Api, request: HttpRequest, response: H
   }
   if (parts[0] !== 'apis') return false;
   if (parts.length === 1) return root(api, docs, request, response, false);
-  if (parts[1] === '' || !docs.groups.has(parts[1]!)) return false;
   if (parts.length === 2) {
+    const own = legacyGroups(api, docs).find((g) => g.name === parts[1]);
+    if (!own) return false;
     await sendValue(
       request,
       response,
       200,
-      { kind: 'APIGroup', apiVersion: 'v1', ...groupOf(parts[1]!, docs.groups.get(parts[1]!)!) },
+      { kind: 'APIGroup', apiVersion: 'v1', ...own },
       format(request),
     );
     return true;
@@ -74,7 +76,13 @@ async function root(api: Api, docs: Documents, request: HttpRequest, response: H
     let document = docs.aggregated.get(id);
     if (!document) {
       const names = legacy ? [''] : [...docs.groups.keys()].filter((g) => g !== '');
-      const items = names.map((name) => aggregatedGroup(name, docs.groups.get(name)!));
+      const items: { metadata: { name?: string; creationTimestamp: null }; versions: object[] }[] = names.map((name) => aggregatedGroup(name, docs.groups.get(name)!));
+      for (const remote of legacy ? [] : api.aggregator.all()) {
+        const version = remote.discovery ?? { version: remote.version, resources: [], freshness: 'Stale' };
+        const known = items.find((i) => i.metadata.name === remote.group);
+        if (known) known.versions.push(version);
+        else items.push({ metadata: { name: remote.group, creationTimestamp: null }, versions: [version] });
+      }
       const bytes = Buffer.from(
         JSON.stringify({ kind: 'APIGroupDiscoveryList', apiVersion: `apidiscovery.k8s.io/${wanted.as.version}`, metadata: {}, items }),
       );
@@ -92,14 +100,28 @@ async function root(api: Api, docs: Documents, request: HttpRequest, response: H
   }
   const body = legacy
     ? { kind: 'APIVersions', versions: ['v1'], serverAddressByClientCIDRs: [{ clientCIDR: '0.0.0.0/0', serverAddress: api.address() }] }
-    : { kind: 'APIGroupList', apiVersion: 'v1', groups: [...docs.groups].filter(([g]) => g !== '').map(([g, versions]) => groupOf(g, versions)) };
+    : { kind: 'APIGroupList', apiVersion: 'v1', groups: legacyGroups(api, docs) };
   await sendValue(request, response, 200, body, wanted.format);
   return true;
 }
 
-function groupOf(name: string, versions: Map<string, Registered[]>): object {
-  const list = [...versions.keys()].map((version) => ({ groupVersion: `${name}/${version}`, version }));
-  return { name, versions: list, preferredVersion: list[0] };
+interface Group {
+  name: string;
+  versions: { groupVersion: string; version: string }[];
+  preferredVersion: object;
+}
+
+function groupOf(name: string, versions: string[]): Group {
+  const list = versions.map((version) => ({ groupVersion: `${name}/${version}`, version }));
+  return { name, versions: list, preferredVersion: list[0] as object };
+}
+
+/** Groups that are served here, then those of other servers. */
+function legacyGroups(api: Api, docs: Documents): Group[] {
+  const versions = new Map<string, string[]>();
+  for (const [group, own] of docs.groups) if (group) versions.set(group, [...own.keys()]);
+  for (const { group, version } of api.aggregator.all()) versions.set(group, [...(versions.get(group) ?? []), version]);
+  return [...versions].map(([group, list]) => groupOf(group, list));
 }
 
 const withoutEmpty = (kind: { group: string; version: string; kind: string }, own: { group: string; version: string }) =>
@@ -137,7 +159,7 @@ async function resources(docs: Documents, request: HttpRequest, response: HttpRe
   return true;
 }
 
-function aggregatedGroup(name: string, versions: Map<string, Registered[]>): object {
+function aggregatedGroup(name: string, versions: Map<string, Registered[]>): { metadata: { name?: string; creationTimestamp: null }; versions: object[] } {
   const kindOf = (k: { group: string; version: string; kind: string }, own: { group: string; version: string }) => ({
     group: k.group === own.group ? '' : k.group,
     version: k.version === own.version && k.group === own.group ? '' : k.version,

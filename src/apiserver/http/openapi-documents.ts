@@ -6,7 +6,7 @@ import { encodeOpenapiV2 } from './openapi-protobuf.ts';
 
 /** The OpenAPI documents of everything that is served now; made anew when the registry changes, and only what is asked for. */
 class OpenapiDocuments {
-  readonly generation: number;
+  readonly generation: string;
   #api: Api;
   #v2: any;
   #v2Bytes = new Map<'json' | 'protobuf', { bytes: Buffer; etag: string }>();
@@ -15,7 +15,7 @@ class OpenapiDocuments {
 
   constructor(api: Api) {
     this.#api = api;
-    this.generation = api.registry.generation;
+    this.generation = generationOf(api);
   }
 
   #custom(groupVersionPath?: string) {
@@ -39,12 +39,18 @@ class OpenapiDocuments {
   #makeV2(): any {
     const base = openapiV2();
     const custom = this.#custom();
-    if (custom.length === 0) return base;
+    const remotes = this.#api.aggregator.all().filter((r) => r.available && r.openapi);
+    if (custom.length === 0 && remotes.length === 0) return base;
     const document = { ...base, paths: { ...base.paths }, definitions: { ...base.definitions } };
     for (const served of custom) {
       const { schemas, paths } = customOpenapi(served, false);
       Object.assign(document.paths, paths);
       Object.assign(document.definitions, schemas);
+    }
+    for (const { openapi } of remotes) {
+      Object.assign(document.paths, openapi.paths);
+      // What both know, such as ObjectMeta, is this server's.
+      document.definitions = { ...openapi.definitions, ...document.definitions };
     }
     return document;
   }
@@ -79,18 +85,21 @@ class OpenapiDocuments {
       custom.set(path, [...(custom.get(path) ?? []), rest, own?.openapi, own?.listKind]);
     }
     for (const [path, parts] of custom) paths[path] = hashOf(JSON.stringify([paths[path] ?? '', parts]));
+    for (const remote of this.#api.aggregator.all())
+      if (remote.available) paths[`apis/${remote.group}/${remote.version}`] = hashOf(JSON.stringify([remote.from, remote.openapi]));
     this.#paths = paths;
     return paths;
   }
 }
 
+const generationOf = (api: Api): string => `${api.registry.generation} ${api.aggregator.generation}`;
 const hashOf = (data: Buffer | string): string => createHash('sha512').update(data).digest('hex').toUpperCase();
 
 const made = new WeakMap<Api, OpenapiDocuments>();
 
 export function openapiDocuments(api: Api): OpenapiDocuments {
   let documents = made.get(api);
-  if (!documents || documents.generation !== api.registry.generation) {
+  if (!documents || documents.generation !== generationOf(api)) {
     documents = new OpenapiDocuments(api);
     made.set(api, documents);
   }

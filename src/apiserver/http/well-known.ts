@@ -1,5 +1,6 @@
 import { notAcceptable } from '../../api/errors.ts';
 import type { Api } from '../api.ts';
+import { passOn } from '../extensions/aggregation/proxy.ts';
 import { openapiDocuments } from './openapi-documents.ts';
 import { openapiProtobufType } from './openapi-protobuf.ts';
 import { sendBytes, sendValue } from './encode.ts';
@@ -40,6 +41,14 @@ export async function serveWellKnown(api: Api, request: HttpRequest, response: H
         ),
       });
       return true;
+  }
+  if (path.startsWith('/openapi/v3/apis/')) {
+    const [group = '', version = ''] = path.slice('/openapi/v3/apis/'.length).split('/');
+    const remote = api.aggregator.find(group, version);
+    if (remote) {
+      await passOn(remote, request, response, { name: 'system:aggregator', groups: ['system:masters'] });
+      return true;
+    }
   }
   if (path.startsWith('/openapi/v3/')) return openapi3(api, request, response, path.slice('/openapi/v3/'.length));
   const health = /^\/(healthz|livez|readyz)(?:\/(.+))?$/.exec(path);
