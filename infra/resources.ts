@@ -86,7 +86,7 @@ export class LaunchTemplate extends KumulusResource {
 }
 
 export type InstanceArgs = Owned &
-  Inputs<{ launchTemplateId: string; launchTemplateVersion: string; subnetId: string; privateIpAddress?: string }>;
+  Inputs<{ launchTemplateId: string; launchTemplateVersion: string; subnetId: string; instanceProfile: string; privateIpAddress?: string }>;
 export class Instance extends KumulusResource {
   declare readonly privateIpAddress: pulumi.Output<string>;
   declare readonly publicIpAddress: pulumi.Output<string>;

@@ -107,6 +107,7 @@ const descriptions: Record<AwsKind, Description> = {
       launchTemplateId: fixed('The launch template.'),
       launchTemplateVersion: fixed("The template's version."),
       subnetId: fixed('The subnet.'),
+      instanceProfile: fixed('Name of the instance profile, as in the template.'),
       privateIpAddress: fixed("An address of the subnet, of EC2's choice where left out.", { required: false }),
     },
     attributes: {

@@ -220,6 +220,9 @@ describe('secrets', () => {
     expect([found.properties, found.inputs].every((p) => isSecret(p['value']))).toBe(true);
     expect(isSecret((await engine.read(type, made.id)).inputs['value'])).toBe(true);
     expect(isSecret((await engine.update(type, made.id, inputs, inputs, { ...inputs, value: 'still' }))['value'])).toBe(true);
+    // Found again, as after an up that was killed, it is tagged once more.
+    expect((await engine.create(type, { ...inputs, tags: { a: 'b' } })).id).toBe(made.id);
+    expect((await engine.read(type, made.id)).inputs).toMatchObject({ cluster: 'unit', logicalId: 'p', tags: { a: 'b' } });
     const vpc = await engine.create(vpcType, vpcInputs('secret', { tags: { token: 'hush' } }), { secrets: new Set(['tags']) });
     expect(isSecret(vpc.properties['tags'])).toBe(true);
   });

@@ -10,6 +10,8 @@ export interface InstanceProperties {
   /** A number, as text. */
   LaunchTemplateVersion: string;
   SubnetId: string;
+  /** The profile's name, the template's once more: moto and LocalStack do not take it from there. */
+  InstanceProfile: string;
   /** One of the subnet's choice where left out. */
   PrivateIpAddress?: string;
 }
@@ -55,6 +57,8 @@ export const instance: ResourceHandler<InstanceProperties> = {
       new RunInstancesCommand({
         LaunchTemplate: { LaunchTemplateId: p.LaunchTemplateId, Version: p.LaunchTemplateVersion },
         SubnetId: p.SubnetId,
+        IamInstanceProfile: { Name: p.InstanceProfile },
+        MetadataOptions: { HttpTokens: 'required', HttpEndpoint: 'enabled' },
         ...(p.PrivateIpAddress ? { PrivateIpAddress: p.PrivateIpAddress } : {}),
         MinCount: 1,
         MaxCount: 1,
@@ -87,7 +91,13 @@ export const instance: ResourceHandler<InstanceProperties> = {
     const [LaunchTemplateId = '', LaunchTemplateVersion = ''] = template.split(':');
     return {
       ...existing(found),
-      properties: { LaunchTemplateId, LaunchTemplateVersion, SubnetId: found.SubnetId ?? '', PrivateIpAddress: found.PrivateIpAddress ?? '' },
+      properties: {
+        LaunchTemplateId,
+        LaunchTemplateVersion,
+        SubnetId: found.SubnetId ?? '',
+        InstanceProfile: found.IamInstanceProfile?.Arn?.split('/').at(-1) ?? '',
+        PrivateIpAddress: found.PrivateIpAddress ?? '',
+      },
       tags,
     };
   },

@@ -1,6 +1,13 @@
-import { AddTagsToResourceCommand, DeleteParameterCommand, GetParameterCommand, PutParameterCommand, RemoveTagsFromResourceCommand } from '@aws-sdk/client-ssm';
+import {
+  AddTagsToResourceCommand,
+  DeleteParameterCommand,
+  GetParameterCommand,
+  ListTagsForResourceCommand,
+  PutParameterCommand,
+  RemoveTagsFromResourceCommand,
+} from '@aws-sdk/client-ssm';
 import { ignore } from '../clients.ts';
-import { toTags } from '../tags.ts';
+import { fromTags, toTags } from '../tags.ts';
 import type { ResourceHandler } from './handler.ts';
 
 export interface ParameterProperties {
@@ -24,9 +31,16 @@ export const parameter: ResourceHandler<ParameterProperties> = {
     return { id: p.Name, attributes: {} };
   },
   async read({ clients }, id) {
-    const answer = await (await clients.ssm()).send(new GetParameterCommand({ Name: id, WithDecryption: true })).catch(gone);
-    const found = answer?.Parameter;
-    return found && { id, attributes: {}, properties: { Name: id, Type: found.Type as ParameterProperties['Type'], Value: found.Value ?? '' } };
+    const ssm = await clients.ssm();
+    const found = (await ssm.send(new GetParameterCommand({ Name: id, WithDecryption: true })).catch(gone))?.Parameter;
+    if (!found) return undefined;
+    const { TagList } = await ssm.send(new ListTagsForResourceCommand({ ResourceType: 'Parameter', ResourceId: id }));
+    return {
+      id,
+      attributes: {},
+      properties: { Name: id, Type: found.Type as ParameterProperties['Type'], Value: found.Value ?? '' },
+      tags: fromTags(TagList),
+    };
   },
   async repair(context, { id }, p) {
     const found = await parameter.read(context, id);

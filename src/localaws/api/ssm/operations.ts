@@ -17,6 +17,7 @@ import type {
 import { type CallContext, now, type Operations } from '../cloud.ts';
 import { publicParameter, publicParameterNames } from '../ec2/images.ts';
 import { AwsError } from '../errors.ts';
+import { dropParameterTags, parameterTagOperations, putParameterTags } from './tags.ts';
 
 const notFound = () => new AwsError('ParameterNotFound', 'UnknownError');
 const arn = (call: CallContext, name: string) =>
@@ -53,6 +54,8 @@ function pageOf<T>(items: T[], input: { MaxResults?: number; NextToken?: string 
 }
 
 export const ssmOperations = {
+  ...parameterTagOperations,
+
   GetParameter(input: GetParameterRequest, call: CallContext): GetParameterResult {
     const parameter = read(call, input.Name ?? '');
     if (!parameter) throw notFound();
@@ -101,6 +104,9 @@ export const ssmOperations = {
         'The parameter already exists. To overwrite this value, set the overwrite option in the request to true.',
       );
     }
+    if (input.Overwrite && input.Tags?.length) {
+      throw new AwsError('ValidationException', 'Invalid request: tags and overwrite can\'t be used together.');
+    }
     const type = input.Type ?? old?.Type;
     if (!type) throw new AwsError('ValidationException', 'A parameter type is required when you create a parameter.');
     const version = (old?.Version ?? 0) + 1;
@@ -121,12 +127,14 @@ export const ssmOperations = {
       metadata,
       history: [...(old?.history ?? []), { ...metadata, Value: input.Value }].slice(-100),
     });
+    putParameterTags(call, name, input.Tags);
     return { Version: version, Tier: metadata.Tier };
   },
 
   DeleteParameter(input: DeleteParameterRequest, call: CallContext) {
     if (!call.tables.parameters.has(input.Name ?? '')) throw notFound();
     call.tables.parameters.delete(input.Name as string);
+    dropParameterTags(call, input.Name as string);
     return {};
   },
 
@@ -135,6 +143,7 @@ export const ssmOperations = {
     for (const name of input.Names ?? []) {
       if (call.tables.parameters.has(name)) {
         call.tables.parameters.delete(name);
+        dropParameterTags(call, name);
         answer.DeletedParameters.push(name);
       } else answer.InvalidParameters.push(name);
     }
