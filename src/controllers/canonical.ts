@@ -30,6 +30,24 @@ export function semanticEqual(a: unknown, b: unknown): boolean {
   return true;
 }
 
+/** What Go's omitempty leaves out of JSON, where the field is no pointer. */
+const isZero = (value: unknown) => isEmpty(value) || value === 0 || value === '' || value === false;
+
+/**
+ * Equality of statuses: as semanticEqual, and zero counters, empty texts and false are the same as missing ones, which is how the
+ * server gives them back. Not for specs, where a zero may well differ from nothing.
+ */
+export function statusEqual(a: unknown, b: unknown): boolean {
+  if (a === b || (isZero(a) && isZero(b))) return true;
+  if (typeof a !== 'object' || typeof b !== 'object' || a === null || b === null) return false;
+  if (Array.isArray(a) || Array.isArray(b)) {
+    return Array.isArray(a) && Array.isArray(b) && a.length === b.length && a.every((item, i) => statusEqual(item, b[i]));
+  }
+  const left = a as Record<string, unknown>;
+  const right = b as Record<string, unknown>;
+  return Object.keys({ ...left, ...right }).every((key) => statusEqual(left[key], right[key]));
+}
+
 const ALPHABET = 'bcdfghjklmnpqrstvwxz2456789';
 
 /** Turns any text into one of letters and digits that cannot form words, of the same length (apimachinery's rand.SafeEncodeString). */

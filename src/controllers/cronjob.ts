@@ -2,7 +2,7 @@ import { isAlreadyExists, isNotFound } from '../api/errors.ts';
 import { type Draft, keyOf } from '../api/object.ts';
 import type { CronJob, CronJobStatus, Job, ObjectReference } from '../api/generated/types.ts';
 import { resources } from '../api/generated/resources.ts';
-import { semanticEqual } from './canonical.ts';
+import { statusEqual } from './canonical.ts';
 import type { Controller, ControllerContext } from './controller.ts';
 import { dueNow, untilNext } from './cronjob/due.ts';
 import { parseSchedule, type Schedule, zonedTimestamp } from './cronjob/schedule.ts';
@@ -55,7 +55,7 @@ export function startCronJobController(context: ControllerContext): Controller {
     } catch (e) {
       error = e;
     }
-    if (!semanticEqual(status, cronJob.status)) {
+    if (!statusEqual(status, cronJob.status)) {
       freshness.wrote(await client.update(resources.cronjobs, { ...cronJob, status }, { subresource: 'status' }));
     }
     if (error) throw error;

@@ -2,7 +2,7 @@ import { keyOf } from '../api/object.ts';
 import { labelSelectorMatches } from '../api/selectors.ts';
 import type { Deployment, DeploymentStatus, Pod, ReplicaSet } from '../api/generated/types.ts';
 import { resources } from '../api/generated/resources.ts';
-import { semanticEqual } from './canonical.ts';
+import { statusEqual } from './canonical.ts';
 import type { Controller, ControllerContext } from './controller.ts';
 import { conditionOf, findNewReplicaSet, isRolling } from './deployment/facts.ts';
 import { newCondition, statusOf, untilDeadline, withRolloutConditions } from './deployment/progress.ts';
@@ -136,7 +136,7 @@ export function startDeploymentController(shared: ControllerContext): Controller
     const { deployment: d, newSet } = rollout;
     let status: DeploymentStatus = statusOf(d, allSets(rollout), newSet, clock);
     if (rollingOut) status = withRolloutConditions(d, allSets(rollout), newSet, status, clock);
-    if (!semanticEqual(status, d.status)) {
+    if (!statusEqual(status, d.status)) {
       await client.update(resources.deployments, { ...d, status }, { subresource: 'status' });
     } else if (rollingOut) {
       const wait = untilDeadline(d, status, clock.now());

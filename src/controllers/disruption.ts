@@ -3,7 +3,7 @@ import { keyOf } from '../api/object.ts';
 import type { Pod, PodDisruptionBudget, PodDisruptionBudgetStatus } from '../api/generated/types.ts';
 import { resources } from '../api/generated/resources.ts';
 import { formatLabelSelector } from '../api/selectors.ts';
-import { semanticEqual } from './canonical.ts';
+import { statusEqual } from './canonical.ts';
 import type { Controller, ControllerContext } from './controller.ts';
 import { scaledValue } from './deployment/facts.ts';
 import { ExpectedScale } from './disruption/scale.ts';
@@ -72,7 +72,7 @@ export function startDisruptionController(context: ControllerContext): Controlle
       status = { ...budget.status!, disruptionsAllowed: 0, conditions: conditionsOf(budget, 'False', 'SyncFailed', (error as Error).message) };
     }
     // A conflict is not overridden: an eviction may have taken one of the disruptions meanwhile.
-    if (!semanticEqual(status, budget.status)) await client.update(resources.poddisruptionbudgets, { ...budget, status }, { subresource: 'status' });
+    if (!statusEqual(status, budget.status)) await client.update(resources.poddisruptionbudgets, { ...budget, status }, { subresource: 'status' });
     if (failure) context.log.warn({ key, err: failure }, 'a disruption budget cannot be calculated');
   }
 

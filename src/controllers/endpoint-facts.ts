@@ -1,7 +1,5 @@
 import { isIPv4 } from 'node:net';
-import { labelSelectorMatches } from '../api/selectors.ts';
 import type { ObjectReference, Pod, Service, ServicePort } from '../api/generated/types.ts';
-import type { Informer } from '../client/informer.ts';
 import { isPodTerminal } from './pod-facts.ts';
 
 export const HEADLESS_LABEL = 'service.kubernetes.io/headless';
@@ -12,16 +10,6 @@ export const isHeadless = (service: Service): boolean => service.spec.clusterIP 
 /** Whether the service's endpoints are ours to keep: it has a selector and is no alias. */
 export const hasSelector = (service: Service): boolean =>
   !!service.spec.selector && Object.keys(service.spec.selector).length > 0 && service.spec.type !== 'ExternalName';
-
-/** The services of a pod's namespace that select it. */
-export function servicesOf(pod: Pod, services: Informer<Service>): Service[] {
-  return services
-    .list(pod.metadata.namespace)
-    .filter((s) => hasSelector(s) && labelSelectorMatches({ matchLabels: s.spec.selector! }, pod.metadata.labels));
-}
-
-export const podsOf = (service: Service, pods: Informer<Pod>): Pod[] =>
-  pods.list(service.metadata.namespace).filter((pod) => labelSelectorMatches({ matchLabels: service.spec.selector! }, pod.metadata.labels));
 
 /** The pod's number for a port of the service, or undefined where it has no port of that name. */
 export function targetPortOf(pod: Pod, port: ServicePort): number | undefined {

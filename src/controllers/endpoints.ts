@@ -13,14 +13,14 @@ import {
   MANAGED_ENDPOINTS_LABEL,
   mayServe,
   podAddresses,
-  podsOf,
   refTo,
-  servicesOf,
   targetPortOf,
 } from './endpoint-facts.ts';
 import { isNamespaceTerminating } from './pod-control.ts';
 import { isPodReady } from './pod-facts.ts';
 import { startReconciler } from './reconciler.ts';
+import { SelectedPods } from './selected-pods.ts';
+import { TriggerTimes, withTriggerTime } from './trigger-time.ts';
 
 /** Addresses in one Endpoints object at most; what is more is left out and the annotation over-capacity says so. */
 const MAX_ADDRESSES = 1000;
@@ -33,21 +33,27 @@ export function startEndpointsController(context: ControllerContext): Controller
   const pods = informers.informer(resources.pods);
   const endpoints = informers.informer(resources.endpoints);
   const loop = startReconciler(context, { name: 'endpoints-controller', workers: 5, waitFor: [services, pods, endpoints], reconcile });
-  const enqueueFor = (pod: Pod) => {
-    for (const service of servicesOf(pod, services)) loop.enqueue(keyOf(service));
+  const triggers = new TriggerTimes();
+  const selected = new SelectedPods(pods, (key, before, after) => {
+    if (!before || !after || endpointChanged(before, after)) loop.enqueue(key);
+  });
+  const follow = (service: Service) => {
+    const key = keyOf(service);
+    if (hasSelector(service)) selected.set(key, service.metadata.namespace, { matchLabels: service.spec.selector! });
+    else selected.delete(key);
+    loop.enqueue(key);
   };
   const enqueue = (object: { metadata: { name: string; namespace: string } }) => loop.enqueue(keyOf(object));
-  services.addHandlers({ onAdd: enqueue, onUpdate: (_, after) => enqueue(after), onDelete: enqueue });
-  endpoints.addHandlers({ onAdd: enqueue, onUpdate: (_, after) => enqueue(after), onDelete: enqueue });
-  pods.addHandlers({
-    onAdd: enqueueFor,
-    onUpdate(before, after) {
-      if (!endpointChanged(before, after)) return;
-      if (before.metadata.labels !== after.metadata.labels) enqueueFor(before);
-      enqueueFor(after);
+  services.addHandlers({
+    onAdd: follow,
+    onUpdate: (_, after) => follow(after),
+    onDelete(service) {
+      selected.delete(keyOf(service));
+      triggers.forget(keyOf(service));
+      enqueue(service);
     },
-    onDelete: enqueueFor,
   });
+  endpoints.addHandlers({ onAdd: enqueue, onUpdate: (_, after) => enqueue(after), onDelete: enqueue });
   return loop;
 
   async function reconcile(key: string): Promise<void> {
@@ -58,22 +64,23 @@ export function startEndpointsController(context: ControllerContext): Controller
       return;
     }
     if (!hasSelector(service) || service.metadata.deletionTimestamp) return;
-    const members = podsOf(service, pods).filter((p) => mayServe(p) && (!p.metadata.deletionTimestamp || service.spec.publishNotReadyAddresses));
+    const members = selected.of(key).filter((p) => mayServe(p) && (!p.metadata.deletionTimestamp || service.spec.publishNotReadyAddresses));
     const { subsets, truncated } = subsetsFor(service, members);
     const { [HEADLESS_LABEL]: _, ...own } = service.metadata.labels ?? {};
     const labels = { ...own, [MANAGED_ENDPOINTS_LABEL]: 'endpoint-controller', ...(isHeadless(service) ? { [HEADLESS_LABEL]: '' } : {}) };
     const { [OVER_CAPACITY]: __, ...kept } = existing?.metadata.annotations ?? {};
     const annotations = truncated ? { ...kept, [OVER_CAPACITY]: 'truncated' } : kept;
+    const triggered = withTriggerTime(annotations, triggers.since(key, service, members));
     if (existing) {
       const same =
         semanticEqual(subsets, existing.subsets) &&
         semanticEqual(labels, existing.metadata.labels) &&
         semanticEqual(annotations, existing.metadata.annotations);
-      if (!same) await client.update(resources.endpoints, { ...existing, metadata: { ...existing.metadata, labels, annotations }, subsets });
+      if (!same) await client.update(resources.endpoints, { ...existing, metadata: { ...existing.metadata, labels, annotations: triggered }, subsets });
       return;
     }
     try {
-      await client.create(resources.endpoints, { metadata: { ...splitKey(key), labels, annotations }, subsets });
+      await client.create(resources.endpoints, { metadata: { ...splitKey(key), labels, annotations: triggered }, subsets });
     } catch (error) {
       // It exists: its event is under way and brings the key back.
       if (!isNamespaceTerminating(error) && !isAlreadyExists(error)) throw error;

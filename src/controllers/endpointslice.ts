@@ -12,15 +12,15 @@ import {
   isHeadless,
   mayServe,
   podAddresses,
-  podsOf,
   refTo,
-  servicesOf,
   targetPortOf,
 } from './endpoint-facts.ts';
 import { controllerRef } from './ownership.ts';
 import { isNamespaceTerminating } from './pod-control.ts';
 import { isPodReady } from './pod-facts.ts';
 import { startReconciler } from './reconciler.ts';
+import { SelectedPods } from './selected-pods.ts';
+import { TriggerTimes, withTriggerTime } from './trigger-time.ts';
 import { WrittenObjects } from './written-objects.ts';
 
 const MANAGED_BY = 'endpointslice.kubernetes.io/managed-by';
@@ -31,6 +31,13 @@ const ZONE = 'topology.kubernetes.io/zone';
 const MAX_ENDPOINTS = 100;
 
 type Family = 'IPv4' | 'IPv6';
+/** Whose slices are written, and for which change. */
+interface Target {
+  key: string;
+  service: Service;
+  family: Family;
+  triggered: string | undefined;
+}
 /** Endpoints with the same ports, and the slices that hold them now. */
 interface Group {
   ports: DiscoveryV1EndpointPort[];
@@ -49,25 +56,30 @@ export function startEndpointSliceController(context: ControllerContext): Contro
   pods.addIndex('node', (pod) => (pod.spec.nodeName ? [pod.spec.nodeName] : []));
   const loop = startReconciler(context, { name: 'endpointslice-controller', workers: 5, waitFor: [services, pods, nodes, slices], reconcile });
 
-  const enqueueFor = (pod: Pod) => {
-    for (const service of servicesOf(pod, services)) loop.enqueue(keyOf(service));
+  const triggers = new TriggerTimes();
+  const selected = new SelectedPods(pods, (key, before, after) => {
+    if (!before || !after || endpointChanged(before, after)) loop.enqueue(key);
+  });
+  const follow = (service: Service) => {
+    const key = keyOf(service);
+    if (hasSelector(service)) selected.set(key, service.metadata.namespace, { matchLabels: service.spec.selector! });
+    else selected.delete(key);
+    loop.enqueue(key);
   };
-  const enqueueService = (service: Service) => loop.enqueue(keyOf(service));
   const enqueueOwner = (slice: EndpointSlice) => loop.enqueue(`${slice.metadata.namespace}/${slice.metadata.labels?.[SERVICE_NAME]}`);
-  services.addHandlers({ onAdd: enqueueService, onUpdate: (_, after) => enqueueService(after), onDelete: enqueueService });
-  pods.addHandlers({
-    onAdd: enqueueFor,
-    onUpdate(before, after) {
-      if (!endpointChanged(before, after)) return;
-      if (before.metadata.labels !== after.metadata.labels) enqueueFor(before);
-      enqueueFor(after);
+  services.addHandlers({
+    onAdd: follow,
+    onUpdate: (_, after) => follow(after),
+    onDelete(service) {
+      selected.delete(keyOf(service));
+      triggers.forget(keyOf(service));
+      loop.enqueue(keyOf(service));
     },
-    onDelete: enqueueFor,
   });
   nodes.addHandlers({
     onUpdate(before, after) {
       if (before.metadata.labels?.[ZONE] === after.metadata.labels?.[ZONE]) return;
-      for (const pod of pods.byIndex('node', after.metadata.name)) enqueueFor(pod);
+      for (const pod of pods.byIndex('node', after.metadata.name)) for (const key of selected.keysOf(pod)) loop.enqueue(key);
     },
   });
   slices.addHandlers({
@@ -86,13 +98,14 @@ export function startEndpointSliceController(context: ControllerContext): Contro
     if (service.metadata.deletionTimestamp) return;
     // The informer's next event brings the key back; the timer is for one that was missed.
     if (!written.isCurrent(key)) return loop.enqueueAfter(key, 1000);
-    const members = podsOf(service, pods).filter(mayServe);
+    const members = selected.of(key).filter(mayServe);
+    const triggered = triggers.since(key, service, members);
     const families = (service.spec.ipFamilies?.length ? service.spec.ipFamilies : ['IPv4']) as Family[];
     const existing = slices.byIndex('service', key).filter((s) => !s.metadata.deletionTimestamp);
     for (const slice of existing) if (!families.includes(slice.addressType as Family)) await remove(key, slice);
     for (const family of families) {
       const own = existing.filter((s) => s.addressType === family);
-      await reconcileFamily(key, service, family, groupByPorts(service, members, family), own);
+      await reconcileFamily({ key, service, family, triggered }, groupByPorts(service, members, family), own);
     }
   }
 
@@ -126,22 +139,16 @@ export function startEndpointSliceController(context: ControllerContext): Contro
     };
   }
 
-  async function reconcileFamily(
-    key: string,
-    service: Service,
-    family: Family,
-    groups: Map<string, Group>,
-    existing: EndpointSlice[],
-  ): Promise<void> {
+  async function reconcileFamily(target: Target, groups: Map<string, Group>, existing: EndpointSlice[]): Promise<void> {
     // A service without endpoints has one empty slice, so that it can be told from one not looked at yet.
     if (groups.size === 0) groups.set('[]', { ports: [], endpoints: [] });
     const byPorts = Map.groupBy(existing, (slice) => canonicalJson(slice.ports ?? []));
-    for (const [id, own] of byPorts) if (!groups.has(id)) for (const slice of own) await remove(key, slice);
-    for (const [id, group] of groups) await reconcileGroup(key, service, family, group, byPorts.get(id) ?? []);
+    for (const [id, own] of byPorts) if (!groups.has(id)) for (const slice of own) await remove(target.key, slice);
+    for (const [id, group] of groups) await reconcileGroup(target, group, byPorts.get(id) ?? []);
   }
 
   /** Leaves endpoints in the slices where they are, and writes as few slices as it can. */
-  async function reconcileGroup(key: string, service: Service, family: Family, group: Group, existing: EndpointSlice[]): Promise<void> {
+  async function reconcileGroup(target: Target, group: Group, existing: EndpointSlice[]): Promise<void> {
     const missing = new Map(group.endpoints.map((e) => [identity(e), e]));
     const plans = existing.map((slice) => {
       const endpoints: Endpoint[] = [];
@@ -166,30 +173,32 @@ export function startEndpointSliceController(context: ControllerContext): Contro
     const needed = group.endpoints.length > 0 ? 0 : 1;
     let kept = 0;
     for (const { slice, endpoints } of plans) {
-      if (endpoints.length === 0 && kept >= needed) await remove(key, slice);
+      if (endpoints.length === 0 && kept >= needed) await remove(target.key, slice);
       else {
         kept++;
-        await update(key, service, slice, endpoints);
+        await update(target, slice, endpoints);
       }
     }
-    while (rest.length > 0) await create(key, service, family, group.ports, rest.splice(0, MAX_ENDPOINTS));
-    if (group.endpoints.length === 0 && kept === 0) await create(key, service, family, group.ports, []);
+    while (rest.length > 0) await create(target, group.ports, rest.splice(0, MAX_ENDPOINTS));
+    if (group.endpoints.length === 0 && kept === 0) await create(target, group.ports, []);
   }
 
-  async function create(key: string, service: Service, addressType: Family, ports: DiscoveryV1EndpointPort[], endpoints: Endpoint[]): Promise<void> {
+  async function create({ key, service, family, triggered }: Target, ports: DiscoveryV1EndpointPort[], endpoints: Endpoint[]): Promise<void> {
     const { name, namespace } = service.metadata;
-    const metadata = { generateName: `${name}-`, namespace, labels: labelsFor(service), ownerReferences: [controllerRef(service)] };
+    const annotations = withTriggerTime(undefined, triggered);
+    const metadata = { generateName: `${name}-`, namespace, labels: labelsFor(service), annotations, ownerReferences: [controllerRef(service)] };
     try {
-      written.note(key, await client.create(resources.endpointslices, { metadata, addressType, ports, endpoints }));
+      written.note(key, await client.create(resources.endpointslices, { metadata, addressType: family, ports, endpoints }));
     } catch (error) {
       if (!isNamespaceTerminating(error)) throw error;
     }
   }
 
-  async function update(key: string, service: Service, slice: EndpointSlice, endpoints: Endpoint[]): Promise<void> {
+  async function update({ key, service, triggered }: Target, slice: EndpointSlice, endpoints: Endpoint[]): Promise<void> {
     const labels = labelsFor(service);
     if (semanticEqual(endpoints, slice.endpoints ?? []) && semanticEqual(labels, slice.metadata.labels)) return;
-    written.note(key, await client.update(resources.endpointslices, { ...slice, metadata: { ...slice.metadata, labels }, endpoints }));
+    const annotations = withTriggerTime(slice.metadata.annotations, triggered);
+    written.note(key, await client.update(resources.endpointslices, { ...slice, metadata: { ...slice.metadata, labels, annotations }, endpoints }));
   }
 
   async function remove(key: string, slice: EndpointSlice): Promise<void> {

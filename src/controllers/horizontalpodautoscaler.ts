@@ -12,7 +12,7 @@ import { matchesSelector, parseLabelSelector } from '../api/selectors.ts';
 import { decide, noteChange, type ScaleMemory } from './autoscaler/behavior.ts';
 import { MetricsClient } from './autoscaler/metrics.ts';
 import { MetricError, type MetricProposal, propose } from './autoscaler/proposals.ts';
-import { semanticEqual } from './canonical.ts';
+import { statusEqual } from './canonical.ts';
 import type { Controller, ControllerContext } from './controller.ts';
 import { type DiscoveredResource, discover } from './discovery.ts';
 import { Freshness } from './freshness.ts';
@@ -66,7 +66,7 @@ export function startHorizontalPodAutoscaler(context: ControllerContext): Contro
       // Said in the conditions and events; the next round tries again.
       context.log.debug({ key, err: error }, 'autoscaling failed');
     }
-    if (semanticEqual(work.status, hpa.status)) return;
+    if (statusEqual(work.status, hpa.status)) return;
     try {
       freshness.wrote(await client.update(resources.horizontalpodautoscalers, { ...hpa, status: work.status }, { subresource: 'status' }));
     } catch (error) {

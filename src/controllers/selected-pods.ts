@@ -39,7 +39,8 @@ export class SelectedPods {
 
   /** Follows a selector under a key, which is that of an object of the namespace. */
   set(key: string, namespace: string, selector: LabelSelector | undefined): void {
-    if (this.#selections.get(key)?.selector === selector) return;
+    const known = this.#selections.get(key);
+    if (known && JSON.stringify(known.selector) === JSON.stringify(selector)) return;
     const matching = this.#pods.list(namespace).filter((p) => labelSelectorMatches(selector, p.metadata.labels));
     this.#selections.set(key, { namespace, selector, pods: new Map(matching.map((p) => [keyOf(p), p])) });
     const keys = this.#byNamespace.get(namespace);
@@ -54,6 +55,12 @@ export class SelectedPods {
     const keys = this.#byNamespace.get(selection.namespace)!;
     keys.delete(key);
     if (keys.size === 0) this.#byNamespace.delete(selection.namespace);
+  }
+
+  /** The keys whose selectors match the pod. */
+  keysOf(pod: Pod): string[] {
+    const podKey = keyOf(pod);
+    return [...(this.#byNamespace.get(pod.metadata.namespace) ?? [])].filter((key) => this.#selections.get(key)!.pods.has(podKey));
   }
 
   of(key: string): Pod[] {

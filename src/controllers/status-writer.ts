@@ -1,6 +1,6 @@
 import { isConflict, isNotFound } from '../api/errors.ts';
 import type { KubeObject, ResourceType } from '../api/object.ts';
-import { semanticEqual } from './canonical.ts';
+import { statusEqual } from './canonical.ts';
 import type { ControllerContext } from './controller.ts';
 
 /**
@@ -16,7 +16,7 @@ export async function writeStatus<T extends KubeObject & { status?: unknown }>(
   let current = object;
   for (let attempt = 0; ; attempt++) {
     const status = statusOf(current);
-    if (semanticEqual(status, current.status)) return current;
+    if (statusEqual(status, current.status)) return current;
     try {
       return await client.update(type, { ...current, status }, { subresource: 'status' });
     } catch (error) {

@@ -58,7 +58,6 @@ export function withClaims(set: StatefulSet, ordinal: number, volumes: Volume[] 
 /** The pod of a place, made from the template of a revision. */
 export function podAt(set: StatefulSet, template: PodTemplateSpec, revision: string, ordinal: number): Draft<Pod> {
   const draft = podFromTemplate(template, set);
-  delete draft.metadata.generateName;
   draft.metadata.name = podNameAt(set, ordinal);
   draft.metadata.labels = { ...draft.metadata.labels, ...identityLabels(set, ordinal), [REVISION_LABEL]: revision };
   const { serviceName } = set.spec;
