@@ -73,9 +73,11 @@ test('a topology is made once, however often it is ensured, and removed without 
     ['0.0.0.0/0', first['internet-gateway'], 'active'],
   ]);
   const [group] = (await ec2.send(new DescribeSecurityGroupsCommand({ GroupIds: [first['nodes'] as string] }))).SecurityGroups!;
-  expect(group?.IpPermissions?.flatMap((one) => one.UserIdGroupPairs ?? []).map((one) => one.GroupId).sort()).toEqual(
-    [first['nodes'], first['control-plane-sg']].sort(),
-  );
+  expect(
+    group?.IpPermissions?.flatMap((one) => one.UserIdGroupPairs ?? [])
+      .map((one) => one.GroupId)
+      .sort(),
+  ).toEqual([first['nodes'], first['control-plane-sg']].sort());
 
   await remove(context, topology(spec));
   await remove(context, topology(spec));

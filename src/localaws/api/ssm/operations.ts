@@ -1,4 +1,5 @@
 import type {
+  AddTagsToResourceRequest,
   DeleteParameterRequest,
   DeleteParametersRequest,
   DeleteParametersResult,
@@ -10,9 +11,13 @@ import type {
   GetParametersByPathResult,
   GetParametersRequest,
   GetParametersResult,
+  ListTagsForResourceRequest,
+  ListTagsForResourceResult,
   Parameter,
   PutParameterRequest,
   PutParameterResult,
+  RemoveTagsFromResourceRequest,
+  Tag,
 } from '@aws-sdk/client-ssm';
 import { type CallContext, now, type Operations } from '../cloud.ts';
 import { publicParameter, publicParameterNames } from '../ec2/images.ts';
@@ -23,7 +28,7 @@ const notFound = () => new AwsError('ParameterNotFound', 'UnknownError');
 const arn = (call: CallContext, name: string) =>
   `arn:aws:ssm:${call.region}:${name.startsWith('/aws/service/') ? '' : call.accountId}:parameter${name.startsWith('/') ? '' : '/'}${name}`;
 
-function read(call: CallContext, asked: string): Parameter | undefined {
+function read(call: CallContext, asked: string, decrypted: boolean | undefined): Parameter | undefined {
   const [, name = asked, version] = /^(.+?)(?::(\d+))?$/.exec(asked) ?? [];
   const published = publicParameter(name);
   if (published !== undefined) {
@@ -39,11 +44,35 @@ function read(call: CallContext, asked: string): Parameter | undefined {
   }
   const record = call.tables.parameters.get(name);
   if (!record) return undefined;
-  const { metadata: _m, history, ...parameter } = record;
-  if (version === undefined || Number(version) === record.Version) return parameter;
-  const old = history.find((one) => one.Version === Number(version));
-  if (!old) throw new AwsError('ParameterVersionNotFound', `Systems Manager could not find version ${version} of ${name}.`);
-  return { ...parameter, Value: old.Value ?? '', Version: old.Version ?? 1, LastModifiedDate: old.LastModifiedDate };
+  const { metadata: _m, history, tags: _t, ...latest } = record;
+  let parameter: Parameter = latest;
+  if (version !== undefined && Number(version) !== record.Version) {
+    const old = history.find((one) => one.Version === Number(version));
+    if (!old) throw new AwsError('ParameterVersionNotFound', `Systems Manager could not find version ${version} of ${name}.`);
+    parameter = { ...latest, Value: old.Value ?? '', Version: old.Version ?? 1, LastModifiedDate: old.LastModifiedDate };
+  }
+  return parameter.Type === 'SecureString' && !decrypted ? { ...parameter, Value: call.keys.seal(parameter.Value ?? '') } : parameter;
+}
+
+const mostTags = 50;
+
+/** The parameter whose tags an operation is about; other resources than parameters have none here. */
+function tagged(call: CallContext, input: { ResourceType?: string | undefined; ResourceId?: string | undefined }) {
+  if (input.ResourceType !== 'Parameter')
+    throw new AwsError('InvalidResourceType', 'The resource type is not valid. The embedded AWS has parameters alone.');
+  const record = call.tables.parameters.get(input.ResourceId);
+  if (!record) throw new AwsError('InvalidResourceId', 'The resource ID is not valid. Verify that you entered the correct ID and try again.');
+  return record;
+}
+
+/** Tags with others put in place of those with the same keys. */
+function mergeTags(old: Tag[], added: Tag[]): Tag[] {
+  const merged = new Map([...old, ...added].map((tag) => [tag.Key, tag]));
+  if (added.some((tag) => !tag.Key || /^aws:/i.test(tag.Key)))
+    throw new AwsError('ValidationException', 'Tag keys must not be empty or begin with aws:');
+  if (merged.size > mostTags)
+    throw new AwsError('TooManyTagsError', 'The Targets parameter includes too many tags. Remove one or more tags and try again.');
+  return [...merged.values()];
 }
 
 function pageOf<T>(items: T[], input: { MaxResults?: number; NextToken?: string }, most: number): { items: T[]; NextToken?: string } {
@@ -57,7 +86,7 @@ export const ssmOperations = {
   ...parameterTagOperations,
 
   GetParameter(input: GetParameterRequest, call: CallContext): GetParameterResult {
-    const parameter = read(call, input.Name ?? '');
+    const parameter = read(call, input.Name ?? '', input.WithDecryption);
     if (!parameter) throw notFound();
     return { Parameter: parameter };
   },
@@ -65,7 +94,7 @@ export const ssmOperations = {
   GetParameters(input: GetParametersRequest, call: CallContext): GetParametersResult {
     const answer: Required<GetParametersResult> = { Parameters: [], InvalidParameters: [] };
     for (const name of input.Names ?? []) {
-      const found = read(call, name);
+      const found = read(call, name, input.WithDecryption);
       if (found) answer.Parameters.push(found);
       else answer.InvalidParameters.push(name);
     }
@@ -84,7 +113,10 @@ export const ssmOperations = {
       (name) => name.startsWith(prefix) && (input.Recursive || !name.slice(prefix.length).includes('/')),
     );
     const page = pageOf(names.sort(), input, 10);
-    return { Parameters: page.items.map((name) => read(call, name)!), ...(page.NextToken ? { NextToken: page.NextToken } : {}) };
+    return {
+      Parameters: page.items.map((name) => read(call, name, input.WithDecryption)!),
+      ...(page.NextToken ? { NextToken: page.NextToken } : {}),
+    };
   },
 
   PutParameter(input: PutParameterRequest, call: CallContext): PutParameterResult {
@@ -98,6 +130,12 @@ export const ssmOperations = {
     if (!input.Value) throw new AwsError('ValidationException', 'Parameter value cannot be empty.');
     if (input.Value.length > 8192) throw new AwsError('ValidationException', 'Value length exceeds 8192 characters.');
     const old = call.tables.parameters.get(name);
+    if (input.Tags?.length && input.Overwrite) {
+      const message =
+        "Invalid request: tags and overwrite can't be used together. To create a parameter with tags, please remove overwrite flag. To update tags for an existing parameter, please use AddTagsToResource or RemoveTagsFromResource.";
+      throw new AwsError('ValidationException', message);
+    }
+    const tags = mergeTags(old?.tags ?? [], input.Tags ?? []);
     if (old && !input.Overwrite) {
       throw new AwsError(
         'ParameterAlreadyExists',
@@ -125,11 +163,28 @@ export const ssmOperations = {
       ARN: arn(call, name),
       DataType: input.DataType ?? 'text',
       metadata,
+      tags,
       history: [...(old?.history ?? []), { ...metadata, Value: input.Value }].slice(-100),
     });
     putParameterTags(call, name, input.Tags);
     return { Version: version, Tier: metadata.Tier };
   },
+
+  AddTagsToResource(input: AddTagsToResourceRequest, call: CallContext) {
+    const record = tagged(call, input);
+    call.tables.parameters.change(record.Name, { tags: mergeTags(record.tags ?? [], input.Tags ?? []) });
+    return {};
+  },
+
+  RemoveTagsFromResource(input: RemoveTagsFromResourceRequest, call: CallContext) {
+    const record = tagged(call, input);
+    call.tables.parameters.change(record.Name, { tags: (record.tags ?? []).filter((tag) => !input.TagKeys?.includes(tag.Key ?? '')) });
+    return {};
+  },
+
+  ListTagsForResource: (input: ListTagsForResourceRequest, call: CallContext): ListTagsForResourceResult => ({
+    TagList: tagged(call, input).tags ?? [],
+  }),
 
   DeleteParameter(input: DeleteParameterRequest, call: CallContext) {
     if (!call.tables.parameters.has(input.Name ?? '')) throw notFound();

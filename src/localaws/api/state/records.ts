@@ -124,6 +124,7 @@ export interface OpenIdProviderRecord {
 export type ParameterRecord = With<ssm.Parameter, 'Name' | 'Type' | 'Value' | 'Version'> & {
   metadata: ssm.ParameterMetadata;
   history: ssm.ParameterHistory[];
+  tags?: ssm.Tag[];
 };
 
 export type RepositoryRecord = With<ecr.Repository, 'repositoryName' | 'repositoryArn' | 'repositoryUri'> & { policy?: string };

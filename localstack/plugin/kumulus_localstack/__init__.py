@@ -1,0 +1,1 @@
+"""A LocalStack plugin. Python finds its entry points when the folder above is on PYTHONPATH; nothing is to be installed."""
