@@ -270,10 +270,8 @@ class LmdbBackend implements Backend {
 
   record(event: StoreEvent, sub: number): void {
     const { item, previous } = event;
-    if (event.type === 'put') {
-      item.value = Buffer.from(item.value);
-      this.#current.putSync(item.key, encode(item));
-    } else this.#current.removeSync(item.key);
+    if (event.type === 'put') this.#current.putSync(item.key, encode(item));
+    else this.#current.removeSync(item.key);
     this.#undo.putSync([item.key, item.modRevision], encodePrevious(previous));
     this.#log.putSync([item.modRevision, sub], encodeLog(event));
     if (previous?.lease) this.#leases.removeSync([previous.lease, item.key]);

@@ -79,8 +79,6 @@ class MemoryBackend implements Backend {
       this.#entries.set(item.key, entry);
       this.#keys.add(item.key);
     }
-    // Callers go on using their buffer.
-    if (event.type === 'put') item.value = Buffer.from(item.value);
     entry.current = event.type === 'put' ? item : undefined;
     entry.changes.push({ revision: item.modRevision, previous });
     if (previous?.lease) this.#leases.get(previous.lease)?.keys.delete(item.key);

@@ -22,6 +22,7 @@ export type Compare =
   /** modRevision 0: the key must not exist. */
   { key: string; modRevision: number };
 
+/** A value is kept as it is handed over, and comes to watches as the same buffer: whoever wrote it must not change it. */
 export type Operation = { type: 'put'; key: string; value: Buffer; lease?: number } | { type: 'delete'; key: string } | { type: 'get'; key: string };
 
 export interface TransactionResult {

@@ -27,6 +27,9 @@ function readPeer(socket: TLSSocket): Peer | 'invalid' | 'none' {
   return { commonName, organizations: O === undefined ? [] : Array.isArray(O) ? O : [O] };
 }
 
+/** One for all: a reason made for each request would cost a stack trace each. */
+const clientGone = new Error('the client went away');
+
 const noQuery = new URLSearchParams();
 
 function splitUrl(url: string): { path: string; query: URLSearchParams } {
@@ -79,8 +82,8 @@ export function http2Exchange(stream: ServerHttp2Stream, headers: IncomingHttpHe
     get signal() {
       if (!controller) {
         controller = new AbortController();
-        if (stream.destroyed || stream.closed) controller.abort();
-        else stream.once('close', () => controller!.abort());
+        if (stream.destroyed || stream.closed) controller.abort(clientGone);
+        else stream.once('close', () => controller!.abort(clientGone));
       }
       return controller.signal;
     },
@@ -146,7 +149,7 @@ export function http1Exchange(message: IncomingMessage, outgoing: ServerResponse
     get signal() {
       if (!controller) {
         controller = new AbortController();
-        outgoing.once('close', () => controller!.abort());
+        outgoing.once('close', () => controller!.abort(clientGone));
       }
       return controller.signal;
     },

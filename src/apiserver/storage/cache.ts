@@ -48,8 +48,8 @@ export class ResourceCache {
   #watchers = new Set<CacheWatcher>();
   #triggered = new Map<string, Set<CacheWatcher>>();
   #listeners = new Set<(event: CacheEvent) => void>();
-  /** Objects encoded by this process, by the bytes handed to the store: saves parsing them again. */
-  readonly known = new WeakMap<Buffer, KubeObject>();
+  /** What this process wrote, by the bytes handed to the store: saves parsing them again. */
+  readonly known = new WeakMap<Buffer, KubeObject | Entry>();
 
   constructor(resource: ServedResource) {
     this.resource = resource;
@@ -154,8 +154,7 @@ export class ResourceCache {
       event = { revision, entry: previous.at(revision), previous, deleted: true, encoded: new Map() };
     } else {
       const { value, modRevision } = change.item;
-      const known = this.known.get(value);
-      const entry = known ? Entry.fromObject(this.resource, key, modRevision, value, known) : Entry.fromStore(this.resource, key, modRevision, value);
+      const entry = this.entryOf(key, modRevision, value);
       this.entries.set(key, entry);
       if (!previous) this.#sorted.splice(lowerBound(this.#sorted, key), 0, key);
       event = { revision, entry, previous, deleted: false, encoded: new Map() };
@@ -185,6 +184,16 @@ export class ResourceCache {
         }
       }
     }
+  }
+
+  /** The entry of a value that the store holds at a revision; made once for what this process wrote. */
+  entryOf(key: string, revision: number, value: Buffer): Entry {
+    const known = this.known.get(value);
+    if (!known) return Entry.fromStore(this.resource, key, revision, value);
+    if (known instanceof Entry && known.revision === revision && known.resource === this.resource) return known;
+    const entry = Entry.fromObject(this.resource, key, revision, value, known instanceof Entry ? known.object : known);
+    this.known.set(value, entry);
+    return entry;
   }
 
   /** A change of the past, as the store tells it. */

@@ -60,7 +60,7 @@ export class ResourceStorage {
     const lease = options.ttlSeconds ? await this.#leases.lease(options.ttlSeconds) : undefined;
     const result = await this.#commit([{ key: storeKey, modRevision: 0 }], [{ type: 'put', key: storeKey, value, ...(lease ? { lease } : {}) }], []);
     if (!result.succeeded) throw alreadyExists(this.subject, name);
-    return this.#entryOf(key, result.revision, value, object);
+    return this.cache.entryOf(key, result.revision, value);
   }
 
   /**
@@ -113,7 +113,7 @@ export class ResourceStorage {
       }
       if (result.succeeded) {
         if ('put' in outcome) {
-          return { entry: this.#entryOf(key, result.revision, value!, outcome.put), removed: false, created: !current };
+          return { entry: this.cache.entryOf(key, result.revision, value!), removed: false, created: !current };
         }
         const last = outcome.last
           ? Entry.fromObject(this.cache.resource, key, result.revision, encodeForStore(outcome.last), outcome.last)
@@ -130,11 +130,6 @@ export class ResourceStorage {
   async #read(key: string): Promise<Entry | undefined> {
     const found = await this.#store.get(this.cache.prefix + key);
     return found && Entry.fromStore(this.cache.resource, key, found.modRevision, found.value);
-  }
-
-  #entryOf(key: string, revision: number, value: Buffer, object: KubeObject): Entry {
-    const cached = this.cache.get(key);
-    return cached?.revision === revision ? cached : Entry.fromObject(this.cache.resource, key, revision, value, object);
   }
 
   async #commit(...args: Parameters<Store['transaction']>): Promise<TransactionResult> {
