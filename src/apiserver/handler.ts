@@ -295,17 +295,18 @@ const subresourceTypes: Record<string, { definition: string } | undefined> = {
 async function readPatch(request: HttpRequest, type: PatchType): Promise<PatchBody> {
   const force = patchForce(request.query, type);
   const bytes = await request.body(bodyLimit);
-  if (type !== 'apply') return parseBody(bytes, 'application/json');
+  if (type !== 'apply') {
+    if (!isJson(bytes)) throw badRequest('invalid JSON patch');
+    return parseBody(bytes, 'application/json');
+  }
   try {
-    return { ...parseBody(bytes, isJsonObject(bytes) ? 'application/json' : 'application/yaml'), force };
+    return { ...parseBody(bytes, bytes[0] === 0x7b && isJson(bytes) ? 'application/json' : 'application/yaml'), force };
   } catch (error) {
     throw error instanceof StatusError ? badRequest(`error decoding patch: ${error.message}`) : error;
   }
 }
 
-/** JSON is YAML; it is only read faster as what it is. */
-function isJsonObject(bytes: Buffer): boolean {
-  if (bytes[0] !== 0x7b) return false;
+function isJson(bytes: Buffer): boolean {
   try {
     JSON.parse(bytes.toString('utf8'));
     return true;
@@ -332,6 +333,7 @@ async function deleteOptions(request: HttpRequest, call: Call): Promise<Partial<
   }
   const { query } = request;
   const grace = query.get('gracePeriodSeconds');
+  if (grace !== null && !/^-?\d+$/.test(grace)) throw badRequest(`strconv.ParseInt: parsing ${JSON.stringify(grace)}: invalid syntax`);
   const policy = query.get('propagationPolicy');
   const orphan = query.get('orphanDependents');
   return {

@@ -37,7 +37,9 @@ describe.each([
     expect((await send({ path: `${configMaps}/${own}` })).json).toEqual(created.json);
     const list = (await send({ path: configMaps })).json;
     expect(list).toMatchObject({ kind: 'ConfigMapList', apiVersion: 'v1' });
-    expect(list.items).toContainEqual(created.json);
+    // In a list only the list says the type.
+    const { apiVersion: _a, kind: _k, ...item } = created.json;
+    expect(list.items).toContainEqual(item);
     expect((await send({ method: 'DELETE', path: `${configMaps}/${own}` })).json).toMatchObject({ status: 'Success' });
     const gone = await send({ path: `${configMaps}/${own}` });
     expect(gone.status).toBe(404);
@@ -236,7 +238,7 @@ describe('watching', () => {
 
   test('a selector that is wrong is answered before the stream begins', async () => {
     expect((await http2({ path: `${configMaps}?watch=true&fieldSelector=no.such%3Dx` })).status).toBe(400);
-    expect((await http2({ path: `${configMaps}?watch=true&resourceVersion=abc` })).status).toBe(422);
+    expect((await http2({ path: `${configMaps}?watch=true&resourceVersion=abc` })).status).toBe(400);
   });
 });
 

@@ -12,11 +12,14 @@ export function recorded(status: number, body: unknown, namespace: string): Reco
 }
 
 function masked(value: any, namespace: string): any {
-  if (typeof value === 'string')
+  if (typeof value === 'string') {
     return value
       .replaceAll(namespace, 'NS')
       .replace(uuid, 'UID')
-      .replace(/kube-api-access-[a-z0-9]{5}/g, 'kube-api-access-X');
+      .replace(/kube-api-access-[a-z0-9]{5}/g, 'kube-api-access-X')
+      .replace(/(Invalid value: ")\{.*\}"/, '$1{…}"')
+      .replace(/(current: |record \()\d+/, '$1N');
+  }
   if (Array.isArray(value)) return value.map((item) => masked(item, namespace));
   if (typeof value !== 'object' || value === null) return value;
   const result: Record<string, any> = {};

@@ -7,8 +7,16 @@ export interface Step {
   /** NS stands for the namespace. */
   path: string;
   contentType?: string;
+  /** Sent as JSON; { text } as it is. */
   body?: unknown;
   userAgent?: string;
+}
+
+/** The bytes that a step sends. */
+export function bodyOf({ body }: Step): string | undefined {
+  if (body === undefined) return undefined;
+  const { text } = (body ?? {}) as { text?: string };
+  return text ?? JSON.stringify(body);
 }
 
 const apply = 'application/apply-patch+yaml';
@@ -287,8 +295,9 @@ export const sequences: Record<string, Step[]> = {
     read(`${autoscalers('v1')}/h`),
   ],
   'more managers than are kept apart': [
-    create(configMaps, configMap('m1', { a: '0' })),
-    ...Array.from({ length: 14 }, (_, i) => patch(merge, `${configMaps}/m1`, { data: { [`k${i}`]: '1' } }, `m${i}/1`)),
+    // Names in the order of the writes: it does not matter how many there are in a second.
+    create(configMaps, configMap('m1', { a: '0' }), 'first/1'),
+    ...Array.from({ length: 14 }, (_, i) => patch(merge, `${configMaps}/m1`, { data: { [`k${i}`]: '1' } }, `m${String(i).padStart(2, '0')}/1`)),
     read(`${configMaps}/m1`),
   ],
   'dry runs': [

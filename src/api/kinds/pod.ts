@@ -277,6 +277,8 @@ export const pod: KindStrategy = {
     'spec.hostNetwork': String(o.spec?.hostNetwork ?? false),
     'status.phase': o.status?.phase ?? '',
     'status.podIP': o.status?.podIP ?? '',
+    // Upstream takes the label and knows no value of it.
+    'status.podIPs': '',
     'status.nominatedNodeName': o.status?.nominatedNodeName ?? '',
   }),
   columns: [

@@ -98,7 +98,6 @@ export const replicaSet: KindStrategy = {
   },
   validate: validateReplicaSet,
   validateUpdate: immutableSelector,
-  selectableFields: replicaSelectable,
   columns: [...replicaColumns, ...templateColumns],
 };
 

@@ -145,27 +145,34 @@ export function sendList(
     const items = result.entries.map((e) => partialMetadata(e.object));
     return sendValue(request, response, 200, { kind: 'PartialObjectMetadataList', apiVersion: 'meta.k8s.io/v1', metadata, items }, wanted.format);
   }
+  const custom = target.served.custom !== undefined;
   const head = { kind: target.served.custom?.listKind ?? `${target.served.kind}List`, apiVersion: apiVersionOf(target.served), metadata };
   if (wanted.format === 'protobuf') return sendBytes(request, response, 200, protobufList(head, result.entries), contentTypes.protobuf);
   if (wanted.format === 'json' && !isPretty(request))
-    return sendBytes(request, response, 200, joinList(JSON.stringify(head), result.entries), contentTypes.json);
-  return sendValue(request, response, 200, { ...head, items: result.entries.map((e) => e.object) }, wanted.format);
+    return sendBytes(request, response, 200, joinList(JSON.stringify(head), result.entries, custom), contentTypes.json);
+  return sendValue(request, response, 200, { ...head, items: result.entries.map((e) => (custom ? e.object : withoutType(e.object))) }, wanted.format);
 }
 
-/** The items' bytes as they are, between `{…,"items":[` and `]}`. */
-function joinList(head: string, entries: Entry[]): Buffer {
+/** The items' bytes as they are, between `{…,"items":[` and `]}`. Only items of custom resources say their type. */
+function joinList(head: string, entries: Entry[], typed: boolean): Buffer {
   const start = Buffer.from(`${head.slice(0, -1)},"items":[`);
-  let size = start.length + 2 + Math.max(0, entries.length - 1);
-  for (const entry of entries) size += entry.bytes.length;
+  const parts = typed ? entries.map((entry) => entry.bytes) : entries.map((entry) => entry.typeless);
+  let size = start.length + 2 + Math.max(0, parts.length - 1) + (typed ? 0 : parts.length);
+  for (const part of parts) size += part.length;
   const out = Buffer.allocUnsafe(size);
   let at = start.copy(out, 0);
-  for (let i = 0; i < entries.length; i++) {
+  for (let i = 0; i < parts.length; i++) {
     if (i > 0) out[at++] = 0x2c;
-    at += entries[i]!.bytes.copy(out, at);
+    if (!typed) out[at++] = 0x7b;
+    at += (parts[i] as Buffer).copy(out, at);
   }
   out[at++] = 0x5d;
   out[at] = 0x7d;
   return out;
+}
+
+function withoutType({ apiVersion: _a, kind: _k, ...rest }: KubeObject): object {
+  return rest;
 }
 
 const listMetaDefinition = 'io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta';

@@ -33,7 +33,13 @@ function selectors(query: URLSearchParams) {
 export function listParameters(query: URLSearchParams): ListParameters {
   const limit = number(query, 'limit');
   const next = query.get('continue');
-  return { ...selectors(query), ...(limit ? { limit } : {}), ...(next ? { continue: next } : {}) };
+  const initial = query.get('sendInitialEvents');
+  return {
+    ...selectors(query),
+    ...(limit ? { limit } : {}),
+    ...(next ? { continue: next } : {}),
+    ...(initial === null ? {} : { sendInitialEvents: flag(initial) }),
+  };
 }
 
 export function watchParameters(query: URLSearchParams): WatchParameters {
@@ -100,7 +106,8 @@ export function callOf(request: HttpRequest, info: RequestInfo, target: Register
     };
     const wanted = query.getAll('dryRun').filter((v) => v !== '');
     for (const value of wanted) {
-      if (value !== 'All') throw invalid(about, '', [{ type: 'FieldValueNotSupported', field: 'dryRun', value, detail: 'supported values: "All"' }]);
+      if (value !== 'All')
+        throw invalid(about, '', [{ type: 'FieldValueNotSupported', field: 'dryRun', value: wanted, detail: 'supported values: "All"' }]);
     }
     dryRun = wanted.length > 0;
     const validation = query.get('fieldValidation');

@@ -15,6 +15,7 @@ function fromProtobuf(resource: ServedResource, stored: Buffer): KubeObject {
   return { ...object, apiVersion: object.apiVersion ?? apiVersionOf(resource), kind: object.kind ?? resource.kind };
 }
 
+const metadataHead = '"metadata":{'.length;
 const noLabels: Readonly<Record<string, string>> = Object.freeze({});
 
 /** One object at one revision, as its storage version's JSON; parsed, frozen and converted only when first asked for. */
@@ -54,6 +55,11 @@ export class Entry {
   /** JSON with resourceVersion. Never to be written to. */
   get bytes(): Buffer {
     return this.#spliced.bytes;
+  }
+
+  /** `bytes` from `"metadata"` on: what stands in a list, whose items do not say their type again. */
+  get typeless(): Buffer {
+    return this.#spliced.bytes.subarray(this.#spliced.offset - metadataHead);
   }
 
   /** Its protobuf message without envelope, with resourceVersion; made when first asked for. Only for kinds that have one. */

@@ -250,7 +250,7 @@ export class CacheHub {
 }
 
 export function tooLargeResourceVersion(wanted: number, current: number): StatusError {
-  const error = timeout(`Too large resource version: ${wanted}, current: ${current}`);
+  const error = timeout(`Timeout: Too large resource version: ${wanted}, current: ${current}`);
   error.status.details = { retryAfterSeconds: 1, causes: [{ reason: 'ResourceVersionTooLarge', message: 'Too large resource version' }] };
   error.headers['retry-after'] = '1';
   return error;

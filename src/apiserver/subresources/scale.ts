@@ -91,7 +91,7 @@ export function patchScale(api: Api, call: Call, type: PatchType, body: PatchBod
   if (type === 'apply') return applyScale(api, call, body);
   return write(api, call, 'patch', (current) => {
     const before = scaleOf(current, call.target.served.custom?.scale);
-    const scale = applyPatch(type, scaleType.definition, before, body.object) as Scale;
+    const scale = clone(applyPatch(type, scaleType.definition, before, body.object)) as Scale;
     checkBody(call, { object: scale, duplicates: body.duplicates ?? [] }, scaleType);
     if (scale.metadata?.resourceVersion === before.metadata.resourceVersion) delete (scale.metadata as { resourceVersion?: string }).resourceVersion;
     return scale;

@@ -13,6 +13,8 @@ export interface ListParameters {
   continue?: string;
   resourceVersion?: string;
   resourceVersionMatch?: string;
+  /** Only watches may have it. */
+  sendInitialEvents?: boolean;
 }
 
 export interface ListResult {
@@ -46,25 +48,17 @@ function checkFields(call: Call, fields: { field: string }[]): void {
   const known = selectableFields(served, { apiVersion: '', kind: served.kind, metadata: {}, spec: {}, status: {} } as never);
   for (const { field } of fields) {
     if (field in known) continue;
-    if (Object.keys(known).length <= 2) {
+    if (Object.keys(known).length <= 2 && !served.strategy.selectableFields) {
       throw badRequest(`"${field}" is not a known field selector: only "metadata.name", "metadata.namespace"`);
     }
     throw badRequest(`field label not supported: ${field}`);
   }
 }
 
+/** StatusError 400 on anything but a number. */
 export function parseResourceVersion(text: string): number {
-  if (!/^\d+$/.test(text)) {
-    throw invalid({ group: 'meta.k8s.io', kind: 'ListOptions' }, '', [
-      {
-        type: 'FieldValueInvalid',
-        field: 'resourceVersion',
-        value: text,
-        detail: `strconv.ParseUint: parsing ${JSON.stringify(text)}: invalid syntax`,
-      },
-    ]);
-  }
-  return Number(text);
+  if (/^\d+$/.test(text)) return Number(text);
+  throw badRequest(`resourceVersion: Invalid value: ${JSON.stringify(text)}: strconv.ParseUint: parsing ${JSON.stringify(text)}: invalid syntax`);
 }
 
 interface Continue {
@@ -79,13 +73,20 @@ const encodeContinue = (rv: number, start: string): string =>
   Buffer.from(JSON.stringify({ v: 'meta.k8s.io/v1', rv, start } satisfies Continue)).toString('base64url');
 
 function decodeContinue(token: string): Continue {
+  const bad = (why: string) => badRequest(`invalid continue token: continue key is not valid: ${why}`);
+  const text = Buffer.from(token, 'base64url').toString('utf8');
+  let value: Continue;
   try {
-    const value = JSON.parse(Buffer.from(token, 'base64url').toString('utf8')) as Continue;
-    if (value.v === 'meta.k8s.io/v1' && Number.isInteger(value.rv) && typeof value.start === 'string' && value.start) return value;
+    value = JSON.parse(text) as Continue;
   } catch {
-    // Answered below.
+    throw bad(
+      text ? `invalid character ${JSON.stringify(text[0]).replaceAll('"', "'")} looking for beginning of value` : 'unexpected end of JSON input',
+    );
   }
-  throw badRequest('continue key is not valid: encoded data is corrupted or of another version');
+  if (value?.v !== 'meta.k8s.io/v1') throw bad(`server does not recognize this encoded version ${JSON.stringify(value?.v ?? '')}`);
+  if (!Number.isInteger(value.rv) || value.rv === 0) throw bad('incorrect encoded start resourceVersion (version meta.k8s.io/v1)');
+  if (typeof value.start !== 'string' || value.start === '') throw bad('encoded start key empty (version meta.k8s.io/v1)');
+  return value;
 }
 
 export async function list(api: Api, call: Call, p: ListParameters): Promise<ListResult> {
@@ -97,10 +98,8 @@ export async function list(api: Api, call: Call, p: ListParameters): Promise<Lis
   const { cache } = storage;
 
   if (p.continue) {
-    if (p.resourceVersion && p.resourceVersion !== '0') {
-      throw badRequest('specifying resource version is not allowed when using continue');
-    }
     const from = decodeContinue(p.continue);
+    if (p.resourceVersion && p.resourceVersion !== '0') throw badRequest('specifying resource version is not allowed when using continue');
     const wait = api.hub.current(call.signal);
     if (wait) await wait;
     const revision = from.rv < 0 ? api.hub.revision : from.rv;
@@ -108,15 +107,25 @@ export async function list(api: Api, call: Call, p: ListParameters): Promise<Lis
     if (from.rv < 0 || (cache.lastChange <= revision && api.hub.revision >= revision)) return fromCache(call, revision, filter, limit, from.start);
     return fromStore(api, call, revision, filter, limit, from.start, true);
   }
-  if (p.resourceVersionMatch === 'Exact') return fromStore(api, call, parseResourceVersion(p.resourceVersion!), filter, limit, '', false);
-  const wait = p.resourceVersion ? api.hub.waitFor(parseResourceVersion(p.resourceVersion), call.signal) : api.hub.current(call.signal);
+  if (p.resourceVersionMatch === 'Exact') return fromStore(api, call, wantedVersion(p.resourceVersion!), filter, limit, '', false);
+  const wait = p.resourceVersion ? api.hub.waitFor(wantedVersion(p.resourceVersion), call.signal) : api.hub.current(call.signal);
   if (wait) await wait;
   // resourceVersion=0 asks for whatever is at hand, whole.
   return fromCache(call, api.hub.revision, filter, p.resourceVersion === '0' && !p.resourceVersionMatch ? 0 : limit, '');
 }
 
+function wantedVersion(text: string): number {
+  try {
+    return parseResourceVersion(text);
+  } catch (error) {
+    throw badRequest(`invalid resource version: ${(error as Error).message}`);
+  }
+}
+
 function checkMatch(p: ListParameters): void {
   const about = { group: 'meta.k8s.io', kind: 'ListOptions' };
+  if (p.sendInitialEvents !== undefined)
+    throw invalid(about, '', [{ type: 'FieldValueForbidden', field: 'sendInitialEvents', detail: 'sendInitialEvents is forbidden for list' }]);
   const match = p.resourceVersionMatch;
   if (!match) return;
   const refuse = (detail: string) => {
@@ -145,13 +154,13 @@ async function fromCache(call: Call, revision: number, filter: Filter, limit: nu
   let more = 0;
   let last = '';
   for (const entry of cache.range(call.namespace || undefined, start)) {
+    if (filter && !filter(entry)) continue;
     if (limit && entries.length >= limit) {
       more++;
       // With a selector the count of what remains is not told, so one is enough.
       if (filter) break;
       continue;
     }
-    if (filter && !filter(entry)) continue;
     entries.push(entry.as(served));
     last = entry.key;
   }

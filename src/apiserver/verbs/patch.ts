@@ -1,8 +1,9 @@
-import { checkTypes, strictDecodingError, unknownFields } from '../../api/decode.ts';
-import { badRequest, invalid, methodNotSupported, StatusError } from '../../api/errors.ts';
+import { checkTypes, unknownFields } from '../../api/decode.ts';
+import { badRequest, type FieldError, fieldErrorBody, methodNotSupported, StatusError } from '../../api/errors.ts';
 import type { ManagedFieldsEntry } from '../../api/generated/types.ts';
 import { apiVersionOf, type KubeObject } from '../../api/object.ts';
 import { applyJsonPatch, applyMergePatch, applyStrategicMergePatch } from '../../api/patch.ts';
+import { goText } from '../../api/strategic-merge.ts';
 import type { PatchType } from '../../client/client.ts';
 import type { Api, Call } from '../api.ts';
 import { clone } from '../storage/json.ts';
@@ -20,9 +21,8 @@ const patchTypes: Record<string, PatchType> = {
 
 export function patchTypeOf(contentType: string): PatchType {
   const type = patchTypes[contentType.split(';')[0]!.trim().toLowerCase()];
-  if (!type) {
-    throw new StatusError(415, 'UnsupportedMediaType', '415: Unsupported Media Type', {});
-  }
+  // The words of the router in front of upstream's handlers.
+  if (!type) throw new StatusError(415, 'UnsupportedMediaType', '415: Unsupported Media Type', {});
   return type;
 }
 
@@ -47,31 +47,6 @@ export function applyPatch(type: PatchType, definition: string, document: unknow
   }
 }
 
-/** 422 of a patch whose result is no object of the kind. */
-function badPatch(value: string, detail: string): StatusError {
-  const { status } = invalid({ group: '', kind: '' }, '', [{ type: 'FieldValueInvalid', field: 'patch', value, detail }]);
-  return new StatusError(422, 'Invalid', status.message ?? '', { causes: status.details?.causes ?? [] });
-}
-
-/** A JSON value as Go prints a map: strategic patches are shown so. */
-function goText(value: unknown): string {
-  if (Array.isArray(value)) return `[${value.map(goText).join(' ')}]`;
-  if (value === null) return '<nil>';
-  if (typeof value !== 'object') return String(value);
-  const pairs = Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1));
-  return `map[${pairs.map(([k, v]) => `${k}:${goText(v)}`).join(' ')}]`;
-}
-
-/** What the converter of strategic patches says where the decoder has its own words. */
-function restored(message: string): string {
-  const [, from, to = ''] = /cannot unmarshal (\S+).* of type (\S+)$/.exec(message) ?? [];
-  if (!from) return message.replace(/^.*? cannot be handled as a \w+: /, '');
-  const given = { array: 'slice', number: 'int64', object: 'map' }[from] ?? from;
-  if (to.startsWith('map[')) return `cannot restore map from ${given}`;
-  if (to.startsWith('[]')) return `cannot restore slice from ${given}`;
-  return /^[a-z]+\d*$/.test(to) ? `cannot convert ${given} to ${to}` : `cannot restore struct from: ${given}`;
-}
-
 /** PATCH of an object or of a subresource of the same kind. */
 export async function patch(api: Api, call: Call, type: PatchType, body: PatchBody): Promise<Written> {
   const { served, storage, subject } = call.target;
@@ -80,9 +55,10 @@ export async function patch(api: Api, call: Call, type: PatchType, body: PatchBo
   // Whoever does not speak of managedFields neither reads nor writes them.
   const aboutFields = JSON.stringify(body.object ?? null).includes('managedFields');
   return updateWith(api, call, 'patch', (current) => {
-    const patched = applyPatch(type, served.definition, aboutFields ? current : withoutManagedFields(current!), body.object) as KubeObject;
-    checkPatched(call, patched);
-    decodePatched(call, patched, body.duplicates ?? [], type === 'strategic' ? body.object : undefined);
+    const base = aboutFields ? current : withoutManagedFields(current!);
+    const patched = clone(applyPatch(type, served.definition, base, body.object)) as KubeObject;
+    const shown = () => (type === 'strategic' ? goText(body.object) : shownDocument(applyPatch(type, served.definition, base, body.object)));
+    decodePatched(call, patched, problemsOf(type, body), shown, type === 'strategic' ? restored : (text) => text);
     checkNames(call, patched);
     // The current version is the base of the patch: only a version that the patch itself names is a precondition.
     if (patched.metadata.resourceVersion === current?.metadata.resourceVersion)
@@ -151,37 +127,64 @@ function reportDuplicates(call: Call, duplicates: string[]): void {
   call.warnings.push(problem);
 }
 
-function checkPatched(call: Call, patched: KubeObject): void {
-  const { served } = call.target;
-  if (typeof patched !== 'object' || patched === null || Array.isArray(patched)) throw badRequest('a patch must leave an object');
-  if (patched.apiVersion !== apiVersionOf(served) || patched.kind !== served.kind) {
-    throw badPatch(
-      JSON.stringify(patched),
-      `no kind "${patched.kind}" is registered for version "${patched.apiVersion}" in scheme "pkg/runtime/scheme.go:111"`,
-    );
-  }
+/** What the converter of strategic patches says where the decoder has its own words. */
+function restored(message: string): string {
+  const [, from, to = ''] = /cannot unmarshal (\S+).* of type (\S+)$/.exec(message) ?? [];
+  if (!from) return message;
+  const given = { array: 'slice', number: 'int64', object: 'map' }[from] ?? from;
+  if (to.startsWith('map[')) return `cannot restore map from ${given}`;
+  if (to.startsWith('[]')) return `cannot restore slice from ${given}`;
+  return /^[a-z]+\d*$/.test(to) ? `cannot convert ${given} to ${to}` : `cannot restore struct from: ${given}`;
 }
 
-/** Types, unknown fields and defaults of what a patch made; errors about strategic patches show the patch, not its result. */
-function decodePatched(call: Call, patched: KubeObject, duplicates: string[], strategic: unknown): void {
+/** What strict decoding finds in the patch itself. */
+function problemsOf(type: PatchType, { object, duplicates = [] }: PatchBody): string[] {
+  const prefix = type === 'json' ? 'json patch ' : '';
+  const problems = duplicates.map((path) => `${prefix}duplicate field "${path}"`);
+  if (type !== 'json' || !Array.isArray(object)) return problems;
+  const known = ['op', 'path', 'from', 'value'];
+  for (const [i, operation] of object.entries())
+    for (const key of Object.keys(operation)) if (!known.includes(key)) problems.push(`json patch unknown field "[${i}].${key}"`);
+  return problems;
+}
+
+/** A document with its members in the order in which upstream's library keeps them. */
+function shownDocument(document: unknown): string {
+  if (typeof document !== 'object' || document === null || Array.isArray(document)) return JSON.stringify(document);
+  const members = Object.entries(document).sort(([a], [b]) => (a < b ? -1 : 1));
+  return JSON.stringify(Object.fromEntries(members));
+}
+
+/** What a patch made is no object of the type: the fault is the patch's, which `shown` shows. */
+const invalidPatch = (shown: () => string, detail: string): StatusError => {
+  const error: FieldError = { type: 'FieldValueInvalid', field: 'patch', value: shown(), detail };
+  const message = fieldErrorBody(error);
+  return new StatusError(422, 'Invalid', ` "" is invalid: patch: ${message}`, { causes: [{ reason: error.type, message, field: 'patch' }] });
+};
+
+/** Type, unknown fields and defaults of what a patch made. */
+function decodePatched(call: Call, patched: KubeObject, ownProblems: string[], shown: () => string, worded: (text: string) => string): void {
   const { served } = call.target;
-  const fail = (message: string) => {
-    throw badPatch(strategic === undefined ? JSON.stringify(patched) : goText(strategic), message);
-  };
+  if (typeof patched !== 'object' || patched === null || Array.isArray(patched)) throw invalidPatch(shown, 'a patch must leave an object');
+  const { apiVersion, kind } = patched;
+  if ((apiVersion ?? apiVersionOf(served)) !== apiVersionOf(served) || (kind ?? served.kind) !== served.kind)
+    throw invalidPatch(
+      shown,
+      `no kind ${JSON.stringify(kind)} is registered for version ${JSON.stringify(apiVersion)} in scheme "pkg/runtime/scheme.go:111"`,
+    );
+  Object.assign(patched, { apiVersion: apiVersionOf(served), kind: served.kind });
   try {
     checkTypes(served.definition, patched, served);
   } catch (error) {
-    const { message } = error as Error;
-    fail(strategic === undefined ? message.replace(/^.*? cannot be handled as a \w+: /, '') : restored(message));
+    if (!(error instanceof StatusError)) throw error;
+    const detail = error.message.replace(`${served.kind} in version "${served.version}" cannot be handled as a ${served.kind}: `, '');
+    throw invalidPatch(shown, worded(detail));
   }
   const unknown = unknownFields(served.definition, patched);
-  if (unknown.length > 0 || duplicates.length > 0) {
-    if (call.fieldValidation === 'Strict')
-      fail(strictDecodingError(served, unknown, duplicates).message.replace(/^.*?(?=strict decoding error)/, ''));
-    if (call.fieldValidation === 'Warn') {
-      for (const path of unknown) call.warnings.push(`unknown field "${path}"`);
-      for (const path of duplicates) call.warnings.push(`duplicate field "${path}"`);
-    }
+  const problems = [...ownProblems, ...unknown.map((path) => `unknown field "${path}"`)];
+  if (problems.length > 0) {
+    if (call.fieldValidation === 'Strict') throw invalidPatch(shown, `strict decoding error: ${problems.join(', ')}`);
+    if (call.fieldValidation === 'Warn') call.warnings.push(...problems);
   }
   completeObject(served, patched);
   patched.metadata ??= {} as KubeObject['metadata'];
@@ -189,8 +192,9 @@ function decodePatched(call: Call, patched: KubeObject, duplicates: string[], st
 
 function checkNames(call: Call, object: KubeObject): void {
   const { served } = call.target;
+  if (!object.metadata.name) throw badRequest(`the name of the object (${call.name} based on URL) was undeterminable: name must be provided`);
   if (object.metadata.name !== call.name) {
-    throw badRequest(`the name of the object (${object.metadata.name ?? ''}) does not match the name on the URL (${call.name})`);
+    throw badRequest(`the name of the object (${object.metadata.name}) does not match the name on the URL (${call.name})`);
   }
   if (served.namespaced && object.metadata.namespace !== call.namespace) {
     throw badRequest('the namespace of the provided object does not match the namespace sent on the request');

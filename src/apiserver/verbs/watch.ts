@@ -1,4 +1,4 @@
-import { gone, invalid, methodNotSupported } from '../../api/errors.ts';
+import { type FieldError, gone, invalid, methodNotSupported } from '../../api/errors.ts';
 import { parseFieldSelector } from '../../api/selectors.ts';
 import { CompactedError } from '../../store/store.ts';
 import type { Api, Call } from '../api.ts';
@@ -168,7 +168,11 @@ function checkInitialEvents(p: WatchParameters): void {
     if (p.resourceVersionMatch) refuse('resourceVersionMatch', 'resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided');
     return;
   }
-  if (p.resourceVersionMatch !== 'NotOlderThan') {
-    refuse('resourceVersionMatch', 'sendInitialEvents requires setting resourceVersionMatch to NotOlderThan');
-  }
+  const match = p.resourceVersionMatch;
+  if (match === 'NotOlderThan') return;
+  const detail = 'sendInitialEvents requires setting resourceVersionMatch to NotOlderThan';
+  const findings: FieldError[] = [{ type: 'FieldValueForbidden', field: 'resourceVersionMatch', detail }];
+  if (match)
+    findings.push({ type: 'FieldValueNotSupported', field: 'resourceVersionMatch', value: match, detail: 'supported values: "NotOlderThan"' });
+  throw invalid(about, '', findings);
 }

@@ -4,11 +4,12 @@ import { gunzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { requestOverHttp1, startTestServer, type TestServer } from '../../src/apiserver/testing.ts';
 import { type RecordedAnswer, recorded } from './recorded.ts';
-import { sequences } from './server-side-apply.steps.ts';
+import { requests } from './requests.steps.ts';
+import { bodyOf, sequences } from './server-side-apply.steps.ts';
 
-/** Upstream's answers, recorded by scripts/record-apply.ts. */
+/** Upstream's answers, recorded by scripts/record-answers.ts. */
 const answers: Record<string, RecordedAnswer[]> = JSON.parse(
-  gunzipSync(readFileSync(join(import.meta.dirname, '../fixtures/server-side-apply.json.gz'))).toString('utf8'),
+  gunzipSync(readFileSync(join(import.meta.dirname, '../fixtures/upstream-answers.json.gz'))).toString('utf8'),
 );
 
 const namespace = 'apply-contract';
@@ -26,25 +27,32 @@ afterAll(async () => server?.stop());
 /** What the answer says of ownership, and of what the managers wrote. */
 function judged({ status, body }: RecordedAnswer): object {
   if (body.kind === 'Status') {
-    // A configuration that is not of its type is the client's fault here, an internal error there.
-    const { message, details } = body;
-    return { status: status === 500 ? 400 : status, message, details };
+    // What cannot be read or merged is the client's fault here, an internal error there.
+    const { message, details, reason } = body;
+    return { status: status === 500 ? 400 : status, message, details, ...(status === 500 || status === 400 ? {} : { reason }) };
   }
-  const { managedFields, labels, annotations, finalizers, generation } = body.metadata;
+  if (body.items) return { status, items: body.items, continue: body.metadata.continue, remaining: body.metadata.remainingItemCount };
+  const { managedFields, labels, annotations, finalizers, generation, ownerReferences } = body.metadata;
   const { status: _s, metadata: _m, spec, ...rest } = body;
-  return { status, metadata: { managedFields, labels, annotations, finalizers, generation }, spec, ...rest };
+  return { status, metadata: { managedFields, labels, annotations, finalizers, generation, ownerReferences }, spec, ...rest };
 }
 
-describe("ownership of fields is upstream's, answer by answer", () => {
-  test.each(Object.keys(sequences))('%s', async (name) => {
-    const steps = sequences[name]!;
+describe("answers are upstream's", () => {
+  const all = { ...sequences, ...requests };
+  test.each(Object.keys(all))('%s', async (name) => {
+    const steps = all[name]!;
     for (const [i, step] of steps.entries()) {
+      const body = bodyOf(step);
       const answer = await requestOverHttp1(server, {
         user: server.admin,
         method: step.method,
         path: step.path.replace('NS', namespace),
-        headers: { 'user-agent': step.userAgent ?? 'tester/1', 'content-type': step.contentType ?? 'application/json' },
-        ...(step.body === undefined ? {} : { body: JSON.stringify(step.body) }),
+        headers: {
+          'user-agent': step.userAgent ?? 'tester/1',
+          'content-type': step.contentType ?? 'application/json',
+          'content-length': String(Buffer.byteLength(body ?? '')),
+        },
+        ...(body === undefined ? {} : { body }),
       });
       const ours = judged(recorded(answer.status, answer.json, namespace));
       expect(ours, `step ${i}: ${step.method} ${step.path}`).toEqual(judged(answers[name]![i]!));
