@@ -57,10 +57,10 @@ function autoscalerToV2(o: any): any {
 }
 
 function autoscalerToV1(o: any): any {
-  const { metrics = [], behavior: _, ...spec } = o.spec ?? {};
-  const { currentMetrics = [], conditions: __, ...status } = o.status ?? {};
-  const cpu = metrics.find((m: any) => m.resource?.name === 'cpu' && m.resource.target?.averageUtilization !== undefined);
-  const current = currentMetrics.find((m: any) => m.resource?.name === 'cpu');
+  const { metrics, behavior: _, ...spec } = o.spec ?? {};
+  const { currentMetrics, conditions: __, ...status } = o.status ?? {};
+  const cpu = (metrics ?? []).find((m: any) => m.resource?.name === 'cpu' && m.resource.target?.averageUtilization !== undefined);
+  const current = (currentMetrics ?? []).find((m: any) => m.resource?.name === 'cpu');
   return {
     ...o,
     spec: { ...spec, ...(cpu ? { targetCPUUtilizationPercentage: cpu.resource.target.averageUtilization } : {}) },

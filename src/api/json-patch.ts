@@ -72,7 +72,7 @@ function apply(document: Document, { op, path, from, value = null }: Operation):
   }
 }
 
-const unescape = (token: string) => token.replaceAll('~1', '/').replaceAll('~0', '~');
+const unescaped = (token: string) => token.replaceAll('~1', '/').replaceAll('~0', '~');
 const isContainer = (value: unknown): value is Record<string, unknown> | unknown[] => typeof value === 'object' && value !== null;
 
 /** A document that is copied as far as it is changed. */
@@ -94,13 +94,13 @@ class Document {
     if (!isContainer(at)) throw new Inapplicable(path);
     if (write) at = this.root = this.#copyOf(at);
     for (let i = 1; i < steps.length - 1; i++) {
-      const key = unescape(steps[i] as string);
+      const key = unescaped(steps[i] as string);
       let next = member(at as object, key);
       if (!isContainer(next)) throw new Inapplicable(path);
       if (write) put(at as object, key, (next = this.#copyOf(next)));
       at = next;
     }
-    return [at as Record<string, unknown>, unescape(steps.at(-1) as string)];
+    return [at as Record<string, unknown>, unescaped(steps.at(-1) as string)];
   }
 
   #copyOf<T extends object>(container: T): T {

@@ -45,8 +45,11 @@ const orphansByDefault = new Set(['controllers', 'jobs']);
 
 /** StatusError 422 where the options contradict themselves. */
 export function checkDeleteOptions(options: Partial<DeleteOptions>): void {
-  const { propagationPolicy: policy, orphanDependents, gracePeriodSeconds } = options;
+  const { propagationPolicy: policy, orphanDependents, gracePeriodSeconds, dryRun } = options;
   const about = { group: 'meta.k8s.io', kind: 'DeleteOptions' };
+  if (dryRun?.some((value) => value !== 'All')) {
+    throw invalid(about, '', [{ type: 'FieldValueNotSupported', field: 'dryRun', value: dryRun, detail: 'supported values: "All"' }]);
+  }
   if (policy !== undefined && orphanDependents !== undefined) {
     throw invalid(about, '', [
       { type: 'FieldValueInvalid', field: 'propagationPolicy', value: policy, detail: 'orphanDependents and deletionPropagation cannot be both set' },
