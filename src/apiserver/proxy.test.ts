@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { createServer as createHttpServer, type Server } from 'node:http';
 import { createServer } from 'node:https';
 import { type AddressInfo, createConnection } from 'node:net';
@@ -43,7 +44,10 @@ beforeAll(async () => {
     dial: async (host, port) => {
       dialled.push(`${host}:${port}`);
       if (host === '10.9.9.9') throw new Error('no route to host');
-      return createConnection({ host: '127.0.0.1', port: port === 10250 ? portOf(kubelet) : portOf(backend) });
+      const socket = createConnection({ host: '127.0.0.1', port: port === 10250 ? portOf(kubelet) : portOf(backend) });
+      await once(socket, 'connect');
+      // As a connection through a VPC's agent comes.
+      return socket.pause();
     },
   });
   const admin = server.localClient({ name: 'admin', groups: ['system:masters'] });

@@ -74,6 +74,8 @@ async function forward(
   if (request.remoteAddress) headers['x-forwarded-for'] = request.remoteAddress;
   await new Promise<void>((resolve, reject) => {
     const outgoing = httpRequest({ method: how.method, path: to.path, headers, createConnection: () => connection as Socket, setHost: false });
+    // A connection through a VPC's agent comes paused, so that nothing is lost before somebody reads.
+    outgoing.on('socket', (socket) => socket.resume());
     const stop = () => {
       outgoing.destroy();
       connection.destroy();

@@ -103,8 +103,9 @@ export async function list(api: Api, call: Call, p: ListParameters): Promise<Lis
     const wait = api.hub.current(call.signal);
     if (wait) await wait;
     const revision = from.rv < 0 ? api.hub.revision : from.rv;
-    // Nothing changed since the first page: the cache still is that snapshot.
-    if (from.rv < 0 || (cache.lastChange <= revision && api.hub.revision >= revision)) return fromCache(call, revision, filter, limit, from.start);
+    // Nothing changed since the first page: the cache still is that snapshot. A token ends with its revision all the same.
+    const isSnapshot = cache.lastChange <= revision && api.hub.revision >= revision && revision >= api.store.compactedRevision();
+    if (from.rv < 0 || isSnapshot) return fromCache(call, revision, filter, limit, from.start);
     return fromStore(api, call, revision, filter, limit, from.start, true);
   }
   if (p.resourceVersionMatch === 'Exact') return fromStore(api, call, wantedVersion(p.resourceVersion!), filter, limit, '', false);
