@@ -50,7 +50,7 @@ export function createAwsClients(config: AwsConfig): AwsClients {
         (next: any, context: { commandName?: string }) => (args: { input: unknown }) =>
           around(service, (context.commandName ?? '').replace(/Command$/, ''), args.input, () => next(args)),
         // Inside the retries.
-        { step: 'deserialize', priority: 'low', name: 'kumulusAround' },
+        { step: 'deserialize', priority: 'high', name: 'kumulusAround' },
       );
     }
     opened.push(client);

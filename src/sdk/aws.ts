@@ -1,4 +1,5 @@
-import type { AwsClients } from '../aws/clients.ts';
+import type { TargetGroup } from '@aws-sdk/client-elastic-load-balancing-v2';
+import { type AwsClients, hasCode } from '../aws/clients.ts';
 import { clusterTag, fromTags, logicalIdTag } from '../aws/tags.ts';
 import type { RecordedCall } from '../localaws/api/calls.ts';
 import type { AwsInstance, AwsLeftover, AwsLoadBalancer, AwsSecurityGroup, AwsVolume, ClusterAws } from './types.ts';
@@ -10,6 +11,11 @@ export interface AwsViewOptions {
   config: ClusterAws['config'];
   calls(): Promise<RecordedCall[]>;
 }
+
+const ifNone = (error: unknown): { TargetGroups: TargetGroup[] } => {
+  if (!hasCode(error, 'TargetGroupNotFound', 'TargetGroupNotFoundException')) throw error;
+  return { TargetGroups: [] };
+};
 
 const serviceTag = 'kubernetes.io/service-name';
 
@@ -69,7 +75,8 @@ export class AwsView implements ClusterAws {
         const arn = lb.LoadBalancerArn ?? '';
         const [listeners, groups, tags] = await Promise.all([
           client.send(new sdk.DescribeListenersCommand({ LoadBalancerArn: arn })),
-          client.send(new sdk.DescribeTargetGroupsCommand({ LoadBalancerArn: arn })),
+          // moto finds none where there are none yet.
+          client.send(new sdk.DescribeTargetGroupsCommand({ LoadBalancerArn: arn })).catch(ifNone),
           client.send(new sdk.DescribeTagsCommand({ ResourceArns: [arn] })),
         ]);
         const targetGroups = await Promise.all(

@@ -56,7 +56,11 @@ export class TargetGroups {
       (Marker) => elb.send(new DescribeTargetGroupsCommand({ LoadBalancerArn: loadBalancerArn, ...(Marker ? { Marker } : {}) })),
       (page) => page.TargetGroups,
       (page) => page.NextMarker,
-    );
+    ).catch((error) => {
+      // moto says so of a load balancer that has none yet; AWS gives an empty list.
+      if (hasCode(error, 'TargetGroupNotFound', 'TargetGroupNotFoundException')) return [];
+      throw error;
+    });
   }
 
   /** Finds or makes the group of a port; `attached` saves looking for it. */
