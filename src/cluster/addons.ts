@@ -141,17 +141,19 @@ export function addons(p: AddonParameters): Addon[] {
 /** Creates what is missing; what is there stays as its owner changed it. */
 export async function applyAddons(client: Client, parameters: AddonParameters, signal?: AbortSignal): Promise<void> {
   const options = signal ? { signal } : {};
-  for (const { type, object } of addons(parameters)) {
+  const apply = async ({ type, object }: Addon) => {
     // Looked for first: a Service with an address of its own is refused for that address before its name is looked at.
     const { name, namespace } = object.metadata as { name: string; namespace?: string };
     const found = await client.get(type, namespace ? { name, namespace } : { name }, options).catch((error) => {
       if (!isNotFound(error)) throw error;
     });
-    if (found) continue;
+    if (found) return;
     await client.create(type, object, options).catch((error) => {
       if (!isAlreadyExists(error)) throw error;
     });
-  }
+  };
+  // All at once: they go into one commit of the store.
+  await Promise.all(addons(parameters).map(apply));
 }
 
 /** For names: a few characters that stand for a text. */

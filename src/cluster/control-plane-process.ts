@@ -1,17 +1,17 @@
 /** The `control-plane` process of a cluster. Argument: the cluster's name. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { superviseThis } from './process.ts';
 import { startControlPlane } from './control-plane.ts';
 import { routesOfTable } from './simulated-nodes.ts';
-import { hasDataPlane, pathsOf, requireRecord } from './state.ts';
+import { type ClusterRecord, hasDataPlane, pathsOf, requireRecord } from './state.ts';
 import { readRootCredentials } from './aws-endpoint.ts';
 
 const name = process.argv[2] as string;
-const record = requireRecord(name);
-if (!record.network) throw new Error(`cluster '${name}' has no network yet`);
 const paths = pathsOf(name);
 const self = superviseThis('control-plane');
+const record = await recordWithNetwork();
 const pem = (file: string) => readFileSync(join(paths.pki, file), 'utf8');
 
 const simulated = record.simulatedNodes ? await import('./simulated-process.ts') : undefined;
@@ -40,3 +40,13 @@ const controlPlane = await startControlPlane({
 self.onStop(() => controlPlane.stop());
 simulated?.start(record, controlPlane, self.log);
 self.ready();
+
+/** While a cluster is being created, this process begins before its network is there. */
+async function recordWithNetwork(): Promise<ClusterRecord & { network: NonNullable<ClusterRecord['network']> }> {
+  for (;;) {
+    const found = requireRecord(name);
+    if (found.network) return { ...found, network: found.network };
+    if (found.phase !== 'creating') throw new Error(`cluster '${name}' has no network`);
+    await setTimeout(20);
+  }
+}

@@ -2,7 +2,7 @@ import { mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { resources } from '../api/generated/resources.ts';
 import type { Node } from '../api/generated/types.ts';
-import { ensure, type Ensured } from '../aws/ensure.ts';
+import type { Ensured } from '../aws/ensure.ts';
 import { ids } from '../aws/topology.ts';
 import type { Client } from '../client/client.ts';
 import { createHttpClient } from '../client/http.ts';
@@ -10,7 +10,7 @@ import { applyAddons } from './addons.ts';
 import { clusterAwsClients, writeAwsProfile } from './aws-endpoint.ts';
 import { removeCluster } from './delete.ts';
 import { checkKubeconfigWritable, clusterKubeconfig, kubeconfigPath, mergeKubeconfig } from './kubeconfig.ts';
-import { ensurePki } from './pki.ts';
+import { ensurePki, ensureServiceAccountKey } from './pki.ts';
 import { freePort } from './ports.ts';
 import { installMissing, requireHost } from './preflight.ts';
 import type { Progress } from './progress.ts';
@@ -123,8 +123,12 @@ async function newRecord(o: CreateOptions): Promise<ClusterRecord> {
 async function build(o: CreateOptions, record: ClusterRecord): Promise<void> {
   const { signal, progress } = o;
   const paths = pathsOf(record.name);
+  // Begun now, needed later: the control plane's process loads its code and waits for the network.
+  const loading = import('../aws/ensure.ts');
+  const key = ensureServiceAccountKey(paths.pki);
+  for (const early of [loading, key]) early.catch(() => {});
   await progress.step('Starting the embedded AWS', async () => {
-    await startSupervisor(record.name, ['aws'], signal);
+    await startSupervisor(record.name, ['aws', 'control-plane'], signal);
     await waitForChild(record.name, 'aws', 60_000, signal);
     if (o.awsProfile !== false) writeAwsProfile(record);
   });
@@ -133,6 +137,7 @@ async function build(o: CreateOptions, record: ClusterRecord): Promise<void> {
     const context = { clients, cluster: record.name, signal };
     let known: Ensured = new Map();
     await progress.step('Creating the VPC', async () => {
+      const { ensure } = await loading;
       known = await ensure(context, networkTopology(record));
       const idOf = (id: string) => known.get(id)?.id ?? '';
       record.network = {
@@ -141,11 +146,11 @@ async function build(o: CreateOptions, record: ClusterRecord): Promise<void> {
         nodeSecurityGroupId: idOf(ids.nodeSecurityGroup),
         apiAddress: known.get(ids.controlPlaneInterface)?.attributes['PrivateIpAddress'] ?? '',
       };
-      writeRecord(record);
     });
     await progress.step('Starting the control plane', async () => {
       await ensurePki(paths.pki, apiServerNames(record));
-      await startSupervisor(record.name, ['control-plane'], signal);
+      // For this the control plane's process waits.
+      writeRecord(record);
       await waitForChild(record.name, 'control-plane', 60_000, signal);
       await withAdmin(record, (admin) =>
         applyAddons(
@@ -162,6 +167,7 @@ async function build(o: CreateOptions, record: ClusterRecord): Promise<void> {
     });
     const count = record.nodes + (record.simulatedNodes ?? 0);
     await progress.step(`Launching ${count} instance${count === 1 ? '' : 's'}${hasDataPlane(record) ? '' : ' (simulated)'}`, async () => {
+      const { ensure } = await loading;
       const all = await wholeTopology(record, readFileSync(join(paths.pki, 'ca.crt'), 'utf8'));
       await ensure(
         context,

@@ -1,7 +1,8 @@
 import 'reflect-metadata';
-import { generateKeyPairSync, randomBytes, webcrypto } from 'node:crypto';
+import { generateKeyPair, generateKeyPairSync, randomBytes, webcrypto } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import * as x509 from '@peculiar/x509';
 
 x509.cryptoProvider.set(webcrypto as unknown as Parameters<typeof x509.cryptoProvider.set>[0]);
@@ -115,6 +116,29 @@ export async function ephemeralPki(names: {
   return { ca, apiserver, kubeletClient, admin, serviceAccount };
 }
 
+const making = new Map<string, Promise<void>>();
+
+/** Makes the key of service account tokens where it is missing: it takes the longest of all, and may be begun ahead of ensurePki. */
+export function ensureServiceAccountKey(directory: string): Promise<void> {
+  if (existsSync(join(directory, 'sa.key'))) return Promise.resolve();
+  const begun = making.get(directory);
+  if (begun) return begun;
+  const made = makeServiceAccountKey(directory).finally(() => making.delete(directory));
+  making.set(directory, made);
+  return made;
+}
+
+async function makeServiceAccountKey(directory: string): Promise<void> {
+  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  const { privateKey, publicKey } = await promisify(generateKeyPair)('rsa', {
+    modulusLength: 2048,
+    publicKeyEncoding: { type: 'spki', format: 'pem' },
+    privateKeyEncoding: { type: 'pkcs8', format: 'pem' },
+  });
+  writeFileSync(join(directory, 'sa.pub'), publicKey, { mode: 0o644 });
+  writeFileSync(join(directory, 'sa.key'), privateKey, { mode: 0o600 });
+}
+
 /**
  * Reads the keys in directory, making what is missing: an interrupted creation goes on where it stopped. The API server's
  * certificate is made anew when it lacks one of the names asked for.
@@ -149,15 +173,7 @@ export async function ensurePki(directory: string, names: { dnsNames: string[]; 
     pair('scheduler', client('system:kube-scheduler')),
     pair('cloud-controller-manager', client('system:cloud-controller-manager')),
   ]);
-  if (!existsSync(file('sa.key'))) {
-    const { privateKey, publicKey } = generateKeyPairSync('rsa', {
-      modulusLength: 2048,
-      publicKeyEncoding: { type: 'spki', format: 'pem' },
-      privateKeyEncoding: { type: 'pkcs8', format: 'pem' },
-    });
-    writeFileSync(file('sa.pub'), publicKey, { mode: 0o644 });
-    writeFileSync(file('sa.key'), privateKey, { mode: 0o600 });
-  }
+  await ensureServiceAccountKey(directory);
   return {
     ca,
     apiserver,

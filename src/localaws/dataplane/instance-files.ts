@@ -45,7 +45,7 @@ const LAYER_CANDIDATES = ['usr', 'usr/local', 'usr/share', 'var', 'var/lib', 'op
 
 const WRAPPER = `#!/bin/sh
 [ ! -d /opt/kumulus-node/compiled ] || export NODE_COMPILE_CACHE=/opt/kumulus-node/compiled
-exec /opt/kumulus-node/node --disable-warning=ExperimentalWarning /opt/kumulus/bin/kumulus.js "$@"
+exec /opt/kumulus-node/node --disable-warning=ExperimentalWarning --max-semi-space-size=4 /opt/kumulus/bin/kumulus.js "$@"
 `;
 
 /** There is no systemd inside that could be told. `shutdown -r` boots again. */
