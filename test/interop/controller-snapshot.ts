@@ -50,7 +50,7 @@ export async function snapshot(client: Client): Promise<Record<string, unknown>>
     if (o.kind === 'ControllerRevision') words.set(o.metadata.name.split('-').at(-1), `HASH(${image})`);
   }
   for (const o of objects as any[]) {
-    if (o.metadata.generateName && !/-\d+$/.test(o.metadata.name)) words.set(o.metadata.name, `${replaced(o.metadata.generateName, words)}*`);
+    if (o.metadata.generateName && o.metadata.ownerReferences?.[0]?.kind !== 'StatefulSet') words.set(o.metadata.name, `${replaced(o.metadata.generateName, words)}*`);
     for (const { ip } of o.status?.podIPs ?? []) words.set(ip, 'POD-IP');
   }
   const result: Record<string, unknown> = {};
@@ -63,6 +63,15 @@ export async function snapshot(client: Client): Promise<Record<string, unknown>>
   return result;
 }
 
+
+/** What events tell, without how often and in which words: the reasons by the objects that they are about. */
+export async function eventReasons(client: Client): Promise<string[]> {
+  const { items } = await client.list(resources.events, { namespace });
+  // Whether a claim that was just made is seen in time, or needs another update, is a matter of timing.
+  const told = items.filter((e) => !(e.involvedObject.kind === 'StatefulSet' && e.reason?.endsWith('Update')));
+  const nameOf = (name: string | undefined) => name?.replace(/-[a-z0-9]{8,10}$/, '-HASH');
+  return [...new Set(told.map((e) => `${e.involvedObject.kind} ${nameOf(e.involvedObject.name)}: ${e.type} ${e.reason}`))].sort();
+}
 
 function replaced(text: string, words: ReadonlyMap<string, string>): string {
   const known = words.get(text);
