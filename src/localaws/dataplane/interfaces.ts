@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import type { CloudState } from '../contract.ts';
 import { linkName } from './names.ts';
 
@@ -23,6 +24,15 @@ export interface Interface {
 
 type Shape = NonNullable<CloudState['networkInterfaces']>[number] | NonNullable<CloudState['instances'][number]['NetworkInterfaces']>[number];
 
+/** As the endpoint says, or, where that is no address that a device can have (moto's may be none), one that follows from the interface's id. */
+function hardwareAddress(shape: Shape): string | undefined {
+  const given = shape.MacAddress;
+  if (!given) return undefined;
+  if (/^[0-9a-f][02468ace](:[0-9a-f]{2}){5}$/i.test(given)) return given;
+  const digits = createHash('sha256').update(shape.NetworkInterfaceId!).digest('hex').slice(0, 10);
+  return `02:${digits.match(/../g)!.join(':')}`;
+}
+
 function fromShape(shape: Shape, instanceId: string | undefined): Interface | undefined {
   if (!shape.NetworkInterfaceId || !shape.PrivateIpAddress || !shape.VpcId || !shape.SubnetId) return undefined;
   const others = (shape.PrivateIpAddresses ?? []).map((entry) => entry.PrivateIpAddress!).filter((address) => address !== shape.PrivateIpAddress);
@@ -35,7 +45,7 @@ function fromShape(shape: Shape, instanceId: string | undefined): Interface | un
     subnetId: shape.SubnetId,
     instanceId,
     deviceIndex: shape.Attachment?.DeviceIndex ?? 0,
-    mac: shape.MacAddress,
+    mac: hardwareAddress(shape),
     addresses: [shape.PrivateIpAddress, ...others],
     groups: (shape.Groups ?? []).map((group) => group.GroupId!),
     sourceDestCheck: shape.SourceDestCheck !== false,
