@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { descriptionOf } from './descriptions.ts';
 import { builtinResources } from './generated/resources.ts';
 import type { BuiltinResource } from './object.ts';
 import { type Definition, definitionNames, definitionOf, type Shape } from './schema.ts';
@@ -49,6 +50,8 @@ function documentOf(definition: Definition, root: string, v3: boolean): any {
   for (const field of definition.fields.values()) {
     const schema = schemaOf(field.shape, root);
     const extras: Record<string, unknown> = {};
+    const description = descriptionOf(definition.name, field.name, field.shape.definition?.name.split('.').at(-1));
+    if (description) extras['description'] = description;
     if (field.listType) extras[field.shape.kind === 'array' ? 'x-kubernetes-list-type' : 'x-kubernetes-map-type'] = field.listType;
     if (field.listMapKeys.length) extras['x-kubernetes-list-map-keys'] = field.listMapKeys;
     if (field.patchMergeKey) extras['x-kubernetes-patch-merge-key'] = field.patchMergeKey;
@@ -61,7 +64,9 @@ function documentOf(definition: Definition, root: string, v3: boolean): any {
   }
   const required = [...definition.fields.values()].filter((f) => f.required).map((f) => f.name);
   const [group, version, kind] = definition.gvk.split('/');
+  const description = descriptionOf(definition.name);
   return {
+    ...(description ? { description } : {}),
     type: 'object',
     properties,
     ...(required.length ? { required } : {}),

@@ -1,3 +1,4 @@
+import { descriptionOf } from '../descriptions.ts';
 import { pathsOf } from '../openapi.ts';
 import type { ServedResource } from '../scheme.ts';
 import { isEmbedded, type JsonSchema, preservesUnknown } from './json-schema.ts';
@@ -6,12 +7,10 @@ type Document = Record<string, any>;
 
 const objectMeta = 'io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta';
 const listMeta = 'io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta';
-const apiVersionText =
-  'APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources';
-const kindText =
-  'Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds';
-const metadataText = "Standard object's metadata. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata";
-const listMetadataText = 'Standard list metadata. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds';
+const apiVersionText = descriptionOf('', 'apiVersion');
+const kindText = descriptionOf('', 'kind');
+const metadataText = descriptionOf('', 'metadata', 'ObjectMeta') as string;
+const listMetadataText = descriptionOf('', 'metadata', 'ListMeta') as string;
 
 /** Schemas (by name) and paths of a version of a custom resource, for OpenAPI v2 or v3. */
 export function customOpenapi(served: ServedResource, v3: boolean): { schemas: Document; paths: Document } {
@@ -28,7 +27,7 @@ export function customOpenapi(served: ServedResource, v3: boolean): { schemas: D
     properties: {
       apiVersion: { description: apiVersionText, type: 'string' },
       items: {
-        description: `List of ${served.resource}. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md`,
+        description: `The ${served.resource} of the list`,
         type: 'array',
         items: { $ref: root + name },
       },
@@ -56,17 +55,13 @@ const metaProperties = (root: string, v3: boolean): Document => ({
   metadata: reference(root + objectMeta, metadataText, v3),
 });
 
-const embeddedApiVersionText =
-  'apiVersion defines the versioned schema of this representation of an object. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources';
-const embeddedKindText =
-  'kind is a string value representing the type of this object. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds';
 
 /** A resource within a resource must say what it is. */
 function embed(schema: Document, root: string, v3: boolean): void {
   schema['properties'] = {
     ...schema['properties'],
-    apiVersion: { description: embeddedApiVersionText, type: 'string' },
-    kind: { description: embeddedKindText, type: 'string' },
+    apiVersion: { description: apiVersionText, type: 'string' },
+    kind: { description: kindText, type: 'string' },
     metadata: metaProperties(root, v3)['metadata'],
   };
   schema['required'] = [...(schema['required'] ?? []), 'kind', 'apiVersion'];
