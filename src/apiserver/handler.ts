@@ -171,9 +171,10 @@ async function serveResource(api: Api, request: HttpRequest, response: HttpRespo
       return serveWatch(api, request, response, call);
     case 'create': {
       if (call.name) throw methodNotSupported(target.subject, 'create');
-      const wanted = negotiate(accept, objectKinds, formatsOf(target));
-      const body = await readBody(request, target.served.definition);
       const review = reviews[`${target.served.group}/${target.served.resource}`];
+      // What is only answered has neither columns nor metadata of its own.
+      const wanted = negotiate(accept, review ? [] : objectKinds, formatsOf(target));
+      const body = await readBody(request, target.served.definition);
       if (review) return void (await sendValue(request, response, 201, await review(api, call, body), wanted.format));
       if (target.served.resource === 'bindings' && target.served.group === '') {
         await bind(api, call, body);

@@ -1,4 +1,5 @@
 import type { FieldError } from '../errors.ts';
+import { canonical } from './spec-and-status.ts';
 import type { KindStrategy } from '../scheme.ts';
 import { compareQuantities, parseQuantity } from '../quantity.ts';
 import { age } from './age.ts';
@@ -260,7 +261,7 @@ export const pod: KindStrategy = {
   prepareForUpdate(o, old) {
     dropUnreleased(o.spec);
     o.status = old.status;
-    o.metadata.generation = JSON.stringify(o.spec) === JSON.stringify(old.spec) ? old.metadata.generation : (old.metadata.generation ?? 0) + 1;
+    o.metadata.generation = canonical(o.spec) === canonical(old.spec) ? old.metadata.generation : (old.metadata.generation ?? 0) + 1;
   },
   prepareForStatusUpdate(o, old) {
     o.spec = old.spec;

@@ -10,6 +10,7 @@ import { nodeRestriction, taintNodesByCondition } from './nodes.ts';
 import { defaultTolerationSeconds, priority } from './pod-defaults.ts';
 import { podSecurity } from './pod-security.ts';
 import { resourceQuota } from './resource-quota.ts';
+import { runtimeClass } from './runtime-class.ts';
 import { serviceAccountAdmission } from './service-account.ts';
 import { defaultStorageClass, storageObjectInUseProtection } from './storage-defaults.ts';
 
@@ -23,6 +24,7 @@ export const builtinAdmission: AdmissionPlugin[] = [
   podSecurity,
   priority,
   defaultTolerationSeconds,
+  runtimeClass,
   defaultStorageClass,
   storageObjectInUseProtection,
   certificateRequester,
