@@ -35,6 +35,7 @@ export function getCommand(): Command {
           phase: record?.phase,
           running: runningSupervisor(name) !== undefined,
           nodes: record?.nodes,
+          simulatedNodes: record?.simulatedNodes ?? 0,
           server: `https://127.0.0.1:${record?.ports.api}`,
           awsEndpoint: `http://127.0.0.1:${record?.ports.aws}`,
           createdAt: record?.createdAt,
