@@ -54,13 +54,7 @@ export async function serveDiscovery(api: Api, request: HttpRequest, response: H
   if (parts.length === 2) {
     const own = legacyGroups(api, docs).find((g) => g.name === parts[1]);
     if (!own) return false;
-    await sendValue(
-      request,
-      response,
-      200,
-      { kind: 'APIGroup', apiVersion: 'v1', ...own },
-      format(request),
-    );
+    await sendValue(request, response, 200, { kind: 'APIGroup', apiVersion: 'v1', ...own }, format(request));
     return true;
   }
   if (parts.length === 3) return resources(docs, request, response, parts[1]!, parts[2]!);
@@ -76,7 +70,9 @@ async function root(api: Api, docs: Documents, request: HttpRequest, response: H
     let document = docs.aggregated.get(id);
     if (!document) {
       const names = legacy ? [''] : [...docs.groups.keys()].filter((g) => g !== '');
-      const items: { metadata: { name?: string; creationTimestamp: null }; versions: object[] }[] = names.map((name) => aggregatedGroup(name, docs.groups.get(name)!));
+      const items: { metadata: { name?: string; creationTimestamp: null }; versions: object[] }[] = names.map((name) =>
+        aggregatedGroup(name, docs.groups.get(name)!),
+      );
       for (const remote of legacy ? [] : api.aggregator.all()) {
         const version = remote.discovery ?? { version: remote.version, resources: [], freshness: 'Stale' };
         const known = items.find((i) => i.metadata.name === remote.group);
@@ -159,7 +155,10 @@ async function resources(docs: Documents, request: HttpRequest, response: HttpRe
   return true;
 }
 
-function aggregatedGroup(name: string, versions: Map<string, Registered[]>): { metadata: { name?: string; creationTimestamp: null }; versions: object[] } {
+function aggregatedGroup(
+  name: string,
+  versions: Map<string, Registered[]>,
+): { metadata: { name?: string; creationTimestamp: null }; versions: object[] } {
   const kindOf = (k: { group: string; version: string; kind: string }, own: { group: string; version: string }) => ({
     group: k.group === own.group ? '' : k.group,
     version: k.version === own.version && k.group === own.group ? '' : k.version,

@@ -78,15 +78,16 @@ describe('objects in protobuf', () => {
     expect(events[0]?.object).toMatchObject({ kind: 'ConfigMap', metadata: { name: 'watched' }, data: { a: 'ü' } });
   });
 
-  test('events of deletion and expiry are shared and whole', async () => {
-    const answer = await send({ path: `${configMaps}?watch=true&resourceVersion=999999`, headers: { accept: protobuf } });
-    expect(answer.status).toBe(504);
-    expect(decodeProtobuf(answer.body, meta('Status'))).toMatchObject({ reason: 'Timeout' });
+  test('what ends a watch is an event', async () => {
+    const query = 'watch=true&resourceVersion=999999&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true';
+    const answer = await send({ path: `${configMaps}?${query}`, headers: { accept: protobuf } });
+    expect(answer.status).toBe(200);
+    expect(framesOf(answer.body, 'Status')).toMatchObject([{ type: 'ERROR', object: { kind: 'Status', reason: 'Timeout', code: 504 } }]);
   });
 });
 
 /** A protobuf watch's frames. */
-function framesOf(body: Buffer): { type: string; object: Record<string, unknown> }[] {
+function framesOf(body: Buffer, kind = 'ConfigMap'): { type: string; object: Record<string, unknown> }[] {
   const events = [];
   for (let at = 0; at < body.length; ) {
     const length = body.readUInt32BE(at);
@@ -95,7 +96,7 @@ function framesOf(body: Buffer): { type: string; object: Record<string, unknown>
     // Field 1 is the type's name; the object in field 2 is a whole body.
     const type = frame.subarray(2, 2 + (frame[1] as number)).toString();
     const start = frame.indexOf('k8s\0');
-    events.push({ type, object: decodeProtobuf(frame.subarray(start), core('ConfigMap')) });
+    events.push({ type, object: decodeProtobuf(frame.subarray(start), kind === 'Status' ? meta(kind) : core(kind)) });
   }
   return events;
 }

@@ -1,6 +1,7 @@
 import type { Status } from '../../api/generated/types.ts';
 import { StatusError } from '../../api/errors.ts';
-import { apiVersionOf } from '../../api/object.ts';
+import { apiVersionOf, type KubeObject } from '../../api/object.ts';
+import type { ServedResource } from '../../api/scheme.ts';
 import { varintBytes } from '../../api/protobuf-encode.ts';
 import { makeTable } from '../../api/table.ts';
 import type { Registered } from '../registry.ts';
@@ -33,6 +34,12 @@ function protobufFrame(type: string, body: Buffer): Buffer {
   const size = Buffer.allocUnsafe(4);
   size.writeUInt32BE(length);
   return Buffer.concat([size, Buffer.from([0x0a, name.length]), name, object, body]);
+}
+
+/** A bookmark in a table is the row of an object that has nothing but its revision. */
+function bookmarkTable(served: ServedResource, object: KubeObject): object {
+  const metadata = { resourceVersion: object.metadata.resourceVersion };
+  return { ...makeTable(served, [object], { includeObject: 'Metadata', metadata, noHeaders: true }), columnDefinitions: null };
 }
 
 /** An event that is no object's: a bookmark or an error. */
@@ -82,27 +89,13 @@ export class WatchResponse implements WatchSink {
   bookmark(revision: number, endOfInitialEvents: boolean): void {
     if (this.#ended) return;
     const { served } = this.#target;
-    const object = {
-      kind: served.kind,
-      apiVersion: apiVersionOf(served),
-      metadata: {
-        resourceVersion: String(revision),
-        creationTimestamp: null,
-        ...(endOfInitialEvents ? { annotations: { 'k8s.io/initial-events-end': 'true' } } : {}),
-      },
-    };
-    const shown =
-      this.#wanted.as?.kind === 'Table'
-        ? {
-            kind: 'Table',
-            apiVersion: 'meta.k8s.io/v1',
-            metadata: { resourceVersion: String(revision) },
-            columnDefinitions: [],
-            rows: [{ cells: [], object: { ...object, kind: 'PartialObjectMetadata', apiVersion: 'meta.k8s.io/v1' } }],
-          }
-        : this.#wanted.as
-          ? { ...object, kind: 'PartialObjectMetadata', apiVersion: 'meta.k8s.io/v1' }
-          : object;
+    const metadata = {
+      resourceVersion: String(revision),
+      ...(endOfInitialEvents ? { annotations: { 'k8s.io/initial-events-end': 'true' } } : {}),
+    } as KubeObject['metadata'];
+    const object = { kind: served.kind, apiVersion: apiVersionOf(served), metadata };
+    const { as } = this.#wanted;
+    const shown = as?.kind === 'Table' ? bookmarkTable(served, object) : as ? partialMetadata(object) : object;
     this.#queue.push({ bytes: ownEvent('BOOKMARK', shown, this.#wanted.format) });
     this.#schedule();
   }

@@ -1,4 +1,4 @@
-import { type FieldError, gone, invalid, methodNotSupported } from '../../api/errors.ts';
+import { type FieldError, gone, StatusError, invalid, methodNotSupported } from '../../api/errors.ts';
 import { parseFieldSelector } from '../../api/selectors.ts';
 import { CompactedError } from '../../store/store.ts';
 import type { Api, Call } from '../api.ts';
@@ -30,7 +30,8 @@ export interface WatchSink {
 const bookmarkEveryMs = 60_000;
 
 /**
- * Starts a watch; the returned function ends it. A 410 is thrown before anything is delivered.
+ * Starts a watch; the returned function ends it. Only what is wrong with the request is thrown: that a revision is gone, or not there
+ * yet where everything there is was asked for, ends the watch with an error.
  * Without resourceVersion, or with 0, it begins with an ADDED for everything there is.
  */
 export async function watch(api: Api, call: Call, p: WatchParameters, sink: WatchSink): Promise<() => void> {
@@ -42,8 +43,14 @@ export async function watch(api: Api, call: Call, p: WatchParameters, sink: Watc
   const namespacePrefix = call.namespace ? `${call.namespace}/` : '';
   const since = p.resourceVersion ? parseResourceVersion(p.resourceVersion) : 0;
   const initial = p.sendInitialEvents ?? since === 0;
-  const wait = since > 0 ? api.hub.waitFor(since, call.signal) : p.resourceVersion === '0' ? undefined : api.hub.current(call.signal);
-  if (wait) await wait;
+  try {
+    // Without initial events a watch may begin in the future.
+    const wait =
+      since === 0 ? (p.resourceVersion === '0' ? undefined : api.hub.current(call.signal)) : initial && api.hub.waitFor(since, call.signal);
+    if (wait) await wait;
+  } catch (error) {
+    return refused(sink, error);
+  }
 
   const matches = (entry: Entry) => !filter || filter(entry);
   const { conversion } = served.custom ?? {};
@@ -66,6 +73,7 @@ export async function watch(api: Api, call: Call, p: WatchParameters, sink: Watc
     inOrder([event.entry, event.previous, event.previous && !event.deleted ? leaving(event) : undefined], () => deliverEvent(event));
   const deliverEvent = (event: CacheEvent) => {
     const { entry, previous } = event;
+    if (event.revision <= since) return;
     if (namespacePrefix && !entry.key.startsWith(namespacePrefix)) return;
     const before = previous !== undefined && matches(previous);
     const after = !event.deleted && matches(entry);
@@ -77,9 +85,13 @@ export async function watch(api: Api, call: Call, p: WatchParameters, sink: Watc
 
   let from = since;
   if (!initial && since > 0 && !cache.reaches(since)) {
-    const past = await replay(api, call, since);
-    for (const event of past.events) onEvent(event);
-    from = past.upTo;
+    try {
+      const past = await replay(api, call, since);
+      for (const event of past.events) onEvent(event);
+      from = past.upTo;
+    } catch (error) {
+      return refused(sink, error);
+    }
   }
   // From here to addWatcher nothing awaits: no change can slip in between.
   if (initial) {
@@ -140,6 +152,13 @@ async function replay(api: Api, call: Call, after: number): Promise<{ events: Ca
     if (error instanceof CompactedError) throw gone(`too old resource version: ${after} (${error.compactedRevision})`);
     throw error;
   }
+}
+
+/** Ends a watch that cannot begin, as a client sees it: by an event. */
+function refused(sink: WatchSink, error: unknown): () => void {
+  if (!(error instanceof StatusError)) throw error;
+  sink.end(error);
+  return () => {};
 }
 
 const left = new WeakMap<CacheEvent, Entry>();
