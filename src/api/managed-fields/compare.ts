@@ -74,6 +74,20 @@ function withZeros(type: FieldType, value: Json): Json {
   return copy ?? value;
 }
 
+/** The whole value as Go's encoder would show it, parts that are owned whole included. */
+export function expanded(type: FieldType, value: Json): Json {
+  if (Array.isArray(value)) return type.kind === 'list' ? value.map((item) => expanded(type.items, item)) : value;
+  if (!isMap(value) || type.kind === 'any' || type.kind === 'scalar') return value;
+  const result: Record<string, Json> = {};
+  const shown = withZeros(type, value);
+  for (const name of Object.keys(shown)) {
+    const inner = expanded(typeOfMember(type, name), shown[name]);
+    if (name === '__proto__') Object.defineProperty(result, name, { value: inner, enumerable: true, configurable: true, writable: true });
+    else result[name] = inner;
+  }
+  return result;
+}
+
 const typeOfMember = (type: FieldType, name: string): FieldType =>
   (type.kind === 'struct' ? type.fieldType(name) : type.kind === 'map' ? type.values : type) ?? { kind: 'any', atomic: false };
 
@@ -98,8 +112,9 @@ function compareAt(type: FieldType, lhs: Json, rhs: Json, step: string, out: Com
     out.modified.add(step);
     return;
   }
-  const before = withZeros(type, lhs);
-  const after = withZeros(type, rhs);
+  // What is owned whole is compared as it stands.
+  const before = container === 'leaf' ? lhs : withZeros(type, lhs);
+  const after = container === 'leaf' ? rhs : withZeros(type, rhs);
   const leaf =
     container === 'leaf' ||
     (container === 'map' && emptyMap(before) && emptyMap(after)) ||

@@ -1,4 +1,4 @@
-import { compareValues, type Comparison, fieldsOf, sameValue } from './compare.ts';
+import { compareValues, type Comparison, expanded, fieldsOf, sameValue } from './compare.ts';
 import { ApplyConflict, type Conflict } from './conflicts.ts';
 import { FieldSet, typeBelow } from './field-set.ts';
 import { identityOf, type Manager, type Managers, withFields } from './managers.ts';
@@ -132,7 +132,8 @@ export function applyConfiguration(
   applier: Omit<Manager, 'fields' | 'time'>,
   force: boolean,
 ): Applied {
-  const current = o.convert(live, apiVersion) as Versioned;
+  const found = o.convert(live, apiVersion) as Versioned;
+  const current = { type: found.type, value: expanded(found.type, found.value) };
   reconcile(o, live, managers);
   const id = identityOf(applier);
   const last = managers.get(id);

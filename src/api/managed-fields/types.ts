@@ -58,25 +58,25 @@ const anyScalar: ScalarType = { kind: 'scalar', of: undefined };
 
 const rawExtension = 'io.k8s.apimachinery.pkg.runtime.RawExtension';
 
-const types = new WeakMap<Definition, StructType>();
-const atomicTypes = new WeakMap<Definition, StructType>();
+/** By whether they are owned whole. */
+const types = { true: new WeakMap<Definition, StructType>(), false: new WeakMap<Definition, StructType>() };
 
 /** The type of a kind's objects by its definition's name; undefined where there is no such definition. */
 export function fieldTypeOf(definition: string): FieldType | undefined {
   const found = definitionOf(definition);
-  return found && structOf(found, false);
+  return found && structOf(found, found.atomic === true);
 }
 
 function structOf(definition: Definition, atomic: boolean): FieldType {
   if (definition.open) return definition.name === rawExtension ? atomicAny : anyType;
-  const cache = atomic && !definition.atomic ? atomicTypes : types;
+  const cache = types[`${atomic}`];
   let type = cache.get(definition);
   if (!type) {
     const fields = new Map<string, FieldType>();
     const unknown = (definition as { preserves?: boolean }).preserves ? anyType : undefined;
     type = {
       kind: 'struct',
-      atomic: atomic || definition.atomic === true,
+      atomic,
       fieldType(name) {
         let known = fields.get(name);
         if (!known) {
@@ -102,7 +102,11 @@ function typeOfField(field: Field): FieldType {
     return { kind: 'list', identity: identityOf(field), items, keyDefaults: keyDefaultsOf(field) };
   }
   if (shape.kind === 'map') return { kind: 'map', atomic, values: typeOfShape(shape.items) };
-  if (shape.kind === 'object' && shape.definition) return structOf(shape.definition, atomic);
+  if (shape.kind === 'object' && shape.definition) {
+    // What the field says goes before what its type says.
+    const granular = (field.listType as string | undefined) === 'granular';
+    return structOf(shape.definition, atomic || (!granular && shape.definition.atomic === true));
+  }
   return typeOfShape(shape);
 }
 
@@ -145,7 +149,7 @@ function typeOfShape(shape: Shape | undefined): FieldType {
     case 'map':
       return { kind: 'map', atomic: false, values: typeOfShape(shape.items) };
     case 'object':
-      return shape.definition ? structOf(shape.definition, false) : anyType;
+      return shape.definition ? structOf(shape.definition, shape.definition.atomic === true) : anyType;
     default:
       return anyType;
   }

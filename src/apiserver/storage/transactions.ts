@@ -58,8 +58,12 @@ export class ResourceStorage {
     this.cache.known.set(value, object);
     const storeKey = this.cache.prefix + key;
     const lease = options.ttlSeconds ? await this.#leases.lease(options.ttlSeconds) : undefined;
-    const result = await this.#commit([{ key: storeKey, modRevision: 0 }], [{ type: 'put', key: storeKey, value, ...(lease ? { lease } : {}) }], []);
-    if (!result.succeeded) throw alreadyExists(this.subject, name);
+    const result = await this.#commit(
+      [{ key: storeKey, modRevision: 0 }],
+      [{ type: 'put', key: storeKey, value, ...(lease ? { lease } : {}) }],
+      [{ type: 'get', key: storeKey }],
+    );
+    if (!result.succeeded) throw this.#taken(key, name, result);
     return this.cache.entryOf(key, result.revision, value);
   }
 
@@ -125,6 +129,12 @@ export class ResourceStorage {
       fresh = true;
     }
     throw timeout(`${this.subject.resource} "${key}" was changed by others in each of ${attempts} attempts to write it`);
+  }
+
+  #taken(key: string, name: string, { gets: [found] }: TransactionResult): StatusError {
+    const error = alreadyExists(this.subject, name);
+    if (!found || !Entry.fromStore(this.cache.resource, key, found.modRevision, found.value).object.metadata.deletionTimestamp) return error;
+    return new StatusError(409, 'AlreadyExists', `object is being deleted: ${error.message}`, error.status.details);
   }
 
   async #read(key: string): Promise<Entry | undefined> {
