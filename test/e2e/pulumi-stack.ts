@@ -109,19 +109,28 @@ export class PulumiStack {
     return said;
   }
 
-  /** Pulumi writes its state file in place: one that it was killed at is cut off, and the one before lies beside it. */
+  /**
+   * What Pulumi is killed at while it writes is cut off: its state file, or the file of attributes beside that. The state before
+   * lies beside it, and attributes are made anew.
+   */
   private mendState(): void {
     const file = join(this.stacks, `${this.name}.json`);
-    try {
-      JSON.parse(readFileSync(file, 'utf8'));
-    } catch {
-      copyFileSync(`${file}.bak`, file);
-    }
+    if (!isJson(file)) copyFileSync(`${file}.bak`, file);
+    for (const attributes of [`${file}.attrs`, `${file}.bak.attrs`]) if (!isJson(attributes)) rmSync(attributes, { force: true });
   }
 
   async remove(): Promise<void> {
     await this.run('stack', 'rm', '--yes', '--force').catch(() => {});
     rmSync(join(quickstart, `Pulumi.${this.name}.yaml`), { force: true });
+  }
+}
+
+function isJson(file: string): boolean {
+  try {
+    JSON.parse(readFileSync(file, 'utf8'));
+    return true;
+  } catch {
+    return false;
   }
 }
 
