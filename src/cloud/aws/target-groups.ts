@@ -10,6 +10,7 @@ import {
   ModifyTargetGroupAttributesCommand,
   ModifyTargetGroupCommand,
   RegisterTargetsCommand,
+  type DescribeTargetGroupsOutput,
   type TargetGroup,
 } from '@aws-sdk/client-elastic-load-balancing-v2';
 import { hasCode, waitUntil } from '../../aws/clients.ts';
@@ -52,8 +53,14 @@ export class TargetGroups {
   /** Those that a load balancer has listeners for. */
   async attachedTo(loadBalancerArn: string): Promise<TargetGroup[]> {
     const elb = await this.o.clients.elbv2();
+    const none: DescribeTargetGroupsOutput = {};
     return everyPage(
-      (Marker) => elb.send(new DescribeTargetGroupsCommand({ LoadBalancerArn: loadBalancerArn, ...(Marker ? { Marker } : {}) })),
+      (Marker) =>
+        elb.send(new DescribeTargetGroupsCommand({ LoadBalancerArn: loadBalancerArn, ...(Marker ? { Marker } : {}) })).catch((error) => {
+          // What moto and LocalStack say where there are none.
+          if (hasCode(error, 'TargetGroupNotFound', 'TargetGroupNotFoundException')) return none;
+          throw error;
+        }),
       (page) => page.TargetGroups,
       (page) => page.NextMarker,
     ).catch((error) => {
