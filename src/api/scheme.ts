@@ -76,9 +76,11 @@ export interface CustomResource {
   terminating: boolean;
   /** Objects of other versions are converted by a webhook. */
   conversion?: { convert(objects: any[], apiVersion: string): Promise<any[]> };
+  /** All versions of the resource, served or not, by apiVersion. */
+  versions: ReadonlyMap<string, ServedResource>;
   /** Removes what this version's schema does not know from an object that is to be stored, in place. */
   prune(object: any): void;
-  /** Makes of an object as it was stored or converted one of this version: pruned and with defaults, in place. */
+  /** Makes of an object of this version as it was stored one that is whole: pruned and with defaults, in place. */
   complete(object: any): void;
   /** The schema as published. */
   openapi: { schema: object | undefined; definition: string };

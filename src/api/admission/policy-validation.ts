@@ -4,7 +4,7 @@ import { dns1035Problems } from '../crd/metadata.ts';
 import type { FieldError } from '../errors.ts';
 import { pathSegmentProblems, qualifiedNameProblems, subdomainProblems } from '../validation.ts';
 import { jsonPatchesType, objectType, policyEnvironment } from './policy.ts';
-import { duplicate, expressionErrors, oneOf, required, validateMatchConditions, validateRule, wrong } from './rules.ts';
+import { duplicate, expressionErrors, oneOf, required, selectorErrors, validateMatchConditions, validateRule, wrong } from './rules.ts';
 
 const identifier = /^[_a-zA-Z][_a-zA-Z0-9]*$/;
 const reserved = new Set(
@@ -15,6 +15,7 @@ const mutatingOperations = ['*', 'CONNECT', 'CREATE', 'UPDATE'];
 function matchErrors(match: any, path: string): FieldError[] {
   if (!match) return [];
   const errors = match.matchPolicy === undefined ? [required(`${path}.matchPolicy`)] : oneOf(`${path}.matchPolicy`, match.matchPolicy, ['Equivalent', 'Exact']);
+  errors.push(...selectorErrors(match, path));
   for (const name of ['resourceRules', 'excludeResourceRules'])
     (match[name] ?? []).forEach((rule: any, i: number) => errors.push(...validateRule(rule, `${path}.${name}[${i}]`)));
   return errors;

@@ -4,6 +4,8 @@ import { typeText } from '../cel/types.ts';
 import { validateClientConfig } from '../crd/client-config.ts';
 import { dns1035Problems } from '../crd/metadata.ts';
 import type { FieldError } from '../errors.ts';
+import { Findings } from '../kinds/findings.ts';
+import { validateLabelSelector } from '../kinds/scheduling-validation.ts';
 import { pathSegmentProblems, qualifiedNameProblems, subdomainProblems } from '../validation.ts';
 import { conditionEnvironment } from './environment.ts';
 
@@ -15,6 +17,13 @@ export const duplicate = (field: string, value: unknown): FieldError => ({ type:
 export function oneOf(field: string, value: unknown, supported: string[]): FieldError[] {
   if (supported.includes(value as string)) return [];
   return [{ type: 'FieldValueNotSupported', field, value, detail: `supported values: ${supported.map((s) => JSON.stringify(s)).join(', ')}` }];
+}
+
+/** What is wrong with the selectors of a webhook or of a policy's constraints. */
+export function selectorErrors(of: any, path: string): FieldError[] {
+  const found = new Findings();
+  for (const name of ['namespaceSelector', 'objectSelector']) if (of[name]) validateLabelSelector(found, of[name], `${path}.${name}`);
+  return found.errors;
 }
 
 const operations = ['*', 'CONNECT', 'CREATE', 'DELETE', 'UPDATE'];
@@ -75,9 +84,11 @@ function resourceErrors(resources: string[], path: string): FieldError[] {
 export function expressionErrors(environment: Environment, expression: string, results: Type[], field: string): FieldError[] {
   try {
     const { output } = environment.compile(expression);
-    const texts = results.map(typeText);
-    if (texts.includes(typeText(output))) return [];
-    return [wrong(field, expression, texts.length === 1 ? `must evaluate to ${texts[0]}` : `must evaluate to one of [${texts.join(' ')}]`)];
+    const name = (type: Type) => (type.kind === 'null' ? 'null_type' : typeText(type));
+    const texts = results.map(name);
+    if (texts.includes(name(output))) return [];
+    const wanted = texts.length === 1 ? texts[0] : `one of [${texts.join(' ')}]`;
+    return [wrong(field, expression, `must evaluate to ${wanted} but got ${name(output)}`)];
   } catch (error) {
     if (!(error instanceof CompilationError)) throw error;
     return [wrong(field, expression, `compilation failed: ${error.message}`)];
@@ -115,7 +126,7 @@ function webhookErrors(hook: any, path: string, mutating: boolean): FieldError[]
   if (hook.timeoutSeconds !== undefined && (hook.timeoutSeconds > 30 || hook.timeoutSeconds < 1))
     errors.push(wrong(`${path}.timeoutSeconds`, hook.timeoutSeconds, 'the timeout value must be between 1 and 30 seconds'));
   if (mutating && hook.reinvocationPolicy !== undefined) errors.push(...oneOf(`${path}.reinvocationPolicy`, hook.reinvocationPolicy, ['IfNeeded', 'Never']));
-  errors.push(...validateClientConfig(`${path}.clientConfig`, hook.clientConfig));
+  errors.push(...selectorErrors(hook, path), ...validateClientConfig(`${path}.clientConfig`, hook.clientConfig));
   errors.push(...validateMatchConditions(hook.matchConditions, `${path}.matchConditions`));
   const versions: string[] = hook.admissionReviewVersions ?? [];
   const at = `${path}.admissionReviewVersions`;

@@ -133,7 +133,7 @@ export function check(root: Expr, declarations: Declarations): Checked {
       const given = visit(field.value);
       const declared = type?.fields?.get(field.name);
       if (!type) continue;
-      if (!declared) issue(field.at, `undefined field '${field.name}'`);
+      if (!declared) issue(field.at, `expected type of field '${field.name}' is '' but provided type is '${show(given)}'`);
       else {
         const actual = field.optional ? unwrapped(given) : given;
         if (!subs.tentatively(() => subs.assignable(actual, declared)))

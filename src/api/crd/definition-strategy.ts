@@ -15,10 +15,26 @@ function recordStorageVersion(crd: CustomResourceDefinition): void {
   if (!stored.includes(storage)) stored.push(storage);
 }
 
+const servedVersions = (crd: CustomResourceDefinition): string =>
+  (crd.spec?.versions ?? [])
+    .filter((v) => v.served)
+    .map((v) => (v.storage ? `${v.name}(storage)` : v.name))
+    .sort()
+    .join(',');
+
 /** CustomResourceDefinition: names are completed, and which versions were ever stored is remembered. */
 export const customResourceDefinition: KindStrategy = {
   allowUnconditionalUpdate: false,
-  columns: [nameColumn, { ...column('Created At', (o) => o.metadata?.creationTimestamp), type: 'date' }],
+  columns: [
+    nameColumn,
+    column('Scope', (o) => o.spec?.scope ?? ''),
+    column('Versions', servedVersions),
+    column('Created At', (o) => o.metadata?.creationTimestamp ?? '', { type: 'date' }),
+    column('Group', (o) => o.spec?.group ?? '', { wide: true }),
+    column('Kind', (o) => o.spec?.names?.kind ?? '', { wide: true }),
+    column('ShortNames', (o) => (o.spec?.names?.shortNames ?? []).join(','), { wide: true }),
+    column('Established', (o) => o.status?.conditions?.some((c: any) => c.type === 'Established' && c.status === 'True') ?? false, { type: 'boolean', wide: true }),
+  ],
   default(crd) {
     const { spec } = crd;
     if (!spec) return;

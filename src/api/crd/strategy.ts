@@ -162,14 +162,14 @@ function validateReplicas(object: unknown, scale: CustomResource['scale'], part:
   const value = memberAt(object, path);
   if (value !== undefined) {
     if (typeof value !== 'number' || !Number.isInteger(value))
-      wrong(path, 0, `${path} accessor error: ${JSON.stringify(value)} is of the type ${goType(value)}, expected int64`);
+      wrong(path, 0, `${path} accessor error: ${goText(value)} is of the type ${goType(value)}, expected int64`);
     else if (value < 0) wrong(path, value, 'should be a non-negative integer');
     else if (value > 2_147_483_647) wrong(path, value, 'should be less than or equal to 2147483647');
   }
   if (part === 'status' && scale.labelSelectorPath) {
     const selector = memberAt(object, scale.labelSelectorPath);
     if (selector !== undefined && typeof selector !== 'string')
-      wrong(scale.labelSelectorPath, '', `${scale.labelSelectorPath} accessor error: ${JSON.stringify(selector)} is of the type ${goType(selector)}, expected string`);
+      wrong(scale.labelSelectorPath, '', `${scale.labelSelectorPath} accessor error: ${goText(selector)} is of the type ${goType(selector)}, expected string`);
   }
   return errors;
 }

@@ -128,7 +128,7 @@ async function resources(docs: Documents, request: HttpRequest, response: HttpRe
   if (!list) return false;
   const resourceList: object[] = [];
   for (const { served: r } of list) {
-    const hash = createHash('sha256').update(`${r.group}/${r.version}/${r.kind}`).digest('base64').slice(0, 11) + '=';
+    const hash = createHash('sha256').update(`${r.storageGroup}/${r.storageVersion}/${r.kind}`).digest('base64').slice(0, 11) + '=';
     resourceList.push({
       name: r.resource,
       singularName: r.singular,

@@ -15,7 +15,7 @@ export function settle(entries: Iterable<Entry>, served: ServedResource): Promis
   if (foreign.length === 0) return undefined;
   return conversion
     .convert(
-      foreign.map((e) => clone(e.object)),
+      foreign.map((e) => e.completed(served)),
       apiVersionOf(served),
     )
     .then((objects) => foreign.forEach((entry, i) => settleConverted(entry, served, objects[i] as KubeObject)));

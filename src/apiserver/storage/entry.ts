@@ -133,6 +133,13 @@ export class Entry {
     return entry;
   }
 
+  /** Of a custom resource: a copy with the defaults of the version in which it is stored. Those of another version are for requests. */
+  completed(served: ServedResource): KubeObject {
+    const copy = clone(this.object);
+    served.custom?.versions.get(copy.apiVersion)?.custom?.complete(copy);
+    return copy;
+  }
+
   /** Stored bytes pass through where pruning and defaults of the version leave the object as it is. */
   #asCustom(resource: ServedResource): Entry {
     if (this.#settled && resource === this.resource) return this;
@@ -141,15 +148,18 @@ export class Entry {
     const apiVersion = apiVersionOf(resource);
     const own = this.object.apiVersion === apiVersion;
     if (!own && resource.custom?.conversion) throw new Error(`${this.key} was not converted to ${apiVersion}`);
-    const object = { ...clone(this.object), apiVersion };
-    resource.custom?.complete(object);
+    const object = this.completed(resource);
+    if (!own) {
+      object.apiVersion = apiVersion;
+      resource.custom?.prune(object);
+    }
     return own && equalJson(object, this.object) ? this.settle(resource, this.object, this.#spliced) : this.settle(resource, object);
   }
 }
 
 /** The object as a webhook converted it for another version, to be kept with the entry. */
 export function settleConverted(entry: Entry, resource: ServedResource, object: KubeObject): void {
-  resource.custom?.complete(object);
+  resource.custom?.prune(object);
   entry.settle(resource, { ...object, metadata: { ...object.metadata, resourceVersion: String(entry.revision) } });
 }
 

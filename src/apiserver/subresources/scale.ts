@@ -50,11 +50,10 @@ const scaleHead = (metadata: KubeObject['metadata']) => ({
 /** Of a custom resource, whose definition names the fields. */
 function customScale(object: KubeObject, paths: NonNullable<CustomResource['scale']>): Pick<Scale, 'spec' | 'status'> {
   const replicas = memberAt(object, paths.specReplicasPath);
-  if (typeof replicas !== 'number') throw internalError(`the spec replicas field ${JSON.stringify(paths.specReplicasPath)} does not exist`);
   const current = memberAt(object, paths.statusReplicasPath);
   const selector = paths.labelSelectorPath ? memberAt(object, paths.labelSelectorPath) : undefined;
   return {
-    spec: replicas ? { replicas } : {},
+    spec: typeof replicas === 'number' && replicas ? { replicas } : {},
     status: { replicas: typeof current === 'number' ? current : 0, ...(typeof selector === 'string' && selector ? { selector } : {}) },
   };
 }
@@ -76,6 +75,8 @@ const mapSelector = (selector: unknown) =>
 
 export async function getScale(api: Api, call: Call): Promise<Scale> {
   const entry = await get(api, call, undefined);
+  const path = call.target.served.custom?.scale?.specReplicasPath;
+  if (path && typeof memberAt(entry.object, path) !== 'number') throw internalError(`the spec replicas field ${JSON.stringify(path)} does not exist`);
   return scaleOf(entry.object, call.target.served.custom?.scale);
 }
 

@@ -83,7 +83,7 @@ const key = (name: string) => ({ namespace: 'default', name });
 
 test('an object written in one version is read in another', async () => {
   await make(v1, 'one', { hostPort: 'a:1' });
-  expect(await client.get(v2, key('one'))).toMatchObject({ apiVersion: 'conv.example.com/v2', host: 'a', port: '1', extra: 'none' });
+  expect(await client.get(v2, key('one'))).toMatchObject({ apiVersion: 'conv.example.com/v2', host: 'a', port: '1' });
   const two = await make(v2, 'two', { host: 'b', port: '2' });
   expect(two).toMatchObject({ apiVersion: 'conv.example.com/v2', host: 'b' });
   expect(await client.get(v1, key('two'))).toMatchObject({ hostPort: 'b:2' });

@@ -33,7 +33,9 @@ export const openapiName = (group: string, version: string, kind: string): strin
 
 /** Makes of a CustomResourceDefinition what the server needs to serve its objects. */
 export function serveDefinition(crd: CustomResourceDefinition, conversion: CustomResource['conversion']): ServedDefinition {
-  const made = crd.spec.versions.map((version) => ({ version, served: resourceOf(crd, version, conversion) }));
+  const versions = new Map<string, ServedResource>();
+  const made = crd.spec.versions.map((version) => ({ version, served: resourceOf(crd, version, conversion, versions) }));
+  for (const { served } of made) versions.set(`${served.group}/${served.version}`, served);
   const storage = (made.find((m) => m.version.storage) ?? made[0])!.served;
   const sorted = made.filter((m) => m.version.served).sort((a, b) => compareVersions(b.version.name, a.version.name));
   return {
@@ -45,7 +47,12 @@ export function serveDefinition(crd: CustomResourceDefinition, conversion: Custo
   };
 }
 
-function resourceOf(crd: CustomResourceDefinition, version: Version, conversion: CustomResource['conversion']): ServedResource {
+function resourceOf(
+  crd: CustomResourceDefinition,
+  version: Version,
+  conversion: CustomResource['conversion'],
+  versions: ReadonlyMap<string, ServedResource>,
+): ServedResource {
   const { group, scope } = crd.spec;
   const names = { ...crd.spec.names, ...crd.status?.acceptedNames };
   const gvk = { group, version: version.name, kind: crd.spec.names.kind };
@@ -93,6 +100,7 @@ function resourceOf(crd: CustomResourceDefinition, version: Version, conversion:
       rules: compileRules(schema),
     }),
     custom: {
+      versions,
       listKind: names.listKind ?? `${gvk.kind}List`,
       ...(scale ? { scale } : {}),
       warnings: version.deprecated ? [version.deprecationWarning ?? deprecation(crd, version)] : [],

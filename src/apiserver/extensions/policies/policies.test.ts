@@ -106,7 +106,7 @@ describe('validating policies', () => {
       status: {
         details: {
           causes: [
-            { field: 'spec.validations[0].expression', message: 'Invalid value: "object.x": must evaluate to bool' },
+            { field: 'spec.validations[0].expression', message: 'Invalid value: "object.x": must evaluate to bool but got dyn' },
             { field: 'spec.validations[1].expression', message: expect.stringContaining("undeclared reference to 'nothing'") },
           ],
         },
