@@ -7,6 +7,7 @@ import type { KubeObject, ResourceType } from '../../api/object.ts';
 import type { Client } from '../../client/client.ts';
 import { type Clock, systemClock } from '../../client/clock.ts';
 import { createFakeClient } from '../../client/fake.ts';
+import type { InformerFactory } from '../../client/informer.ts';
 import { createInformerFactory } from '../../client/informers.ts';
 import type { ControllerContext } from '../controller.ts';
 
@@ -15,6 +16,8 @@ export interface Bench {
   /** The cluster as its administrator sees it. */
   admin: Client;
   clock: Clock;
+  /** The administrator's. */
+  informers: InformerFactory;
   recorded: { about: KubeObject; type: string; reason: string; message: string }[];
   /** A context of its own for a controller: on the real API server, as its service account and with the rights of its role. */
   as(serviceAccount: string): ControllerContext;
@@ -84,9 +87,11 @@ function bench(admin: Client, clientOf: (account: string) => Client, clock: Cloc
     log,
     signal,
   });
-  const kubelet = fakeKubelet(contextOf(admin));
+  const own = contextOf(admin);
+  const kubelet = fakeKubelet(own);
   return {
     admin,
+    informers: own.informers,
     clock,
     recorded,
     kubelet,
