@@ -17,9 +17,9 @@ import type { Progress } from './progress.ts';
 import { launchSimulated, podCidrFor } from './simulated-nodes.ts';
 import { networkTopology, nodeImage, wholeTopology } from './spec.ts';
 import {
+  type ClusterRecord,
   checkClusterName,
   clusterId,
-  type ClusterRecord,
   hasDataPlane,
   lockCluster,
   newBootstrapToken,
@@ -31,7 +31,7 @@ import {
   UserError,
   writeRecord,
 } from './state.ts';
-import { startSupervisor, waitForChild } from './supervisor-client.ts';
+import { PortTakenError, startSupervisor, stopChild, waitForChild } from './supervisor-client.ts';
 
 export interface CreateOptions {
   name: string;
@@ -129,7 +129,7 @@ async function build(o: CreateOptions, record: ClusterRecord): Promise<void> {
   for (const early of [loading, key]) early.catch(() => {});
   await progress.step('Starting the embedded AWS', async () => {
     await startSupervisor(record.name, ['aws', 'control-plane'], signal);
-    await waitForChild(record.name, 'aws', 60_000, signal);
+    await waitOnPort(record, 'aws', signal);
     if (o.awsProfile !== false) writeAwsProfile(record);
   });
   const clients = clusterAwsClients(record);
@@ -151,7 +151,7 @@ async function build(o: CreateOptions, record: ClusterRecord): Promise<void> {
       await ensurePki(paths.pki, apiServerNames(record));
       // For this the control plane's process waits.
       writeRecord(record);
-      await waitForChild(record.name, 'control-plane', 60_000, signal);
+      await waitOnPort(record, 'control-plane', signal);
       await withAdmin(record, (admin) =>
         applyAddons(
           admin,
@@ -193,6 +193,25 @@ async function build(o: CreateOptions, record: ClusterRecord): Promise<void> {
     mergeKubeconfig(record.kubeconfig as string, kubeconfigOf(record));
   } finally {
     clients.destroy();
+  }
+}
+
+/**
+ * Waits for a child of the supervisor; where its port was taken since it was looked at, by another creation say, it gets
+ * another one.
+ */
+export async function waitOnPort(record: ClusterRecord, child: 'aws' | 'control-plane', signal: AbortSignal): Promise<void> {
+  const key = child === 'aws' ? 'aws' : 'api';
+  for (let attempt = 0; ; attempt++) {
+    try {
+      return await waitForChild(record.name, child, 60_000, signal);
+    } catch (error) {
+      if (!(error instanceof PortTakenError) || attempt >= 10) throw error;
+      await stopChild(record.name, child);
+      record.ports[key] = await freePort(record.ports[key] + 1, takenPorts(record.name));
+      writeRecord(record);
+      await startSupervisor(record.name, [child], signal);
+    }
   }
 }
 

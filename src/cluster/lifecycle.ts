@@ -3,14 +3,14 @@ import { join } from 'node:path';
 import { ensure } from '../aws/ensure.ts';
 import { suspendEverything } from '../localaws/dataplane/dataplane.ts';
 import { clusterAwsClients, writeAwsProfile } from './aws-endpoint.ts';
-import { kubeconfigOf, withAdmin } from './create.ts';
+import { kubeconfigOf, waitOnPort, withAdmin } from './create.ts';
 import { mergeKubeconfig } from './kubeconfig.ts';
 import { freePort } from './ports.ts';
 import { installMissing, requireHost } from './preflight.ts';
 import type { Progress } from './progress.ts';
 import { wholeTopology } from './spec.ts';
 import { hasDataPlane, lockCluster, pathsOf, requireRecord, takenPorts, UserError, writeRecord } from './state.ts';
-import { endChildren, runningSupervisor, startSupervisor, stopSupervisor, waitForChild } from './supervisor-client.ts';
+import { endChildren, runningSupervisor, startSupervisor, stopSupervisor } from './supervisor-client.ts';
 
 /**
  * Starts a stopped cluster, or what is missing of a running one: after a reboot everything is rebuilt from state, and a
@@ -38,12 +38,12 @@ export async function startCluster(name: string, progress: Progress, signal: Abo
     }
     await progress.step('Starting the embedded AWS and its instances', async () => {
       await startSupervisor(name, ['aws'], signal);
-      await waitForChild(name, 'aws', 60_000, signal);
+      await waitOnPort(record, 'aws', signal);
       writeAwsProfile(record);
     });
     await progress.step('Starting the control plane', async () => {
       await startSupervisor(name, ['control-plane'], signal);
-      await waitForChild(name, 'control-plane', 60_000, signal);
+      await waitOnPort(record, 'control-plane', signal);
       await withAdmin(record, async (admin) => {
         const answer = await admin.raw({ method: 'GET', path: '/readyz', signal });
         if (answer.status !== 200) throw new UserError(`the API server is not ready: ${await answer.text()}`);

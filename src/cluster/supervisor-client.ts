@@ -98,13 +98,20 @@ export function watchSupervisor(
   });
 }
 
-/** Resolves when this child of the supervisor is ready. A child that keeps failing ends the wait with its last words. */
+/** A child found its port in use. */
+export class PortTakenError extends UserError {}
+
+/** Ends a child of the supervisor; it stays ended until it is started. */
+export const stopChild = (name: string, child: string): Promise<void> => send(name, { command: 'stop', child });
+
+/** Resolves when this child of the supervisor is ready, rejects with a PortTakenError where its port is not free. A child that keeps failing ends the wait with its last words. */
 export function waitForChild(name: string, child: string, timeoutMs: number, signal?: AbortSignal): Promise<void> {
   const logFile = join(pathsOf(name).logs, `${child}.log`);
   return watchSupervisor(
     name,
     (s) => {
       const c = s.children[child];
+      if (c?.state !== 'ready' && c?.lastError?.includes('EADDRINUSE')) throw new PortTakenError(`${child} does not start: ${c.lastError}`);
       if (c && c.restarts >= 3 && c.state !== 'ready') throw new UserError(`${child} does not start: ${c.lastError}; see ${logFile}`);
       return c?.state === 'ready' || (c?.lastError ?? '');
     },

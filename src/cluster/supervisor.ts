@@ -7,9 +7,9 @@ import { existsSync, mkdirSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import type { ChildMessage, ChildStatus, SupervisorRequest, SupervisorStatus } from './supervisor-protocol.ts';
 import { scriptPath } from './package.ts';
 import { isRunning, pathsOf, processStart, requireRecord, writeAtomically } from './state.ts';
+import type { ChildMessage, ChildStatus, SupervisorRequest, SupervisorStatus } from './supervisor-protocol.ts';
 
 const name = process.argv[2] as string;
 requireRecord(name);
@@ -90,15 +90,15 @@ async function stop(childName: string): Promise<void> {
   child.wanted = false;
   clearTimeout(child.restartTimer);
   const running = child.process;
-  if (!running) return;
-  await new Promise<void>((resolve) => {
-    const force = setTimeout(() => running.kill('SIGKILL'), 15_000);
-    running.once('exit', () => {
-      clearTimeout(force);
-      resolve();
+  if (running)
+    await new Promise<void>((resolve) => {
+      const force = setTimeout(() => running.kill('SIGKILL'), 15_000);
+      running.once('exit', () => {
+        clearTimeout(force);
+        resolve();
+      });
+      running.kill('SIGTERM');
     });
-    running.kill('SIGTERM');
-  });
   child.status = { state: 'stopped', restarts: child.status.restarts };
   publish();
 }
@@ -130,7 +130,7 @@ async function endStrays(): Promise<void> {
 
 await endStrays();
 rmSync(paths.supervisorSocket, { force: true });
-const server = createServer((socket) => {
+const server = createServer({ allowHalfOpen: true }, (socket) => {
   socket.on('error', () => {});
   socket.on('close', () => watchers.delete(socket));
   createInterface({ input: socket }).on('line', (line) => {
@@ -138,8 +138,11 @@ const server = createServer((socket) => {
     if (request.command === 'watch') {
       watchers.add(socket);
       socket.write(`${JSON.stringify(status())}\n`);
-    } else if (request.command === 'start') start(request.child);
-    else if (request.command === 'stop') void stop(request.child).then(() => socket.end(`${JSON.stringify(status())}\n`));
+      socket.on('end', () => socket.end());
+    } else if (request.command === 'start') {
+      start(request.child);
+      socket.end();
+    } else if (request.command === 'stop') void stop(request.child).then(() => socket.end(`${JSON.stringify(status())}\n`));
   });
 });
 server.listen(paths.supervisorSocket, () => {

@@ -143,7 +143,20 @@ export interface ServedAws {
 
 /** `kumulus aws serve --dataplane`, until stopped. */
 export async function serveEmbeddedAws(folder: string, env: NodeJS.ProcessEnv): Promise<ServedAws> {
-  const args = ['bin/kumulus.js', 'aws', 'serve', '--dataplane', '--port', '0', '--profile', 'kumulus-test', '--output', 'json', '--state', join(folder, 'aws')];
+  const args = [
+    'bin/kumulus.js',
+    'aws',
+    'serve',
+    '--dataplane',
+    '--port',
+    '0',
+    '--profile',
+    'kumulus-test',
+    '--output',
+    'json',
+    '--state',
+    join(folder, 'aws'),
+  ];
   const child = spawn(process.execPath, args, { cwd: repository, env, stdio: ['ignore', 'pipe', 'inherit'] });
   const facts = await firstLine(child);
   return {

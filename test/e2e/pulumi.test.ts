@@ -3,9 +3,9 @@ import { join } from 'node:path';
 import {
   DeleteTagsCommand,
   DescribeInstancesCommand,
-  DetachInternetGatewayCommand,
   DescribeInternetGatewaysCommand,
   DescribeSecurityGroupsCommand,
+  DetachInternetGatewayCommand,
   RevokeSecurityGroupIngressCommand,
   TerminateInstancesCommand,
 } from '@aws-sdk/client-ec2';
@@ -14,11 +14,11 @@ import { DescribeLoadBalancersCommand, DescribeTagsCommand } from '@aws-sdk/clie
 import { pino } from 'pino';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type AwsClients, createAwsClients, hasCode, waitUntil } from '../../src/aws/clients.ts';
-import { readHostAddress } from '../../src/localaws/dataplane/load-balancers.ts';
 import { exampleObjects } from '../../src/cluster/example.ts';
 import { findProgram } from '../../src/cluster/preflight.ts';
 import { clusterId } from '../../src/cluster/state.ts';
 import { destroyEverything } from '../../src/localaws/dataplane/cleanup.ts';
+import { readHostAddress } from '../../src/localaws/dataplane/load-balancers.ts';
 import { busyboxImage } from '../../src/runtime/images/busybox.ts';
 import { pushImage } from '../../src/runtime/images/push.ts';
 import { Machine } from './command.ts';

@@ -271,6 +271,29 @@ describe('creations that do not come to their end', { timeout: 180_000 }, () => 
     expect(await leavings('broken')).toEqual([]);
   });
 
+  it('a port that is taken between the look and the use: another one', async () => {
+    const record = join(machine.state, 'broken/cluster.json');
+    const creating = machine.kumulus(['create', 'cluster', 'broken', '--nodes', '0', '-o', 'json']);
+    while (!existsSync(record)) await new Promise((resolve) => setTimeout(resolve, 2));
+    const { ports } = JSON.parse(readFileSync(record, 'utf8'));
+    const thieves = [ports.aws, ports.api].map((port) =>
+      createServer()
+        .on('error', () => {})
+        .listen(port, '127.0.0.1'),
+    );
+    try {
+      const ran = await creating;
+      expect(ran.code, ran.err).toBe(0);
+      const { server, awsEndpoint } = JSON.parse(ran.out);
+      expect(server).not.toContain(`:${ports.api}`);
+      expect(awsEndpoint).not.toContain(`:${ports.aws}`);
+      expect((await machine.tryKubectl('get --raw /readyz')).out).toBe('ok');
+      expect((await machine.kumulus(['delete', 'cluster', 'broken'])).code).toBe(0);
+    } finally {
+      for (const thief of thieves) thief.close();
+    }
+  });
+
   it('two creations at once, a deletion during creation, a name that is taken, a port that is taken', async () => {
     const taken = createServer().listen(6443, '127.0.0.1');
     taken.on('error', () => {});

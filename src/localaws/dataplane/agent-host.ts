@@ -84,7 +84,6 @@ export class VpcAgent {
   }
 
   private async start(): Promise<void> {
-    await this.endPredecessor();
     // In a bundle it stands beside this one too.
     const script = join(import.meta.dirname, `agent${extname(import.meta.filename)}`);
     const child = spawn(
@@ -129,6 +128,8 @@ export class VpcAgent {
     child.on('error', (error) => this.options.log.warn({ vpc: this.options.vpcId, err: error.message }, 'agent'));
     try {
       await ready;
+      // Only now, since it still forwards: the new one listens with its first configuration.
+      await this.endPredecessor();
     } catch (error) {
       child.kill('SIGKILL');
       if (this.child === child) this.child = undefined;

@@ -99,7 +99,7 @@ export interface Leaving {
 }
 
 /** The state folder in the path of an instance's mount or a volume's image. */
-const directoryIn = (name: string) => /(?:^| on )(\/.*)\/(?:instances|volumes)\//.exec(name)?.[1];
+const directoryIn = (name: string) => /^(?:\/dev\/loop\d+ on )?(\/.*)\/(?:instances|volumes)\//.exec(name)?.[1];
 
 /** What on this host carries the project's prefix, also of clusters that run: the caller knows which those are. */
 export async function findLeavings(): Promise<Leaving[]> {
