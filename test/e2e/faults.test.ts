@@ -102,8 +102,11 @@ beforeAll(async () => {
   await machine.kubectl('rollout status deployment/mover --timeout=120s', { timeoutMs: 130_000 });
 }, 300_000);
 afterAll(() => cluster.end(), 120_000);
-afterEach((context) => {
-  if (context.task.result?.state === 'fail') console.error(machine.logs(name));
+afterEach(async (context) => {
+  if (context.task.result?.state !== 'fail') return;
+  console.error(machine.logs(name));
+  for (const words of ['get pods,nodes -o wide', 'get events --sort-by=.lastTimestamp'])
+    console.error((await machine.tryKubectl(words)).out.split('\n').slice(-40).join('\n'));
 });
 
 /** The node falls silent; its pods move, but for the one that may run once; it comes back and ends what it missed. */
