@@ -4,6 +4,7 @@ import type { TLSSocket } from 'node:tls';
 import { badRequest, internalError, StatusError } from '../../api/errors.ts';
 import type { Api } from '../api.ts';
 import { authenticate, impersonate } from '../authn/authenticate.ts';
+import { headersFor, availableServer } from '../extensions/aggregation/proxy.ts';
 import { parseRequestInfo } from '../request.ts';
 import { type Destination, openConnection, proxyDestination, streamDestination } from '../subresources/connections.ts';
 import { admitConnection } from '../subresources/connect-options.ts';
@@ -15,7 +16,7 @@ import { peerOf } from './transport.ts';
 
 const streaming = new Set(['exec', 'attach', 'portforward']);
 
-/** An HTTP/1.1 request that asks for another protocol: exec, attach, port-forward and proxies. Joined to the other side byte by byte. */
+/** An HTTP/1.1 request that asks for another protocol: exec, attach, port-forward, proxies and whatever an aggregated server takes. Joined to the other side byte by byte. */
 export async function handleUpgrade(api: Api, message: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
   const gone = new AbortController();
   socket.on('close', () => gone.abort());
@@ -50,6 +51,13 @@ export async function handleUpgrade(api: Api, message: IncomingMessage, socket: 
     };
     if (!info.isResource) throw pathNotFound();
     api.authorizer.check({ ...attributes, verb: info.verb });
+    const remote = api.aggregator.find(info.group, info.version);
+    if (remote) {
+      const { server } = remote;
+      const backend = await availableServer(remote).connect();
+      join(api, request, message, socket, head, { backend, host: server.serverName, path: url, headers: headersFor(request, user) });
+      return;
+    }
     const target = api.registry.find(info.group, info.version, info.resource);
     if (!target?.served.subresources.some((s) => s.name === info.subresource)) throw pathNotFound();
     // A WebSocket comes as GET: whoever may only read must not run commands by it.
@@ -60,7 +68,8 @@ export async function handleUpgrade(api: Api, message: IncomingMessage, socket: 
     if (info.resource === 'pods' && streaming.has(info.subresource)) to = await streamDestination(api, call, query);
     else if (info.subresource === 'proxy') to = await proxyDestination(api, call, info.rest, at < 0 ? '' : url.slice(at));
     else throw badRequest('this resource does not take upgrades');
-    await join(api, request, message, socket, head, to);
+    const backend = await openConnection(api, to, request.signal);
+    join(api, request, message, socket, head, { backend, host: `${to.host}:${to.port}`, path: to.path, headers: passedHeaders(request) });
   } catch (error) {
     const status = error instanceof StatusError ? error : internalError((error as Error).message);
     if (!(error instanceof StatusError)) api.log.error({ err: error, path: message.url }, 'an upgrade failed');
@@ -83,15 +92,28 @@ function withProtocolToken(headers: IncomingMessage['headers']): Record<string, 
   };
 }
 
-async function join(api: Api, request: HttpRequest, message: IncomingMessage, socket: Duplex, head: Buffer, to: Destination): Promise<void> {
-  const backend = await openConnection(api, to, request.signal);
+interface OtherSide {
+  backend: Duplex;
+  /** For its Host header. */
+  host: string;
+  path: string;
+  headers: Record<string, string | string[]>;
+}
+
+function join(api: Api, request: HttpRequest, message: IncomingMessage, socket: Duplex, head: Buffer, to: OtherSide): void {
+  const { backend } = to;
+  // Whoever asked may have gone while the other side was being reached.
+  if (request.signal.aborted) {
+    backend.destroy();
+    return;
+  }
   const lines = [
     `${request.method} ${to.path} HTTP/1.1`,
-    `Host: ${to.host}:${to.port}`,
+    `Host: ${to.host}`,
     'Connection: Upgrade',
     `Upgrade: ${message.headers.upgrade}`,
   ];
-  for (const [name, value] of Object.entries(passedHeaders(request))) {
+  for (const [name, value] of Object.entries(to.headers)) {
     for (const one of Array.isArray(value) ? value : [value]) lines.push(`${name}: ${one}`);
   }
   const end = () => {

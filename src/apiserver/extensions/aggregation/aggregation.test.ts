@@ -1,4 +1,5 @@
-import { createServer, type Server } from 'node:https';
+import { createServer, request as httpsRequest, type Server } from 'node:https';
+import type { Duplex } from 'node:stream';
 import { type AddressInfo, connect } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -40,6 +41,12 @@ beforeAll(async () => {
     if (path.startsWith('/openapi/v2')) return answer(200, { paths: { '/apis/wardle.example.com/v1alpha1/flunders': { get: {} } }, definitions: { 'wardle.Flunder': { type: 'object' } } });
     return answer(404, { kind: 'Status', code: 404 });
   });
+  remote.on('upgrade', (request, socket, head) => {
+    seen.push({ path: request.url ?? '', headers: request.headers, client: undefined });
+    socket.write('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n');
+    if (head.length) socket.write(head);
+    socket.pipe(socket);
+  });
   await new Promise<void>((resolve) => {
     remote.listen(0, '127.0.0.1', resolve);
   });
@@ -58,6 +65,22 @@ afterAll(async () => {
 });
 
 const get = async (path: string, headers: Record<string, string> = {}) => requestOverHttp1(server, { path, user: server.admin, headers });
+const upgradeOf = (path: string, headers: Record<string, string>) =>
+  new Promise<{ status: number; socket?: Duplex }>((resolve, reject) => {
+    const request = httpsRequest({
+      host: '127.0.0.1',
+      port: server.port,
+      path,
+      headers: { connection: 'Upgrade', upgrade: 'echo', ...headers },
+      ca: server.ca,
+      agent: false,
+      ...server.admin,
+    });
+    request.on('error', reject);
+    request.on('response', (response) => resolve({ status: response.statusCode ?? 0 }));
+    request.on('upgrade', (response, socket) => resolve({ status: response.statusCode ?? 0, socket }));
+    request.end();
+  });
 const available = async (name: string) => ((await client.get(apiServices, { name })) as any).status?.conditions?.find((c: any) => c.type === 'Available');
 
 test('what this server serves itself is registered as local', async () => {
@@ -79,6 +102,7 @@ test('a group behind a service is passed on once it is available', async () => {
   } as any);
   await expect.poll(() => available('v1alpha1.wardle.example.com')).toMatchObject({ status: 'False', reason: 'ServiceNotFound', message: 'service/api in "wardle" is not present' });
   expect((await get('/apis/wardle.example.com/v1alpha1/namespaces/default/flunders')).status).toBe(503);
+  expect((await upgradeOf('/apis/wardle.example.com/v1alpha1/namespaces/default/flunders/one/console', {})).status).toBe(503);
 
   await client.create(type('Namespace'), { metadata: { name: 'wardle' } } as any);
   await client.create(type('Service'), { metadata: { name: 'api', namespace: 'wardle' }, spec: { ports: [{ port: 443 }] } } as any);
@@ -96,6 +120,22 @@ test('a group behind a service is passed on once it is available', async () => {
   const request = seen.at(-1)!;
   expect(request.client).toBe('front-proxy-client');
   expect(request.headers).toMatchObject({ 'x-remote-user': 'jane', 'x-remote-group': expect.stringContaining('system:masters') });
+  expect(request.headers['authorization']).toBeUndefined();
+});
+
+test('a connection that changes its protocol is joined to the server', async () => {
+  const path = '/apis/wardle.example.com/v1alpha1/namespaces/default/flunders/one/console?tty=true';
+  const answer = await upgradeOf(path, { 'x-remote-user': 'mallory' });
+  expect(answer.status).toBe(101);
+  const echoed = new Promise<string>((resolve) => {
+    answer.socket!.once('data', (chunk: Buffer) => resolve(chunk.toString()));
+  });
+  answer.socket!.write('hello');
+  expect(await echoed).toBe('hello');
+  answer.socket!.destroy();
+  const request = seen.at(-1)!;
+  expect(request.path).toBe(path);
+  expect(request.headers).toMatchObject({ upgrade: 'echo', host: 'api.wardle.svc', 'x-remote-user': 'kubernetes-admin' });
   expect(request.headers['authorization']).toBeUndefined();
 });
 

@@ -3,21 +3,35 @@ import type { UserInfo } from '../../authn/user.ts';
 import type { HttpRequest, HttpResponse } from '../../http/exchange.ts';
 import { passedHeaders } from '../../subresources/proxies.ts';
 import type { RemoteVersion } from './aggregator.ts';
-import { identityHeaders } from './remote.ts';
+import { identityHeaders, type RemoteServer } from './remote.ts';
 
 const connectionHeaders = new Set(['connection', 'keep-alive', 'transfer-encoding', 'upgrade', 'te', 'trailer', 'proxy-connection']);
 
+/** Throws ServiceUnavailable while its APIService is not available. */
+export function availableServer(remote: RemoteVersion): RemoteServer {
+  if (!remote.available) throw serviceUnavailable('service unavailable');
+  return remote.server;
+}
+
+/** What the other server is told: never the sender's credentials, and nobody's word but this server's on who they are. */
+export function headersFor(request: HttpRequest, user: UserInfo): Record<string, string | string[]> {
+  return {
+    ...Object.fromEntries(Object.entries(passedHeaders(request)).filter(([name]) => !name.startsWith('x-remote-'))),
+    ...(request.remoteAddress ? { 'x-forwarded-for': request.remoteAddress } : {}),
+    ...identityHeaders(user),
+  };
+}
+
 /** Passes a request on to the server that serves its group version, in the name of its user. */
 export async function passOn(remote: RemoteVersion, request: HttpRequest, response: HttpResponse, user: UserInfo): Promise<void> {
-  if (!remote.available) throw serviceUnavailable('service unavailable');
-  const headers = Object.fromEntries(Object.entries(passedHeaders(request)).filter(([name]) => !name.startsWith('x-remote-')));
-  if (request.remoteAddress) headers['x-forwarded-for'] = request.remoteAddress;
+  const server = availableServer(remote);
+  const headers = headersFor(request, user);
   const hasBody = request.method !== 'GET' && request.method !== 'HEAD';
   const body = hasBody ? request.bodyStream() : undefined;
   if (!hasBody) delete headers['content-length'];
   try {
-    await remote.server.send(
-      { method: request.method, path: request.url, headers: { ...headers, ...identityHeaders(user) }, signal: request.signal, ...(body ? { body } : {}) },
+    await server.send(
+      { method: request.method, path: request.url, headers, signal: request.signal, ...(body ? { body } : {}) },
       (incoming) => {
         const answer: Record<string, string | string[]> = {};
         for (const [name, value] of Object.entries(incoming.headers)) if (value !== undefined && !connectionHeaders.has(name)) answer[name] = value;
