@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { createSecureServer, type Http2SecureServer, type ServerHttp2Session } from 'node:http2';
 import { rm } from 'node:fs/promises';
 import { type AddressInfo, createConnection } from 'node:net';
@@ -82,6 +83,8 @@ const directDial: Dial = async (host, port, signal) => createConnection({ host, 
 export async function startApiServer(o: ApiServerOptions): Promise<ApiServer> {
   const clock = o.clock ?? systemClock;
   const stopping = new AbortController();
+  // Every watch listens; Node before 24 takes eleven listeners for a leak.
+  setMaxListeners(0, stopping.signal);
   const hub = new CacheHub(o.store, o.log);
   const registry = new Registry(hub, new EventLeases(o.store, clock));
   for (const served of scheme.resources) {

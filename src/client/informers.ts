@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { isGone, StatusError } from '../api/errors.ts';
@@ -26,6 +27,8 @@ interface Selection {
 export function createInformerFactory(client: Client, options: InformerFactoryOptions): InformerFactory {
   const stopping = new AbortController();
   const signal = AbortSignal.any([options.signal, stopping.signal]);
+  // Every informer listens; Node before 24 takes eleven listeners for a leak.
+  setMaxListeners(0, signal);
   const informers = new Map<string, SharedInformer<any>>();
   return {
     informer<T>(type: ResourceType<T>, selection: Selection = {}): Informer<T> {

@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import type { Logger } from 'pino';
 import { issue } from './pki.ts';
 import { type ApiServer, type Dial, startApiServer } from '../apiserver/server.ts';
@@ -111,6 +112,8 @@ export function startComponents(
   o: Pick<ControlPlaneOptions, 'name' | 'ca' | 'serviceAccount' | 'podCidr' | 'aws' | 'cloudRoutes' | 'tuning' | 'log'>,
 ): { informers: InformerFactory; stop(): Promise<void> } {
   const stopped = new AbortController();
+  // Every controller listens; Node before 24 takes eleven listeners for a leak.
+  setMaxListeners(0, stopped.signal);
   const component = (name: string, user: string): ControllerContext => {
     const client = server.localClient({ name: user, groups: ['system:masters', 'system:authenticated'] });
     const log = o.log.child({ component: name });

@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -100,6 +101,7 @@ export async function startInProcess(o: InProcessOptions): Promise<InProcessClus
     });
     ends.push(() => components.stop());
     const stopped = new AbortController();
+    setMaxListeners(0, stopped.signal);
     const nodes = new SimulatedNodes({
       client: api.server.localClient({ name: 'system:simulated-nodes', groups: ['system:masters', 'system:authenticated'] }),
       informers: components.informers,

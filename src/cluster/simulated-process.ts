@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
@@ -22,6 +23,7 @@ export function start(record: ClusterRecord, controlPlane: ControlPlane, log: Lo
   const pem = (file: string) => readFileSync(join(paths.pki, file), 'utf8');
   const ca = { cert: pem('ca.crt'), key: pem('ca.key') };
   const stopping = new AbortController();
+  setMaxListeners(0, stopping.signal);
   process.on('SIGTERM', () => stopping.abort(new Error('the cluster stops')));
   nodes = new SimulatedNodes({
     client: controlPlane.clientOf({ name: 'system:simulated-nodes', groups: ['system:masters', 'system:authenticated'] }),

@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -43,6 +44,8 @@ export class RunningCluster implements Cluster {
   constructor(backend: Backend) {
     this.backend = backend;
     this.name = backend.name;
+    // As many as there are waits at a time.
+    setMaxListeners(0, this.stopping.signal);
     this.server = backend.server;
     this.kubeconfig = kubeconfigText(clusterKubeconfig(backend.name, backend.server, backend.ca, backend.admin));
     this.resources = new Resources(backend.client);
