@@ -1,4 +1,4 @@
-import { isAlias, isMap, isScalar, isSeq, parseDocument } from 'yaml';
+import { isAlias, isMap, isScalar, isSeq, parseDocument, LineCounter } from 'yaml';
 import { badRequest, type StatusError } from './errors.ts';
 import { parseQuantity } from './quantity.ts';
 import { type Definition, definitionOf, type Shape, typeName } from './schema.ts';
@@ -13,6 +13,8 @@ export interface GroupVersionKind {
 export interface ParsedBody {
   object: unknown;
   duplicates: string[];
+  /** Where they stand a second time, from line 1; of YAML. */
+  duplicateLines?: number[];
 }
 
 const deepest = 1000;
@@ -89,10 +91,12 @@ function safeString(raw: string): string {
 }
 
 function parseYaml(source: string): ParsedBody {
-  const document = parseDocument(source, { version: '1.1', uniqueKeys: false, strict: true });
+  const lineCounter = new LineCounter();
+  const document = parseDocument(source, { version: '1.1', uniqueKeys: false, strict: true, lineCounter });
   const first = document.errors[0];
   if (first) throw badRequest(`error converting YAML to JSON: yaml: ${first.message.split('\n')[0]}`);
   const duplicates: string[] = [];
+  const duplicateLines: number[] = [];
   let aliases = 0;
   const visit = (node: unknown, path: string, depth: number): void => {
     if (depth > deepest) throw badRequest(`yaml: exceeded max depth (${deepest})`);
@@ -102,7 +106,10 @@ function parseYaml(source: string): ParsedBody {
       for (const pair of node.items) {
         const key = isScalar(pair.key) ? String(pair.key.value) : String(pair.key);
         const at = path ? `${path}.${key}` : key;
-        if (seen.has(key)) duplicates.push(at);
+        if (seen.has(key)) {
+          duplicates.push(at);
+          duplicateLines.push(lineCounter.linePos((pair.key as { range?: [number] }).range?.[0] ?? 0).line);
+        }
         seen.add(key);
         visit(pair.value, at, depth + 1);
       }
@@ -113,7 +120,7 @@ function parseYaml(source: string): ParsedBody {
   };
   visit(document.contents, '', 0);
   try {
-    return { object: document.toJS({ maxAliasCount: mostAliases }) ?? null, duplicates };
+    return { object: document.toJS({ maxAliasCount: mostAliases }) ?? null, duplicates, ...(duplicates.length ? { duplicateLines } : {}) };
   } catch (error) {
     throw badRequest(`error converting YAML to JSON: yaml: ${(error as Error).message}`);
   }

@@ -341,6 +341,7 @@ const event: KindStrategy = {
       type: o.type ?? '',
       source: o.source?.component ?? o.reportingComponent ?? '',
       reportingComponent: o.reportingComponent ?? o.reportingController ?? '',
+      reportingController: o.reportingComponent ?? o.reportingController ?? '',
     };
     for (const key of ['kind', 'namespace', 'name', 'uid', 'apiVersion', 'resourceVersion', 'fieldPath']) {
       fields[`involvedObject.${key}`] = about[key] ?? '';

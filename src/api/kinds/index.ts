@@ -7,6 +7,7 @@ import { pathSegmentProblems } from '../validation.ts';
 import { apiService } from './api-service.ts';
 import { horizontalPodAutoscaler } from './autoscaling.ts';
 import * as cluster from './cluster.ts';
+import { clusterTrustBundle } from './cluster-trust-bundle.ts';
 import { flowSchema, priorityLevel } from './flow-control.ts';
 import * as networking from './networking.ts';
 import { pod } from './pod.ts';
@@ -63,6 +64,7 @@ const strategies: Record<string, KindStrategy> = {
   'storage.k8s.io/VolumeAttachment': storage.volumeAttachment,
   'storage.k8s.io/VolumeAttributesClass': storage.volumeAttributesClass,
   'certificates.k8s.io/CertificateSigningRequest': cluster.certificateSigningRequest,
+  'certificates.k8s.io/ClusterTrustBundle': clusterTrustBundle,
   'rbac.authorization.k8s.io/Role': rbac(cluster.role),
   'rbac.authorization.k8s.io/ClusterRole': rbac(cluster.clusterRole),
   'rbac.authorization.k8s.io/RoleBinding': rbac(cluster.roleBinding),

@@ -6,6 +6,7 @@ import { validateClaimSpec } from './storage-validation.ts';
 import { sourceChecks, validateNoBacksteps, validateSources } from './volume-sources.ts';
 
 const downwardFields = ['metadata.annotations', 'metadata.labels', 'metadata.name', 'metadata.namespace', 'metadata.uid'];
+const day = 86_400;
 const shortestTokenSeconds = 600;
 const longestTokenSeconds = 2 ** 32;
 const modeProblem = 'must be a number between 0 and 0777 (octal), both inclusive';
@@ -121,6 +122,13 @@ function validateProjection(found: Findings, source: any, volume: string, at: st
     if (seconds > longestTokenSeconds) found.invalid(field, seconds, 'may not specify a duration larger than 2^32 seconds');
     if (!token.path) found.required(`${volume}.path`);
     else validateLocalPath(found, token.path, `${volume}.path`);
+  }
+  const lasts = source.podCertificate?.maxExpirationSeconds;
+  if (lasts !== undefined) {
+    const field = `${at}.podCertificate.maxExpirationSeconds`;
+    const most = /(^|\.)kubernetes\.io\//.test(source.podCertificate.signerName ?? '') ? day : 91 * day;
+    if (lasts < 3600) found.invalid(field, lasts, 'if provided, maxExpirationSeconds must be >= 3600');
+    if (lasts > most) found.invalid(field, lasts, `if provided, maxExpirationSeconds must be <= ${most}`);
   }
   const kinds = ['secret', 'configMap', 'downwardAPI', 'serviceAccountToken', 'clusterTrustBundle', 'podCertificate'].filter((kind) => source[kind]);
   if (kinds.length > 1) found.forbidden(at, 'may not specify more than 1 volume type per source');

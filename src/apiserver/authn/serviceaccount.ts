@@ -24,6 +24,7 @@ export interface TokenSpec {
 }
 
 interface PrivateClaims {
+  jti?: string;
   'kubernetes.io'?: {
     namespace: string;
     serviceaccount: { name: string; uid: string };
@@ -155,6 +156,7 @@ export class ServiceAccountTokens {
     if (!namespace || !name || !uid) throw new Error('the token names no service account');
     await this.#mustExist('serviceaccounts', namespace, name, uid);
     const extra: Record<string, string[]> = {};
+    if (claims.jti) extra['authentication.kubernetes.io/credential-id'] = [`JTI=${claims.jti}`];
     if (bound?.pod) {
       await this.#mustExist('pods', namespace, bound.pod.name, bound.pod.uid);
       extra['authentication.kubernetes.io/pod-name'] = [bound.pod.name];

@@ -44,7 +44,12 @@ export const subresourceWrites: Record<string, SubresourceWrite | undefined> = {
       const conditions = object.status?.conditions as
         | { type: string; status?: string; lastUpdateTime?: string; lastTransitionTime?: string }[]
         | undefined;
+      const { labels, annotations } = object.metadata;
       become(object, old);
+      // Labels and annotations may change with the approval.
+      for (const [field, value] of Object.entries({ labels, annotations }))
+        if (value === undefined) delete object.metadata[field];
+        else object.metadata[field] = value;
       for (const condition of conditions ?? []) {
         condition.lastUpdateTime ??= timestamp(api);
         condition.lastTransitionTime ??= timestamp(api);

@@ -30,6 +30,7 @@ export function patchTypeOf(contentType: string): PatchType {
 export interface PatchBody {
   object: unknown;
   duplicates?: string[];
+  duplicateLines?: number[];
   force?: boolean;
 }
 
@@ -78,7 +79,7 @@ async function apply(api: Api, call: Call, body: PatchBody): Promise<Written> {
     'patch',
     (current) => {
       const merged = applyTo(api, call, current, config, body.force === true);
-      reportDuplicates(call, body.duplicates ?? []);
+      reportDuplicates(call, body);
       const { managedFields } = merged.metadata;
       // Below this, managedFields are what was just made, and shared with the cache where nothing changed.
       const object = clone(withoutManagedFields(merged));
@@ -119,9 +120,10 @@ function checkConfigurationType(call: Call, config: KubeObject): void {
 }
 
 /** Keys given twice fail or warn as fieldValidation asks. */
-function reportDuplicates(call: Call, duplicates: string[]): void {
+function reportDuplicates(call: Call, { duplicates = [], duplicateLines = [] }: PatchBody): void {
   if (duplicates.length === 0 || call.fieldValidation === 'Ignore') return;
-  const lines = duplicates.map((path) => `key ${JSON.stringify(path.slice(path.lastIndexOf('.') + 1))} already set in map`);
+  const at = (i: number) => (duplicateLines[i] ? `line ${duplicateLines[i]}: ` : '');
+  const lines = duplicates.map((path, i) => `${at(i)}key ${JSON.stringify(path.slice(path.lastIndexOf('.') + 1))} already set in map`);
   const problem = `error converting YAML to JSON: yaml: unmarshal errors:\n  ${lines.join('\n  ')}`;
   if (call.fieldValidation === 'Strict') throw badRequest(`error strict decoding patch: ${problem}`);
   call.warnings.push(problem);
