@@ -9,7 +9,12 @@ const configMaps = '/api/v1/namespaces/NS/configmaps';
 const deployment = '/apis/apps/v1/namespaces/NS/deployments/s1';
 const services = '/api/v1/namespaces/NS/services';
 
-const configMap = (name: string, data: object, metadata: object = {}) => ({ apiVersion: 'v1', kind: 'ConfigMap', metadata: { name, ...metadata }, data });
+const configMap = (name: string, data: object, metadata: object = {}) => ({
+  apiVersion: 'v1',
+  kind: 'ConfigMap',
+  metadata: { name, ...metadata },
+  data,
+});
 const create = (path: string, body: unknown): Step => ({ method: 'POST', path, body });
 const read = (path: string): Step => ({ method: 'GET', path });
 const remove = (path: string, body?: unknown): Step => ({ method: 'DELETE', path, ...(body === undefined ? {} : { body }) });
@@ -113,7 +118,12 @@ export const requests: Record<string, Step[]> = {
         },
       },
     }),
-    pod({ containers: [{ name: 'web', image: 'i2' }, { name: 'new', image: 'n' }] }),
+    pod({
+      containers: [
+        { name: 'web', image: 'i2' },
+        { name: 'new', image: 'n' },
+      ],
+    }),
     pod({ containers: [{ name: 'new', $patch: 'delete' }] }),
     pod({ containers: [{ name: 'web', env: [{ name: 'C', value: '3' }] }] }),
     pod({ containers: [{ name: 'web', '$setElementOrder/env': [{ name: 'C' }, { name: 'A' }, { name: 'B' }], env: [{ name: 'A', value: '7' }] }] }),

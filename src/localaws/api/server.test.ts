@@ -1,8 +1,6 @@
-import { execFile } from 'node:child_process';
-import { existsSync, statSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { request } from 'node:http';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
 import {
   CreateSubnetCommand,
   CreateTagsCommand,
@@ -179,39 +177,3 @@ test('operations that AWS has and this endpoint has not, and those that nobody h
   const unknown = endpoint.ec2().send(new DescribeVpcPeeringConnectionsCommand({}));
   expect(await codeOf(unknown)).toBe('UnsupportedOperation');
 });
-
-const awscli = ['/usr/bin/aws', '/usr/local/bin/aws', '/root/.pyenv/shims/aws'].find((path) => existsSync(path));
-
-// The AWS CLI is another implementation of the protocols. It is not part of this package: where it is missing, the SDK's tests stand alone.
-if (awscli) {
-  test('the AWS CLI works against the endpoint', async () => {
-    const { accessKeyId, secretAccessKey } = endpoint.aws.rootCredentials;
-    const env = {
-      PATH: process.env['PATH'],
-      HOME: endpoint.directory,
-      AWS_ACCESS_KEY_ID: accessKeyId,
-      AWS_SECRET_ACCESS_KEY: secretAccessKey,
-      AWS_DEFAULT_REGION: 'us-east-1',
-    };
-    const aws = async (...words: string[]) =>
-      (await promisify(execFile)(awscli, ['--endpoint-url', endpoint.aws.url, ...words, '--output', 'text'], { env })).stdout.trim();
-    const vpc = await aws('ec2', 'create-vpc', '--cidr-block', '10.0.0.0/16', '--query', 'Vpc.VpcId');
-    const subnet = await aws('ec2', 'create-subnet', '--vpc-id', vpc, '--cidr-block', '10.0.0.0/24', '--query', 'Subnet.SubnetId');
-    const id = await aws(
-      'ec2',
-      'run-instances',
-      '--image-id',
-      image,
-      '--subnet-id',
-      subnet,
-      '--user-data',
-      '#!/bin/sh\necho hello\n',
-      '--query',
-      'Instances[0].InstanceId',
-    );
-    await aws('ec2', 'wait', 'instance-running', '--instance-ids', id);
-    const data = await aws('ec2', 'describe-instance-attribute', '--instance-id', id, '--attribute', 'userData', '--query', 'UserData.Value');
-    expect(Buffer.from(data, 'base64').toString()).toContain('echo hello');
-    await expect(aws('ec2', 'describe-instances', '--instance-ids', 'i-00000000000000000')).rejects.toThrow('InvalidInstanceID.NotFound');
-  }, 60_000);
-}
