@@ -104,7 +104,8 @@ const measurements: [string, (side: Side) => number][] = [
     (s) => request(s, 'create', ['--ns', 'bench', '--resource', 'pods', '--prefix', 'many', '--n', count(4000), '--conc', '16'])['per_s'],
   ],
   ['get pods/s, 16 clients', (s) => request(s, 'get', ['--ns', 'bench', '--resource', 'pods', '--n', count(10_000), '--conc', '16'])['per_s']],
-  [`list of ${count(5000)} pods/s`, (s) => request(s, 'list', ['--ns', 'bench', '--n', count(50)])['per_s']],
+  [`list of ${count(5000)} pods/s, JSON`, (s) => request(s, 'list', ['--ns', 'bench', '--n', count(50)])['per_s']],
+  [`list of ${count(5000)} pods/s, protobuf`, (s) => request(s, 'list', ['--ns', 'bench', '--n', count(50), '--accept', 'proto'])['per_s']],
   [
     'patch configmaps/s',
     (s) => {
@@ -112,14 +113,15 @@ const measurements: [string, (side: Side) => number][] = [
       return request(s, 'patch', ['--ns', 'bench', '--resource', 'configmaps', '--n', count(2000), '--conc', '4'])['per_s'];
     },
   ],
-  [
-    'watch events/s to 100 watchers',
+  ...([100, 1000] as const).map((watchers): [string, (side: Side) => number] => [
+    `watch events/s to ${watchers} watchers`,
     (s) => {
-      const answer = request(s, 'watch', ['--ns', 'watch', '--watchers', '100', '--n', count(500)]);
+      const answer = request(s, 'watch', ['--ns', 'watch', '--watchers', String(watchers), '--n', count(watchers === 100 ? 500 : 100)]);
       return answer['deliveries_per_s'] ?? answer['per_s'];
     },
-  ],
+  ]),
   ['memory then, MiB', (s) => s.memory()],
+  [`delete collection of ${count(5000)} pods, ms`, (s) => request(s, 'delete', ['--ns', 'bench'])['call_secs'] * 1000],
 ];
 
 const sides: Side[] = [];
