@@ -123,6 +123,51 @@ spec: { restartPolicy: Never, containers: [{ name: c, image: busybox }] }
     expect(pod.status.containerStatuses[0].state.terminated).toMatchObject({ exitCode: 2, reason: 'Error' });
   });
 
+  test('a Job ends, and its log stays', async () => {
+    const annotations = { 'kumulus.dev/behaviour': '{ completeAfterMs: 50, logs: done }' };
+    await cluster.apply({
+      apiVersion: 'batch/v1',
+      kind: 'Job',
+      metadata: { name: 'job' },
+      spec: { template: { metadata: { annotations }, spec: { restartPolicy: 'Never', containers: [{ name: 'c', image: 'busybox' }] } } },
+    });
+    await cluster.waitFor('job/job', 'ready');
+    const [pod] = await cluster.list('Pod', { labelSelector: 'batch.kubernetes.io/job-name=job' });
+    expect(pod?.status?.phase).toBe('Succeeded');
+    expect(await cluster.logs(pod?.metadata.name as string)).toBe('done\n');
+  });
+
+  test('a claim becomes a volume of AWS, and goes with its claim', async () => {
+    await cluster.apply([
+      {
+        apiVersion: 'v1',
+        kind: 'PersistentVolumeClaim',
+        metadata: { name: 'data' },
+        spec: { accessModes: ['ReadWriteOnce'], resources: { requests: { storage: '2Gi' } } },
+      },
+      {
+        apiVersion: 'v1',
+        kind: 'Pod',
+        metadata: { name: 'db' },
+        spec: {
+          containers: [{ name: 'c', image: 'db', volumeMounts: [{ name: 'data', mountPath: '/data' }] }],
+          volumes: [{ name: 'data', persistentVolumeClaim: { claimName: 'data' } }],
+        },
+      },
+    ]);
+    await cluster.waitFor('pvc/data', 'ready');
+    await cluster.waitFor('pod/db', 'ready');
+    const [volume] = await cluster.eventually('the volume to be attached', async () => {
+      const found = await cluster.aws.volumes();
+      return found[0]?.attachedTo !== undefined && found;
+    });
+    expect(volume).toMatchObject({ sizeGiB: 2, type: 'gp3', state: 'in-use' });
+    expect(await cluster.aws.leftovers()).toContainEqual({ kind: 'volume', id: volume?.id, of: 'PersistentVolumeClaim default/data' });
+    await cluster.delete('pod/db', { wait: true });
+    await cluster.delete('pvc/data', { wait: true });
+    await cluster.eventually('AWS to hold no volume', async () => (await cluster.aws.volumes()).length === 0);
+  });
+
   test('AWS calls that are made to fail are tried again, and are told', async () => {
     await using fault = await cluster.faults.aws({ operation: 'CreateLoadBalancer', code: 'Throttling', message: 'Rate exceeded', count: 1 });
     expect(fault).toBeTypeOf('function');
