@@ -64,8 +64,12 @@ export function startNamespaceController(context: ControllerContext): Controller
   async function deleteContent(namespace: string): Promise<Remains> {
     const remains: Remains = { counts: new Map(), finalizers: new Map(), errors: [] };
     const types = (await discover(client, signal)).filter((r) => r.namespaced && r.verbs.includes('list') && r.verbs.includes('delete'));
+    // Pods first, and everything else when they are gone: what they use, policies that hold them among it, outlives them.
+    const isPods = (type: DiscoveredResource) => type.group === '' && type.resource === 'pods';
+    for (const type of types.filter(isPods)) await deleteAll(type, namespace, remains);
+    if (remains.counts.size > 0) return remains;
     // A few at a time: quick, and gentle to the server.
-    const queue = [...types];
+    const queue = types.filter((type) => !isPods(type));
     const worker = async () => {
       for (let type = queue.shift(); type; type = queue.shift()) {
         try {

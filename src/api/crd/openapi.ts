@@ -44,7 +44,8 @@ const reference = (ref: string, description: string, v3: boolean): Document =>
   v3 ? { description, allOf: [{ $ref: ref }] } : { description, $ref: ref };
 
 function kindSchema(schema: JsonSchema | undefined, root: string, v3: boolean): Document {
-  if (!schema || (!v3 && preservesUnknown(schema))) return { type: 'object', ...(schema ? { 'x-kubernetes-preserve-unknown-fields': true } : {}) };
+  // Nothing more in v2, not even a mark: kubectl would take any property named here for all there may be.
+  if (!schema || (!v3 && preservesUnknown(schema))) return { type: 'object' };
   const shown = v3 ? publishedV3(schema, root) : publishedV2(schema, root);
   return { ...shown, properties: { ...shown['properties'], ...metaProperties(root, v3) } };
 }
