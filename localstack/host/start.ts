@@ -91,12 +91,12 @@ export async function startLocalstack(options: { port?: number } = {}): Promise<
   return { url, stop, reset: (account) => post(`${url}/_kumulus/reset${account ? `?account=${account}` : ''}`) };
 }
 
-/** moto's own server. */
+/** moto's own server, with the managed policies of AWS, which the roles of clusters have. */
 export async function startMoto(options: { port?: number } = {}): Promise<HostService> {
   const python = await ensureEnvironment('moto', here('moto.lock'));
   const port = options.port ?? (await freePort());
   const url = `http://127.0.0.1:${port}`;
-  const { stop } = await launch('moto', python, ['-m', 'moto.server', '-H', '127.0.0.1', '-p', String(port)], {}, `${url}/moto-api/data.json`);
+  const { stop } = await launch('moto', python, ['-m', 'moto.server', '-H', '127.0.0.1', '-p', String(port)], { MOTO_IAM_LOAD_MANAGED_POLICIES: 'true' }, `${url}/moto-api/data.json`);
   return {
     url,
     stop,

@@ -169,9 +169,23 @@ export async function serveEmbeddedAws(folder: string, env: NodeJS.ProcessEnv): 
   };
 }
 
+/** `kumulus aws dataplane` for another endpoint, until stopped: it boots the endpoint's instances and serves its load balancers. */
+export async function serveDataPlane(folder: string, endpoint: string, env: NodeJS.ProcessEnv): Promise<{ stop(): Promise<void> }> {
+  const args = ['bin/kumulus.js', 'aws', 'dataplane', '--endpoint', endpoint, '--state', join(folder, 'plane')];
+  const child = spawn(process.execPath, args, { cwd: repository, env, stdio: ['ignore', 'pipe', 'inherit'] });
+  await firstLine(child);
+  return {
+    async stop() {
+      const ended = once(child, 'exit');
+      child.kill('SIGINT');
+      await ended;
+    },
+  };
+}
+
 async function firstLine(child: ChildProcess): Promise<string> {
   for await (const line of createInterface({ input: child.stdout! })) return line;
-  throw new Error('the embedded AWS ended before it was ready');
+  throw new Error('the AWS that was started ended before it was ready');
 }
 
 /** How many there are of everything that a cluster may be made of: none where AWS is empty. Default groups and tables go with their VPC. */
