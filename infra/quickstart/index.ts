@@ -1,5 +1,5 @@
 import * as pulumi from '@pulumi/pulumi';
-import { Cluster } from '../index.ts';
+import { Cluster, type Taint } from '../index.ts';
 
 // Settings of the stack, Pulumi.STACK.yaml: `pulumi config set nodes 4`.
 const config = new pulumi.Config();
@@ -9,6 +9,8 @@ const cluster = new Cluster(setting('name') ?? 'quickstart', {
   desiredCapacity: config.getNumber('nodes') ?? 2,
   instanceType: setting('instanceType'),
   nodeAmiId: setting('amiId'),
+  labels: config.getObject<Record<string, string>>('labels'),
+  taints: config.getObject<Record<string, Taint>>('taints'),
   availabilityZones: config.getObject<string[]>('availabilityZones'),
   publicAccessCidrs: config.getObject<string[]>('publicAccessCidrs'),
   package: setting('package'),

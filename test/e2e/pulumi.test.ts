@@ -51,6 +51,9 @@ describe.skipIf(missing.length > 0)('infra/quickstart on the embedded AWS', { ti
     empty = await inventory(clients);
     stack = new PulumiStack(machine.folder, `kumulus-test-${process.pid}`, machine.env);
     await stack.init({ 'kumulus:endpoint': aws.endpoint, 'kumulus:profile': aws.profile, 'kumulus:region': aws.region, timeoutSeconds: '300' });
+    await stack.run('config', 'set', '--path', 'labels.team', 'a');
+    await stack.run('config', 'set', '--path', 'taints.example.value', 'b');
+    await stack.run('config', 'set', '--path', 'taints.example.effect', 'PreferNoSchedule');
   }, 2 * minutes);
 
   afterAll(async () => {
@@ -85,6 +88,8 @@ describe.skipIf(missing.length > 0)('infra/quickstart on the embedded AWS', { ti
     const { nodeNames } = await stack.outputs();
     expect(await nodes()).toEqual((nodeNames as string[]).map((name) => `node/${name}`).sort());
     expect(await machine.kubectl('get nodes --no-headers')).not.toMatch(/NotReady/);
+    expect((await machine.kubectl('get nodes -l team=a -o name')).split('\n').filter(Boolean).length).toBe(2);
+    expect(await machine.kubectl('get nodes -o jsonpath={.items[*].spec.taints}')).toMatch(/"effect":"PreferNoSchedule","key":"example","value":"b"/);
     expect(await machine.kubectl('auth whoami')).toMatch(/kubernetes-admin/);
     complete = await inventory(clients);
     expect(complete).toMatchObject({ vpcs: 1, subnets: 2, instances: 3, loadBalancers: 1, launchTemplates: 2, parameters: 4 });
