@@ -14,9 +14,10 @@ import {
 } from '@aws-sdk/client-ec2';
 import messages from '@pulumi/pulumi/proto/provider_pb.js';
 import statuses from '@pulumi/pulumi/proto/status_pb.js';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { type AwsClients, createAwsClients } from '../../src/aws/clients.ts';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { type AwsClients, createAwsClients, waitUntil } from '../../src/aws/clients.ts';
 import { processStart } from '../../src/cluster/state.ts';
+import { credentials } from './cluster/credentials.ts';
 import { kinds } from './kinds.ts';
 import { type Bench, type Engine, startBench } from './testing.ts';
 import { type Properties, unknown } from './values.ts';
@@ -107,6 +108,16 @@ describe('create', () => {
     const again = await groupWith('half', [tcp(443, '10.0.0.0/8')]);
     expect(again.id).toBe(detail.getId());
   });
+});
+
+test('what has a name that is unique, but is not of the cluster, is left alone', async () => {
+  const inputs = { cluster: 'unit', logicalId: 'role', name: 'unit-mine', managedPolicies: [] };
+  const { id } = await engine.create('kumulus:iam:InstanceProfile', inputs);
+  expect((await engine.create('kumulus:iam:InstanceProfile', inputs)).id).toBe(id);
+  await expect(engine.create('kumulus:iam:InstanceProfile', { ...inputs, cluster: 'other' })).rejects.toThrow(/exists already and is not of cluster other/);
+  const parameter = { cluster: 'unit', logicalId: 'p', name: '/mine', type: 'String', value: 'a' };
+  await engine.create('kumulus:ssm:Parameter', parameter);
+  await expect(engine.create('kumulus:ssm:Parameter', { ...parameter, cluster: 'other', value: 'b' })).rejects.toThrow(/not of cluster other/);
 });
 
 describe('diff', () => {
@@ -235,6 +246,17 @@ describe('secrets', () => {
     const plain = Object.fromEntries(Object.entries(properties).map(([k, v]) => [k, isSecret(v) ? (v as Properties)['value'] : v]));
     expect(plain['bootstrapToken']).toMatch(/^[a-z0-9]{6}\.[a-z0-9]{16}$/);
     expect((await engine.diff(type, id, plain, { cluster: 'unit' }, { cluster: 'unit' })).changes).toBe(false);
+    vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 340 * 24 * 3600 * 1000 });
+    try {
+      const renewed = credentials.stale?.(plain);
+      expect(renewed).toEqual(['adminCertificate', 'adminKey']);
+      const { attributes } = await credentials.update({} as never, id, {}, {}, plain);
+      expect(attributes['adminCertificate']).not.toBe(plain['adminCertificate']);
+      expect(attributes['caCertificate']).toBe(plain['caCertificate']);
+      expect(credentials.stale?.(attributes)).toEqual([]);
+    } finally {
+      vi.useRealTimers();
+    }
     expect((await engine.read(type, id, { cluster: 'unit' }, plain)).properties['caCertificate']).toBe(plain['caCertificate']);
   });
 });
@@ -281,5 +303,5 @@ test('the plugin prints its port and nothing else, and ends with the engine', as
   await once(engineProcess, 'exit');
   // The plugin holds the pipe's other end: the pipe closes when it is gone.
   await once(engineProcess.stdout.resume(), 'close');
-  expect(processStart(pid)).toBeUndefined();
+  await waitUntil('the process to be gone', async () => (processStart(pid) === undefined ? true : undefined), { timeoutMs: 10_000 });
 });

@@ -26,3 +26,8 @@ export const ownershipFilters = (cluster: string, logicalId: string): Filter[] =
 
 /** A client token that is the same for the same words, so that a repeated call makes nothing twice (64 characters at most). */
 export const clientToken = (...words: string[]): string => createHash('sha256').update(words.join('\0')).digest('hex').slice(0, 40);
+
+/** Names that are unique in an account may be somebody else's: what has one is taken for the cluster's only with its tag. Throws otherwise. */
+export function mustBeOurs(cluster: string, what: string, tags: Record<string, string>): void {
+  if (tags[clusterTag(cluster)] !== 'owned') throw new Error(`${what} exists already and is not of cluster ${cluster} (it lacks the tag ${clusterTag(cluster)})`);
+}

@@ -23,7 +23,7 @@ import {
   UntagRoleCommand,
 } from '@aws-sdk/client-iam';
 import { ignore } from '../clients.ts';
-import { fromTags, toTags } from '../tags.ts';
+import { fromTags, mustBeOurs, toTags } from '../tags.ts';
 import type { Existing, HandlerContext, ResourceHandler } from './handler.ts';
 
 const ec2TrustPolicy = JSON.stringify({
@@ -76,6 +76,7 @@ const sameJson = (a: string, b: string) => {
 export const instanceProfile: ResourceHandler<InstanceProfileProperties> = {
   async find(context, _logicalId, p) {
     const found = await look(context, p.Name);
+    if (found) mustBeOurs(context.cluster, `instance profile ${p.Name}`, fromTags(found.Tags));
     return found && existing(p.Name, found);
   },
   async create(context, _logicalId, p, tags) {

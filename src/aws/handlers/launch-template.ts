@@ -10,7 +10,7 @@ import {
   type ResponseLaunchTemplateData,
 } from '@aws-sdk/client-ec2';
 import { ignore } from '../clients.ts';
-import { fromTags, tagSpecification } from '../tags.ts';
+import { fromTags, mustBeOurs, tagSpecification } from '../tags.ts';
 import { madeId, tagEc2 } from './ec2-tags.ts';
 import type { Existing, HandlerContext, ResourceHandler } from './handler.ts';
 
@@ -70,6 +70,7 @@ const same = (a: LaunchTemplateProperties, b: LaunchTemplateProperties): boolean
 export const launchTemplate: ResourceHandler<LaunchTemplateProperties> = {
   async find(context, _logicalId, p) {
     const found = await look(context, { LaunchTemplateNames: [p.Name] });
+    if (found) mustBeOurs(context.cluster, `launch template ${p.Name}`, fromTags(found.Tags));
     return found && existing(found);
   },
   /** The name is unique, so no token is needed; EC2 would give the same answer for it after the template is deleted. */

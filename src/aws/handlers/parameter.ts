@@ -7,7 +7,7 @@ import {
   RemoveTagsFromResourceCommand,
 } from '@aws-sdk/client-ssm';
 import { ignore } from '../clients.ts';
-import { fromTags, toTags } from '../tags.ts';
+import { fromTags, mustBeOurs, toTags } from '../tags.ts';
 import type { ResourceHandler } from './handler.ts';
 
 export interface ParameterProperties {
@@ -24,6 +24,7 @@ const gone = ignore('ParameterNotFound');
 export const parameter: ResourceHandler<ParameterProperties> = {
   async find(context, _logicalId, p) {
     const found = await parameter.read(context, p.Name);
+    if (found) mustBeOurs(context.cluster, `parameter ${p.Name}`, found.tags ?? {});
     return found && { id: found.id, attributes: found.attributes };
   },
   async create({ clients }, _logicalId, p, tags) {
