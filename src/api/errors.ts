@@ -91,7 +91,12 @@ export class ShownValue {
 }
 
 const shown = (v: unknown): string =>
-  v instanceof ShownValue ? goJson(v.text ?? '') : v === undefined ? 'null' : typeof v === 'string' ? JSON.stringify(v) : typeof v === 'object' ? goJson(JSON.stringify(v)) : String(v);
+  v instanceof ShownValue ? goJson(v.text ?? '') : v === undefined ? 'null' : typeof v === 'string' ? JSON.stringify(v) : typeof v === 'object' ? goJson(JSON.stringify(v, mapsSorted)) : String(v);
+/** Go writes maps in the order of their keys; those within objects that messages show are labels. */
+const mapsSorted = (key: string, value: unknown): unknown =>
+  ['matchLabels', 'labels', 'annotations'].includes(key) && typeof value === 'object' && value !== null
+    ? Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)))
+    : value;
 /** JSON as Go writes it: harmless within HTML. */
 const goJson = (json: string): string => json.replace(/[<>&]/g, (c) => ({ '<': '\\u003c', '>': '\\u003e' })[c] ?? '\\u0026');
 

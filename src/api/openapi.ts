@@ -7,16 +7,11 @@ import { type Definition, definitionNames, definitionOf, type Shape } from './sc
 const quantity = 'io.k8s.apimachinery.pkg.api.resource.Quantity';
 const intOrString = 'io.k8s.apimachinery.pkg.util.intstr.IntOrString';
 
+const time = 'io.k8s.apimachinery.pkg.apis.meta.v1.Time';
+const microTime = 'io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime';
+const specialNames = { quantity, intOrString, time, microTime };
 function schemaOf(shape: Shape, root: string): any {
-  switch (shape.special) {
-    case 'quantity':
-      return { $ref: `${root}${quantity}` };
-    case 'intOrString':
-      return { $ref: `${root}${intOrString}` };
-    case 'time':
-    case 'microTime':
-      return { type: 'string', format: 'date-time' };
-  }
+  if (shape.special) return { $ref: `${root}${specialNames[shape.special]}` };
   switch (shape.kind) {
     case 'object':
       return { $ref: `${root}${shape.definition?.name}` };
@@ -44,7 +39,9 @@ function documentOf(definition: Definition, root: string, v3: boolean): any {
   if (definition.name === quantity) return v3 ? { oneOf: [{ type: 'string' }, { type: 'number' }] } : { type: 'string' };
   if (definition.name === intOrString)
     return v3 ? { format: 'int-or-string', oneOf: [{ type: 'integer' }, { type: 'string' }] } : { type: 'string', format: 'int-or-string' };
-  if (/\.(Time|MicroTime)$/.test(definition.name)) return { type: 'string', format: 'date-time' };
+  if (definition.name === time || definition.name === microTime) return { type: 'string', format: 'date-time' };
+  // Any JSON at all, not only objects.
+  if (/\.(JSON|JSONSchemaPropsOrArray|JSONSchemaPropsOrBool|JSONSchemaPropsOrStringArray)$/.test(definition.name)) return {};
   if (definition.open) return { type: 'object' };
   const properties: Record<string, any> = {};
   for (const field of definition.fields.values()) {
@@ -52,15 +49,14 @@ function documentOf(definition: Definition, root: string, v3: boolean): any {
     const extras: Record<string, unknown> = {};
     const description = descriptionOf(definition.name, field.name, field.shape.definition?.name.split('.').at(-1));
     if (description) extras['description'] = description;
-    if (field.listType) extras[field.shape.kind === 'array' ? 'x-kubernetes-list-type' : 'x-kubernetes-map-type'] = field.listType;
+    if (field.listType) extras[field.shape.kind === 'array' || field.shape.kind === 'bytes' ? 'x-kubernetes-list-type' : 'x-kubernetes-map-type'] = field.listType;
     if (field.listMapKeys.length) extras['x-kubernetes-list-map-keys'] = field.listMapKeys;
     if (field.patchMergeKey) extras['x-kubernetes-patch-merge-key'] = field.patchMergeKey;
     if (field.patchStrategy.length) extras['x-kubernetes-patch-strategy'] = field.patchStrategy.join(',');
+    if (v3 && field.defaultValue !== undefined) extras['default'] = field.defaultValue;
     // In v3 a $ref has no siblings, so what belongs to the field is wrapped around it.
-    properties[field.name] =
-      v3 && schema.$ref
-        ? { allOf: [schema], ...extras, ...(field.defaultValue === undefined ? {} : { default: field.defaultValue }) }
-        : { ...schema, ...extras };
+    const wrapped = v3 && schema.$ref && !(definition.name.endsWith('.JSONSchemaProps') && field.name !== 'default');
+    properties[field.name] = wrapped ? { allOf: [schema], ...extras } : { ...schema, ...extras };
   }
   const required = [...definition.fields.values()].filter((f) => f.required).map((f) => f.name);
   const [group, version, kind] = definition.gvk.split('/');
@@ -71,6 +67,7 @@ function documentOf(definition: Definition, root: string, v3: boolean): any {
     properties,
     ...(required.length ? { required } : {}),
     ...(kind ? { 'x-kubernetes-group-version-kind': [{ group, version, kind }] } : {}),
+    ...(definition.atomic ? { 'x-kubernetes-map-type': 'atomic' } : {}),
   };
 }
 
@@ -92,8 +89,7 @@ function addSchemas(name: string, schemas: Record<string, any>): void {
   const visit = (shape: Shape): void => {
     if (shape.items) visit(shape.items);
     if (shape.definition) addSchemas(shape.definition.name, schemas);
-    if (shape.special === 'quantity') addSchemas(quantity, schemas);
-    if (shape.special === 'intOrString') addSchemas(intOrString, schemas);
+    if (shape.special) addSchemas(specialNames[shape.special], schemas);
   };
   for (const field of definition.fields.values()) visit(field.shape);
 }
@@ -161,6 +157,10 @@ export function openapiV2(): any {
   return v2;
 }
 
+const meta = 'io.k8s.apimachinery.pkg.apis.meta.v1.';
+const byKind = new Map(definitionNames.map((name) => [(definitionOf(name) as Definition).gvk, name]));
+const definitionOfKind = (k: { group: string; version: string; kind: string }): string | undefined => byKind.get(`${k.group}/${k.version}/${k.kind}`);
+
 const v3 = new Map<string, any>();
 
 /** The OpenAPI v3 document of a group version, such as `apis/apps/v1`; undefined where there is none. */
@@ -175,6 +175,21 @@ export function openapiV3(groupVersionPath: string): any {
   for (const r of rows) {
     Object.assign(document.paths, pathsOf(r, root, true));
     addSchemas(r.definition, schemas);
+    if (r.verbs.includes('list')) addSchemas(`${r.definition}List`, schemas);
+    for (const kind of ['APIResource', 'APIResourceList']) addSchemas(`${meta}${kind}`, schemas);
+    if (r.verbs.includes('watch')) addSchemas(`${meta}WatchEvent`, schemas);
+    if (r.verbs.includes('delete')) for (const kind of ['DeleteOptions', 'Status']) addSchemas(`${meta}${kind}`, schemas);
+    if (r.verbs.includes('patch')) addSchemas(`${meta}Patch`, schemas);
+    for (const sub of r.subresources) {
+      const name = definitionOfKind(sub);
+      if (name) addSchemas(name, schemas);
+    }
+  }
+  // These two are known in every group version.
+  const [{ group, version }] = rows as [BuiltinResource];
+  for (const kind of ['DeleteOptions', 'WatchEvent']) {
+    const core = { group: '', version: 'v1', kind };
+    if (schemas[`${meta}${kind}`]) schemas[`${meta}${kind}`]['x-kubernetes-group-version-kind'] = group ? [core, { group, version, kind }] : [core];
   }
   v3.set(groupVersionPath, document);
   return document;

@@ -1,4 +1,4 @@
-import { columns as withNameAndAge } from './kinds/column.ts';
+import { createdAtColumn, nameColumn } from './kinds/column.ts';
 import type { KubeObject } from './object.ts';
 import type { ServedResource } from './scheme.ts';
 
@@ -18,11 +18,12 @@ export interface Table {
   rows: { cells: unknown[]; object?: unknown }[];
 }
 
-const nameAndAge = withNameAndAge();
+/** Of kinds that nobody has made a table for. */
+const unknownKind = [nameColumn, createdAtColumn];
 
 /** Objects as meta.k8s.io/v1 Table. */
 export function makeTable(resource: ServedResource, objects: KubeObject[], options: TableOptions = {}): Table {
-  const columns = resource.strategy.columns ?? nameAndAge;
+  const columns = resource.strategy.columns ?? unknownKind;
   const include = options.includeObject ?? 'Metadata';
   return {
     kind: 'Table',

@@ -15,6 +15,7 @@ const generated = /(Bad_|gen-|kube-api-access-)[bcdfghjklmnpqrstvwxz2456789]{5}/
 function masked(text: string): string {
   return text
     .replace(uuid, 'UID')
+    .replace(/X509SHA256=[0-9a-f]{64}/g, 'X509SHA256=HASH')
     .replace(generated, '$1XXXXX')
     // Upstream appends how its internal objects differ, in the form of Go's structs: that is left out here as in our messages.
     .replace(/\n@@ [\s\S]*?\n(?=, [a-zA-Z.[\]0-9]+: |\]$|$)/g, '')

@@ -1,6 +1,6 @@
 import type { CustomResourceDefinition } from '../generated/types.ts';
-import { canonical } from '../kinds/spec-and-status.ts';
 import { column, nameColumn } from '../kinds/column.ts';
+import { canonical } from '../kinds/spec-and-status.ts';
 import type { KindStrategy } from '../scheme.ts';
 import { definitionWarnings, validateDefinition, validateDefinitionStatus, validateDefinitionUpdate } from './definition-validation.ts';
 

@@ -124,7 +124,7 @@ export const persistentVolumeClaim: KindStrategy = {
     nameColumn,
     column('Status', claimPhase),
     column('Volume', (o) => o.spec?.volumeName ?? ''),
-    column('Capacity', (o) => (o.spec?.volumeName ? (o.status?.capacity?.storage ?? '') : '')),
+    column('Capacity', (o) => (o.spec?.volumeName ? (o.status?.capacity?.storage ?? '0') : '')),
     column('Access Modes', (o) => (o.spec?.volumeName ? accessModes(o.status?.accessModes) : '')),
     column('StorageClass', (o) => o.spec?.storageClassName ?? ''),
     column('VolumeAttributesClass', (o) => o.spec?.volumeAttributesClassName || '<unset>'),
@@ -327,7 +327,15 @@ const eventColumns = [
     return `${(about.kind ?? '').toLowerCase()}/${about.name ?? ''}`;
   }),
   column('Subobject', (o) => (o.involvedObject ?? o.regarding)?.fieldPath ?? '', { wide: true }),
-  column('Source', (o) => [o.source?.component ?? o.reportingController, o.source?.host].filter(Boolean).join(', '), { wide: true }),
+  column(
+    'Source',
+    (o) => {
+      const source = o.source ?? o.deprecatedSource ?? {};
+      const component = source.component || o.reportingComponent || o.reportingController;
+      return [component, source.component ? source.host : o.reportingInstance].filter(Boolean).join(', ');
+    },
+    { wide: true },
+  ),
   column('Message', (o) => (o.message ?? o.note ?? '').trim()),
   column('First Seen', (o) => age(o.firstTimestamp ?? o.deprecatedFirstTimestamp ?? o.eventTime ?? o.metadata?.creationTimestamp), { wide: true }),
   column('Count', (o) => o.series?.count ?? o.count ?? o.deprecatedCount ?? 1, { type: 'integer', wide: true }),
@@ -399,11 +407,13 @@ export const priorityClass: KindStrategy = {
   },
   validateUpdate: (o, old) =>
     o.value === old.value ? [] : [{ type: 'FieldValueForbidden', field: 'value', detail: 'may not be changed in an update.' }],
-  columns: columns(
+  columns: [
+    nameColumn,
     column('Value', (o) => o.value ?? 0, { type: 'integer' }),
     column('Global-Default', (o) => o.globalDefault ?? false, { type: 'boolean' }),
+    ageColumn,
     column('PreemptionPolicy', (o) => o.preemptionPolicy ?? ''),
-  ),
+  ],
 };
 export const controllerRevision: KindStrategy = {
   columns: columns(

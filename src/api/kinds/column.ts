@@ -13,6 +13,7 @@ export const column = (name: string, cell: (o: any) => unknown, { type = 'string
 
 export const nameColumn: TableColumn = { name: 'Name', type: 'string', format: 'name', cell: (o) => o.metadata?.name ?? '' };
 export const ageColumn: TableColumn = column('Age', (o) => age(o.metadata?.creationTimestamp));
+export const createdAtColumn: TableColumn = column('Created At', (o) => o.metadata?.creationTimestamp ?? '', { type: 'date' });
 /** Name, these, Age. */
 export const columns = (...middle: TableColumn[]): TableColumn[] => [nameColumn, ...middle, ageColumn];
 

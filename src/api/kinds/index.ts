@@ -8,6 +8,7 @@ import { apiService } from './api-service.ts';
 import { horizontalPodAutoscaler } from './autoscaling.ts';
 import * as cluster from './cluster.ts';
 import { clusterTrustBundle } from './cluster-trust-bundle.ts';
+import * as dynamic from './dynamic-resources.ts';
 import { flowSchema, priorityLevel } from './flow-control.ts';
 import * as networking from './networking.ts';
 import { pod } from './pod.ts';
@@ -56,6 +57,10 @@ const strategies: Record<string, KindStrategy> = {
   'apiregistration.k8s.io/APIService': apiService,
   'flowcontrol.apiserver.k8s.io/FlowSchema': flowSchema,
   'flowcontrol.apiserver.k8s.io/PriorityLevelConfiguration': priorityLevel,
+  'resource.k8s.io/DeviceClass': dynamic.deviceClass,
+  'resource.k8s.io/ResourceClaim': dynamic.resourceClaim,
+  'resource.k8s.io/ResourceClaimTemplate': dynamic.resourceClaimTemplate,
+  'resource.k8s.io/ResourceSlice': dynamic.resourceSlice,
   'coordination.k8s.io/Lease': cluster.lease,
   'storage.k8s.io/CSIDriver': storage.csiDriver,
   'storage.k8s.io/CSINode': storage.csiNode,

@@ -253,12 +253,13 @@ export const ipAddress: KindStrategy = {
     if (canonical(o.spec?.parentRef) !== canonical(old.spec?.parentRef)) found.invalid('spec.parentRef', null, 'field is immutable');
     return found.errors;
   },
-  columns: columns(
+  columns: [
+    nameColumn,
     column('ParentRef', (o) => {
       const p = o.spec?.parentRef;
       return p ? [p.resource + (p.group ? `.${p.group}` : ''), p.namespace, p.name].filter(Boolean).join('/') : '';
     }),
-  ),
+  ],
 };
 
 function validateBlocks(found: Findings, blocks: string[]): void {

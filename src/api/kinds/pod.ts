@@ -46,12 +46,13 @@ function defaultContainer(container: any): void {
   for (const probe of [container.livenessProbe, container.readinessProbe, container.startupProbe]) defaultProbe(probe);
   for (const hook of [container.lifecycle?.postStart, container.lifecycle?.preStop]) defaultHandler(hook);
   for (const env of container.env ?? []) if (env.valueFrom?.fieldRef) env.valueFrom.fieldRef.apiVersion ||= 'v1';
-  // A limit without a request asks for as much.
-  if (container.resources.limits) {
-    container.resources.requests ??= {};
-    for (const [name, quantity] of Object.entries(container.resources.limits)) container.resources.requests[name] ??= quantity;
-    if (!Object.keys(container.resources.requests).length) delete container.resources.requests;
-  }
+}
+
+/** In a pod, though not in the template of one, a limit without a request asks for as much. */
+function defaultRequests(resources: any): void {
+  if (!resources.limits) return;
+  const requests = { ...resources.limits, ...resources.requests };
+  if (Object.keys(requests).length) resources.requests = requests;
 }
 
 /** Defaults of a PodSpec, as SetDefaults_PodSpec and its kin. */
@@ -247,6 +248,7 @@ export const pod: KindStrategy = {
   default(o) {
     o.spec ??= {};
     defaultPodSpec(o.spec);
+    for (const c of [...(o.spec.initContainers ?? []), ...(o.spec.containers ?? [])]) defaultRequests(c.resources);
     o.spec.enableServiceLinks ??= true;
   },
   warnings: podWarnings,

@@ -84,7 +84,6 @@ export const tables: Record<string, TableColumn[]> = {
   'admissionregistration.k8s.io/MutatingAdmissionPolicy': columns(count('Mutations', (o) => o.spec?.mutations), parameterKind),
   'admissionregistration.k8s.io/ValidatingAdmissionPolicyBinding': policyBinding,
   'admissionregistration.k8s.io/MutatingAdmissionPolicyBinding': policyBinding,
-  'apiextensions.k8s.io/CustomResourceDefinition': [nameColumn, column('Created At', (o) => o.metadata?.creationTimestamp ?? '', { type: 'date' })],
   'apiregistration.k8s.io/APIService': columns(column('Service', serviceOf), column('Available', availability)),
   'certificates.k8s.io/ClusterTrustBundle': [nameColumn, column('SignerName', (o) => orNone(o.spec?.signerName))],
   'certificates.k8s.io/PodCertificateRequest': [
@@ -157,11 +156,6 @@ export const tables: Record<string, TableColumn[]> = {
   'scheduling.k8s.io/Workload': columns(),
   'scheduling.k8s.io/PodGroup': columns(column('Policy', policyOf), workload, column('Status', podGroupStatus)),
   'scheduling.k8s.io/CompositePodGroup': columns(column('Policy', policyOf), workload),
-  'storage.k8s.io/CSIStorageCapacity': [
-    nameColumn,
-    column('StorageClassName', (o) => o.storageClassName ?? ''),
-    column('Capacity', (o) => o.capacity ?? '<unset>'),
-  ],
   'storagemigration.k8s.io/StorageVersionMigration': [
     { ...nameColumn, format: '' },
     column('Resource', (o) => [o.spec?.resource?.resource, o.spec?.resource?.group].filter(Boolean).join('.')),

@@ -54,6 +54,12 @@ export const podTemplate: KindStrategy = {
 export const deployment: KindStrategy = {
   warnings: (o, old) => [...nameWarnings(o, old), ...podSpecWarnings(o.spec?.template?.spec, 'spec.template.spec')],
   ...specAndStatus,
+  prepareForUpdate(o, old, ctx) {
+    specAndStatus.prepareForUpdate(o, old, ctx);
+    // Of deployments, annotations count as well: they are copied to the replica sets.
+    const before = old.metadata.generation ?? 0;
+    if (o.metadata.generation === before && canonical(o.metadata.annotations) !== canonical(old.metadata.annotations)) o.metadata.generation = before + 1;
+  },
   default(o) {
     defaultTemplate(o);
     const s = o.spec;
@@ -312,7 +318,7 @@ export const cronJob: KindStrategy = {
     nameColumn,
     column('Schedule', (o) => o.spec?.schedule ?? ''),
     column('Timezone', (o) => o.spec?.timeZone ?? '<none>'),
-    column('Suspend', (o) => String(o.spec?.suspend ?? false)),
+    column('Suspend', (o) => (o.spec?.suspend ? 'True' : 'False')),
     column('Active', (o) => (o.status?.active ?? []).length, { type: 'integer' }),
     column('Last Schedule', (o) => (o.status?.lastScheduleTime ? age(o.status.lastScheduleTime) : '<none>')),
     ageColumn,

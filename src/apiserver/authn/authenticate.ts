@@ -9,7 +9,10 @@ import { anonymousUser, authenticated, parseServiceAccountName, type UserInfo } 
 export async function authenticate(api: Api, request: HttpRequest): Promise<UserInfo> {
   const { peer } = request;
   if (peer === 'invalid') throw unauthorized();
-  if (peer) return authenticated({ name: peer.commonName, groups: peer.organizations });
+  if (peer) {
+    const extra = { 'authentication.kubernetes.io/credential-id': [peer.credentialId] };
+    return authenticated({ name: peer.commonName, groups: peer.organizations, extra });
+  }
   const authorization = header(request, 'authorization');
   if (authorization) {
     const match = /^bearer\s+(\S+)\s*$/i.exec(authorization);

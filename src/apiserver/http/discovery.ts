@@ -128,7 +128,7 @@ async function resources(docs: Documents, request: HttpRequest, response: HttpRe
   if (!list) return false;
   const resourceList: object[] = [];
   for (const { served: r } of list) {
-    const hash = createHash('sha256').update(`${r.storageGroup}/${r.storageVersion}/${r.kind}`).digest('base64').slice(0, 11) + '=';
+    const hash = createHash('sha256').update(`${r.storageGroup}/${r.storageVersion}/${r.kind}`).digest().subarray(0, 8).toString('base64');
     resourceList.push({
       name: r.resource,
       singularName: r.singular,
@@ -137,7 +137,7 @@ async function resources(docs: Documents, request: HttpRequest, response: HttpRe
       verbs: r.verbs,
       ...(r.shortNames.length ? { shortNames: r.shortNames } : {}),
       ...(r.categories.length ? { categories: r.categories } : {}),
-      ...(r.verbs.includes('list') ? { storageVersionHash: hash } : {}),
+      ...(r.verbs.includes('create') && r.verbs.includes('list') ? { storageVersionHash: hash } : {}),
     });
     for (const sub of r.subresources) {
       resourceList.push({
@@ -151,7 +151,7 @@ async function resources(docs: Documents, request: HttpRequest, response: HttpRe
     }
   }
   const groupVersion = group ? `${group}/${version}` : version;
-  await sendValue(request, response, 200, { kind: 'APIResourceList', apiVersion: 'v1', groupVersion, resources: resourceList }, format(request));
+  await sendValue(request, response, 200, { kind: 'APIResourceList', ...(group ? { apiVersion: 'v1' } : {}), groupVersion, resources: resourceList }, format(request));
   return true;
 }
 

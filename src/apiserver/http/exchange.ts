@@ -2,6 +2,8 @@
 
 export interface Peer {
   commonName: string;
+  /** Tells which of a user's certificates this is, as audit logs and reviews show it. */
+  credentialId: string;
   organizations: string[];
 }
 

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { constants, type IncomingHttpHeaders, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2';
 import type { Readable } from 'node:stream';
@@ -24,7 +25,8 @@ function readPeer(socket: TLSSocket): Peer | 'invalid' | 'none' {
   const { CN, O } = certificate.subject as unknown as { CN?: string | string[]; O?: string | string[] };
   const commonName = Array.isArray(CN) ? CN.at(-1) : CN;
   if (!commonName) return 'invalid';
-  return { commonName, organizations: O === undefined ? [] : Array.isArray(O) ? O : [O] };
+  const credentialId = `X509SHA256=${createHash('sha256').update(certificate.raw).digest('hex')}`;
+  return { commonName, organizations: O === undefined ? [] : Array.isArray(O) ? O : [O], credentialId };
 }
 
 /** One for all: a reason made for each request would cost a stack trace each. */

@@ -15,7 +15,8 @@ export async function serveWellKnown(api: Api, request: HttpRequest, response: H
       return true;
     case '/version':
     case '/version/':
-      await sendValue(request, response, 200, versionInfo(api.version));
+      // As upstream's, this one is for people: it is indented.
+      await sendBytes(request, response, 200, Buffer.from(JSON.stringify(versionInfo(api.version), null, 2)), 'application/json');
       return true;
     case '/metrics':
       response.send(200, { 'content-type': api.metrics.registry.contentType }, Buffer.from(await api.metrics.registry.metrics()));
@@ -61,6 +62,10 @@ function versionInfo(version: string) {
   return {
     major,
     minor,
+    emulationMajor: major,
+    emulationMinor: minor,
+    minCompatibilityMajor: major,
+    minCompatibilityMinor: String(Number(minor) - 1),
     gitVersion: version,
     gitCommit: '',
     gitTreeState: '',

@@ -44,7 +44,7 @@ export async function createToken(api: Api, call: Call, body: ParsedBody): Promi
       value: seconds,
       detail: 'may not specify a duration larger than 2^32 seconds',
     });
-  if (errors.length > 0) throw invalid(tokenRequestType, call.name, errors);
+  if (errors.length > 0) throw invalid(tokenRequestType, request.metadata?.name ?? '', errors);
   const admission = api.admission.begin(api, call, 'CREATE', request, undefined);
   await admission.admit();
   await admission.validate();
