@@ -38,7 +38,11 @@ describe('who is it', () => {
   test('a client certificate: common name and organizations', async () => {
     const user = await server.authority.issue({ commonName: 'jane', organizations: ['dev', 'ops'] });
     const answer = await whoami({}, user);
-    expect(answer.json.status.userInfo).toEqual({ username: 'jane', groups: ['dev', 'ops', 'system:authenticated'] });
+    expect(answer.json.status.userInfo).toEqual({
+      username: 'jane',
+      groups: ['dev', 'ops', 'system:authenticated'],
+      extra: { 'authentication.kubernetes.io/credential-id': [expect.stringMatching(/^X509SHA256=[0-9a-f]{64}$/)] },
+    });
   });
 
   test('a certificate of another authority is refused', async () => {
