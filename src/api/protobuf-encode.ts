@@ -162,7 +162,8 @@ function writeField(w: Writer, field: Field, value: any): void {
       close(w, field.id, w.buffer.length - fromEnd);
     }
   } else if (field.repeated) {
-    const empty = field.type === 'message' ? {} : field.type === 'string' ? '' : 0;
+    // In a list of any JSON values null is one of them.
+    const empty = field.type !== 'message' ? (field.type === 'string' ? '' : 0) : field.message.shortName.endsWith('.JSON') ? null : {};
     for (let i = value.length - 1; i >= 0; i--) writeValue(w, field, field.id, value[i] ?? empty);
   } else writeValue(w, field, field.id, value);
 }
@@ -218,7 +219,7 @@ function writeValue(w: Writer, field: Field, id: number, value: any): void {
 type Special = (w: Writer, message: Message, value: any) => void;
 
 const json: Special = (w, _message, value) => {
-  if (value === undefined || value === null) return;
+  if (value === undefined) return;
   w.bytes(Buffer.from(JSON.stringify(value)));
   w.varint(8 + 2);
 };

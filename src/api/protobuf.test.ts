@@ -54,6 +54,29 @@ describe('values at the edges', () => {
     });
   });
 
+  it('schemas of custom resources', () => {
+    const schema = {
+      type: 'object',
+      required: ['a'],
+      properties: {
+        a: { type: 'array', items: { type: 'string', enum: ['x', 1, null, { y: [] }] } },
+        b: { type: 'object', additionalProperties: { type: 'integer', default: 5, minimum: -1.5 } },
+        c: { type: 'object', additionalProperties: false },
+        d: { type: 'object', additionalProperties: true, 'x-kubernetes-preserve-unknown-fields': true },
+        e: { items: { type: 'string' }, dependencies: { f: ['g', 'h'], i: { type: 'string' } }, default: { deep: [1, { er: true }] } },
+      },
+      'x-kubernetes-validations': [{ rule: 'self.a.size() > 0', messageExpression: '"x"' }],
+    };
+    const spec = {
+      group: 'g.example.com',
+      names: { plural: 'gs', kind: 'G' },
+      scope: 'Cluster',
+      versions: [{ name: 'v1', served: true, storage: false, schema: { openAPIV3Schema: schema } }],
+    };
+    const definition = 'io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinition';
+    expect(through(definition, { spec })['spec']).toEqual(spec);
+  });
+
   it('what is no protobuf is refused', () => {
     expect(() => decodeProtobuf(Buffer.from('{}'), configMap)).toThrow(/expected prefix/);
     const whole = encodeProtobuf({ apiVersion: 'v1', kind: 'ConfigMap' }, configMap) as Buffer;
