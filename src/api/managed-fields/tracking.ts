@@ -144,6 +144,7 @@ export function applied(o: Ownership, live: (Tracked & Record<string, any>) | un
   try {
     result = attempt(force, new Map(managers));
   } catch (error) {
+    if (error instanceof IdentityError) throw badRequest(`failed to merge config: ${error.message}`);
     if (!(error instanceof ApplyConflict)) throw error;
     // What kubectl applied by itself before, and nobody changed since, is kubectl's.
     const conflicts = writer.manager === 'kubectl' ? conflictsBeyond(error, lastAppliedFields(o, live, writer)) : error;
