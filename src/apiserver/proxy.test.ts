@@ -205,6 +205,8 @@ describe('proxies', () => {
       body: 'hello',
     });
     expect(posted.body.toString()).toBe('backend POST /x hello');
+    const moved = await get('/api/v1/namespaces/default/pods/one:8080/proxy?a=b');
+    expect([moved.status, moved.headers['location']]).toEqual([301, '/api/v1/namespaces/default/pods/one:8080/proxy/?a=b']);
     expect((await get('/api/v1/nodes/n1/proxy/healthz')).body.toString()).toBe('kubelet GET /healthz auth=none');
   });
 

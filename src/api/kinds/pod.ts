@@ -147,7 +147,7 @@ function validatePodUpdate(pod: any, old: any): FieldError[] {
     });
   }
   const kept = (before.tolerations ?? []).every((t: any) =>
-    (mine.tolerations ?? []).some((m: any) => JSON.stringify({ ...m, tolerationSeconds: 0 }) === JSON.stringify({ ...t, tolerationSeconds: 0 })),
+    (mine.tolerations ?? []).some((m: any) => canonical({ ...m, tolerationSeconds: 0 }) === canonical({ ...t, tolerationSeconds: 0 })),
   );
   if (!kept)
     errors.push({
@@ -162,18 +162,7 @@ function validatePodUpdate(pod: any, old: any): FieldError[] {
     mine.nodeSelector = before.nodeSelector;
     mine.affinity = before.affinity;
   }
-  const sorted = (v: any): any =>
-    Array.isArray(v)
-      ? v.map(sorted)
-      : v && typeof v === 'object'
-        ? Object.fromEntries(
-            Object.keys(v)
-              .sort()
-              .filter((k) => v[k] !== undefined)
-              .map((k) => [k, sorted(v[k])]),
-          )
-        : v;
-  if (JSON.stringify(sorted(mine)) !== JSON.stringify(sorted(before)))
+  if (canonical(mine) !== canonical(before))
     errors.push({ type: 'FieldValueForbidden', field: 'spec', detail: mutableUpdate });
   return errors;
 }

@@ -32,6 +32,11 @@ async function upgradeRequired(): Promise<void> {
 
 async function forwardAll(api: Api, request: HttpRequest, response: HttpResponse, call: Call, rest: string): Promise<void> {
   const query = request.url.indexOf('?');
+  // Relative links of the page behind must lead somewhere: its root ends in a slash.
+  if (request.path.endsWith('/proxy') && (request.method === 'GET' || request.method === 'HEAD')) {
+    response.send(301, { location: `${request.path}/${query < 0 ? '' : request.url.slice(query)}` });
+    return;
+  }
   const to = await proxyDestination(api, call, rest, query < 0 ? '' : request.url.slice(query));
   await forward(api, request, response, to, { method: request.method, body: request.method !== 'GET' && request.method !== 'HEAD' });
 }
