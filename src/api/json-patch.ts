@@ -6,6 +6,14 @@ const rejected = () => new StatusError(422, 'Invalid', 'the server rejected our 
 /** An operation that does not apply, or a test that fails. */
 class Inapplicable extends Error {}
 
+/** Says apart from all else that a patch was not to be applied here. */
+export class FailedTest extends StatusError {
+  constructor() {
+    const { status } = rejected();
+    super(422, 'Invalid', status.message ?? '', {});
+  }
+}
+
 const mostOperations = 10_000;
 /** Bytes that copies may add up to: a short patch must not make a document that fills memory. */
 const mostCopied = 3 * 1024 * 1024;
@@ -65,7 +73,7 @@ function apply(document: Document, { op, path, from, value = null }: Operation):
       if (typeof from !== 'string') throw new Inapplicable('from');
       return document.copy(path, document.get(from) ?? null);
     case 'test':
-      if (!same(document.get(path) ?? null, value)) throw new Inapplicable('test');
+      if (!same(document.get(path) ?? null, value)) throw new FailedTest();
       return;
     default:
       throw new Inapplicable(`Unexpected kind: ${op}`);

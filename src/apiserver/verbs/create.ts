@@ -50,18 +50,13 @@ export async function createObject(api: Api, call: Call, object: KubeObject, tra
 async function createNamed(api: Api, call: Call, object: KubeObject): Promise<Entry> {
   const { served, storage } = call.target;
   const { strategy } = served;
-  const metadata: Partial<ObjectMeta> & { selfLink?: string } = object.metadata;
-  metadata.uid = randomUUID();
-  metadata.creationTimestamp = timestamp(api);
-  delete metadata.deletionTimestamp;
-  delete metadata.deletionGracePeriodSeconds;
-  delete metadata.resourceVersion;
-  delete metadata.generation;
-  delete metadata.selfLink;
-
-  const named: Call = { ...call, name: metadata.name ?? '' };
+  const named: Call = { ...call, name: object.metadata.name ?? '' };
   const admission = api.admission.begin(api, named, 'CREATE', object, undefined);
   await admission.admit();
+  // Admission may have put another object in this one's place: nothing of it is relied on before.
+  const { metadata } = object;
+  matchNamespace(call, object);
+  fillSystemFields(api, metadata);
   strategy.prepareForCreate?.(object, requestContext(api, named, 'create'));
   const allocation = await kindHooks[served.registryPath]?.beforeCreate?.(api, named, object);
   try {
@@ -89,6 +84,17 @@ async function createNamed(api: Api, call: Call, object: KubeObject): Promise<En
   } finally {
     if (call.dryRun) allocation?.release();
   }
+}
+
+/** What no client has a say in. */
+function fillSystemFields(api: Api, metadata: Partial<ObjectMeta> & { selfLink?: string }): void {
+  metadata.uid = randomUUID();
+  metadata.creationTimestamp = timestamp(api);
+  delete metadata.deletionTimestamp;
+  delete metadata.deletionGracePeriodSeconds;
+  delete metadata.resourceVersion;
+  delete metadata.generation;
+  delete metadata.selfLink;
 }
 
 /** What configures admission is in force when its writer hears that it was written. */

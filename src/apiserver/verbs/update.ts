@@ -133,11 +133,7 @@ async function checkUpdate(api: Api, call: Call, verb: 'update' | 'patch', objec
   keep(metadata, before, 'creationTimestamp');
   delete metadata.resourceVersion;
   if (!o.apply) trackFields(api, call, old, object, o.fieldsOf);
-  delete metadata.selfLink;
-  keep(metadata, before, 'generation');
-  keep(metadata, before, 'deletionTimestamp');
-  keep(metadata, before, 'deletionGracePeriodSeconds');
-  keep(metadata, before, 'generateName');
+  keepSystemFields(metadata, before);
 
   const context = requestContext(api, call, verb);
   const own = call.subresource ? subresourceWrites[`${served.registryPath}/${call.subresource}`] : undefined;
@@ -147,17 +143,20 @@ async function checkUpdate(api: Api, call: Call, verb: 'update' | 'patch', objec
     await admission.admit();
   } else if (call.subresource === 'status') {
     await admission.admit();
+    keepSystemFields(object.metadata, before);
     strategy.prepareForStatusUpdate?.(object, old, context);
   } else {
     await admission.admit();
+    keepSystemFields(object.metadata, before);
     strategy.prepareForUpdate?.(object, old, context);
   }
   const allocation = call.subresource ? undefined : await kindHooks[served.registryPath]?.beforeUpdate?.(api, call, object, old);
   try {
     complete(served.definition, object);
     const errors: FieldError[] = [
-      ...validateObjectMeta(metadata, served),
-      ...validateObjectMetaUpdate(metadata, before),
+      // Admission may have put other metadata in the place of that which came.
+      ...validateObjectMeta(object.metadata, served),
+      ...validateObjectMetaUpdate(object.metadata, before),
       ...validateSchema(served.definition, object),
       ...(call.subresource === 'status' ? (strategy.validateStatusUpdate?.(object, old) ?? []) : []),
       ...(call.subresource
@@ -176,6 +175,13 @@ async function checkUpdate(api: Api, call: Call, verb: 'update' | 'patch', objec
     throw error;
   }
   return { allocation, remove: deletionComplete(object) };
+}
+
+/** What neither clients nor admission have a say in. */
+function keepSystemFields(metadata: Partial<ObjectMeta> & { selfLink?: string }, before: Partial<ObjectMeta>): void {
+  for (const field of ['uid', 'creationTimestamp', 'generation', 'deletionTimestamp', 'deletionGracePeriodSeconds', 'generateName']) keep(metadata, before, field);
+  delete metadata.resourceVersion;
+  delete metadata.selfLink;
 }
 
 function keep<K extends string>(metadata: object, before: object, field: K): void {

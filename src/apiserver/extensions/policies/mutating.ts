@@ -1,6 +1,8 @@
 import { toJson } from '../../../api/cel/to-json.ts';
 import { CelError, CostExceededError, isList, isMap, itemsOfList, type Value } from '../../../api/cel/values.ts';
 import { forbidden } from '../../../api/errors.ts';
+import { FailedTest } from '../../../api/json-patch.ts';
+import { atomicPaths } from '../../../api/managed-fields/atomic.ts';
 import { mergeValues } from '../../../api/managed-fields/merge.ts';
 import { fieldTypeOf } from '../../../api/managed-fields/types.ts';
 import type { KubeObject } from '../../../api/object.ts';
@@ -93,6 +95,8 @@ async function apply(made: CompiledPolicy, mutation: any, param: KubeObject | un
     return replaceObject(request, await inVersion(next, at, served));
   } catch (failure) {
     if (failure instanceof CelError || failure instanceof CostExceededError) throw new PolicyFailure(`expression '${text}' resulted in error: ${failure.message}`);
+    // A test says whether the patch is for this object.
+    if (failure instanceof FailedTest) return false;
     if ((failure as { reason?: string }).reason === 'Invalid') throw new PolicyFailure(`JSON Patch: ${(failure as Error).message}`);
     throw failure;
   }
@@ -116,6 +120,7 @@ function configured(object: any, value: Value, at: ServedResource): any {
   }
   const type = fieldTypeOf(at.definition);
   if (!type) throw new CelError('the kind of the object is not known to server-side apply');
-  const merged = mergeValues(type, object, { ...configuration, apiVersion: object.apiVersion, kind: object.kind } as never);
-  return merged;
+  const atomic = atomicPaths(type, configuration);
+  if (atomic.length) throw new PolicyFailure(`error applying patch: invalid ApplyConfiguration: may not mutate atomic arrays, maps or structs: ${atomic.join(', ')}`);
+  return mergeValues(type, object, { ...configuration, apiVersion: object.apiVersion, kind: object.kind } as never);
 }

@@ -172,6 +172,39 @@ describe('mutating policies', () => {
     const made = (await client.create(deployments, deployment('patched', 1))) as any;
     expect(made.spec.replicas).toBe(4);
     expect(made.metadata.annotations).toEqual({ 'a/b': 'x~1y' });
-    await expect(client.create(deployments, deployment('other', 2))).rejects.toMatchObject({ status: { code: 422 } });
+    // A test that fails says that the patch is not for this object.
+    const other = (await client.create(deployments, deployment('other', 2))) as any;
+    expect(other.spec.replicas).toBe(2);
+    expect(other.metadata.annotations).toBeUndefined();
+  });
+
+  test('what they make of an object is held to its rules, metadata included', async () => {
+    await mutation('bad', {
+      mutations: [{ patchType: 'JSONPatch', jsonPatch: { expression: '[JSONPatch{op: "add", path: "/metadata/labels", value: {"not a label": "x"}}]' } }],
+    });
+    await bindMutation('bad');
+    await expect(client.create(deployments, deployment('labelled', 1))).rejects.toMatchObject({
+      status: { code: 422, reason: 'Invalid', message: expect.stringContaining('metadata.labels: Invalid value: "not a label": name part must consist of') },
+    });
+  });
+
+  test('apply configurations must leave alone what is replaced whole', async () => {
+    await mutation('atomic', {
+      mutations: [
+        {
+          patchType: 'ApplyConfiguration',
+          applyConfiguration: {
+            expression:
+              'Object{spec: Object.spec{template: Object.spec.template{spec: Object.spec.template.spec{containers: [Object.spec.template.spec.containers{name: "c", args: ["x"]}]}}}}',
+          },
+        },
+      ],
+    });
+    await bindMutation('atomic');
+    await expect(client.create(deployments, deployment('whole', 1))).rejects.toMatchObject({
+      status: {
+        message: expect.stringContaining('error applying patch: invalid ApplyConfiguration: may not mutate atomic arrays, maps or structs: .spec.template.spec.containers[0].args'),
+      },
+    });
   });
 });
