@@ -2,6 +2,7 @@ import {
   DeleteNetworkInterfaceCommand,
   DeleteSecurityGroupCommand,
   DeleteVolumeCommand,
+  DescribeInstancesCommand,
   DescribeNetworkInterfacesCommand,
   DescribeSecurityGroupsCommand,
   DescribeVolumesCommand,
@@ -95,18 +96,22 @@ async function sweepVolumes(context: HandlerContext): Promise<void> {
 
 async function sweepInterfaces(context: HandlerContext, vpcId: string): Promise<void> {
   const ec2 = await context.clients.ec2();
-  const { NetworkInterfaces } = await ec2.send(
-    new DescribeNetworkInterfacesCommand({
-      Filters: [
-        { Name: 'vpc-id', Values: [vpcId] },
-        { Name: 'status', Values: ['available'] },
-      ],
-    }),
-  );
-  for (const { NetworkInterfaceId, TagSet } of NetworkInterfaces ?? []) {
-    if (!left(context, fromTags(TagSet))) continue;
+  const { NetworkInterfaces = [] } = await ec2.send(new DescribeNetworkInterfacesCommand({ Filters: [{ Name: 'vpc-id', Values: [vpcId] }] }));
+  for (const { NetworkInterfaceId, TagSet, Status, Attachment } of NetworkInterfaces) {
+    const forgotten = Status === 'available' && left(context, fromTags(TagSet));
+    // EC2 takes an instance's first interface away with it; moto and LocalStack do not.
+    const orphaned = Attachment?.InstanceId !== undefined && Attachment.DeviceIndex === 0 && (await isGone(context, Attachment.InstanceId));
+    if (!forgotten && !orphaned) continue;
     await ec2.send(new DeleteNetworkInterfaceCommand({ NetworkInterfaceId })).catch(ignore('InvalidNetworkInterfaceID.NotFound'));
   }
+}
+
+async function isGone({ clients }: HandlerContext, instanceId: string): Promise<boolean> {
+  const found = await (await clients.ec2())
+    .send(new DescribeInstancesCommand({ InstanceIds: [instanceId] }))
+    .catch(ignore('InvalidInstanceID.NotFound'));
+  const state = found?.Reservations?.[0]?.Instances?.[0]?.State?.Name;
+  return state === undefined || state === 'terminated';
 }
 
 async function sweepSecurityGroups(context: HandlerContext, vpcId: string): Promise<void> {
