@@ -4,9 +4,20 @@ import { addQuantities, canonicalQuantity, compareQuantities } from '../../api/q
 import { isInScope, type Usage, usageOf } from '../../api/quota.ts';
 import type { AdmissionPlugin, AdmissionRequest } from './chain.ts';
 
+/** An object that was let through and is not in the caches yet. */
+interface Admitted {
+  object: any;
+  until: number;
+}
+
+/** How long an object that was let through counts although it does not appear: its creation failed then. */
+const admittedMs = 5000;
+/** By the cache of the resource, then by namespace/name. */
+const admitted = new WeakMap<object, Map<string, Admitted>>();
+
 /**
- * Refuses what would exceed the namespace's quotas. What is used is counted from the objects themselves, so that it needs
- * no controller; two creations at the same instant may both fit where only one does.
+ * Refuses what would exceed the namespace's quotas. What is used is counted from the objects themselves and those on their
+ * way, so that it needs no controller. API servers that share a store do not see what is on its way in another.
  */
 export const resourceQuota: AdmissionPlugin = {
   name: 'ResourceQuota',
@@ -16,11 +27,36 @@ export const resourceQuota: AdmissionPlugin = {
     const quotas = cache.list(r.namespace).map((e) => e.object as unknown as ResourceQuota);
     if (quotas.length === 0) return;
     await r.api.hub.current(r.call.signal);
-    for (const quota of quotas) check(r, quota);
+    // Nothing awaits from here on: of several at once, each counts those before it.
+    const coming = onTheirWay(r);
+    for (const quota of quotas) check(r, quota, coming);
+    if (!r.call.dryRun) remember(r);
   },
 };
 
-function check(r: AdmissionRequest, quota: ResourceQuota): void {
+const keyOf = (r: AdmissionRequest, name: string) => `${r.namespace}/${name}`;
+
+function onTheirWay(r: AdmissionRequest): any[] {
+  const { cache } = r.call.target.storage!;
+  const waiting = admitted.get(cache);
+  if (!waiting) return [];
+  const now = r.api.clock.now();
+  const coming: any[] = [];
+  for (const [key, { object, until }] of waiting) {
+    if (until < now || cache.get(key)) waiting.delete(key);
+    else if (object.metadata.namespace === r.namespace) coming.push(object);
+  }
+  return coming;
+}
+
+function remember(r: AdmissionRequest): void {
+  const { cache } = r.call.target.storage!;
+  let waiting = admitted.get(cache);
+  if (!waiting) admitted.set(cache, (waiting = new Map()));
+  waiting.set(keyOf(r, r.object.metadata.name), { object: r.object, until: r.api.clock.now() + admittedMs });
+}
+
+function check(r: AdmissionRequest, quota: ResourceQuota, coming: any[]): void {
   const hard = (quota.spec?.hard ?? {}) as Usage;
   if (!isInScope(quota, r, r.object)) return;
   const wanted = usageOf(r, r.object);
@@ -38,7 +74,8 @@ function check(r: AdmissionRequest, quota: ResourceQuota): void {
   }
   if (names.length === 0) return;
   const used: Usage = {};
-  for (const { object } of r.call.target.storage!.cache.list(r.namespace)) {
+  const there = r.call.target.storage!.cache.list(r.namespace).map((entry) => entry.object as any);
+  for (const object of [...there, ...coming]) {
     if (!isInScope(quota, r, object)) continue;
     const one = usageOf(r, object);
     for (const name of names) used[name] = addQuantities(used[name] ?? '0', one[name] ?? '0');
