@@ -43,7 +43,7 @@ function onTheirWay(r: AdmissionRequest): any[] {
   const now = r.api.clock.now();
   const coming: any[] = [];
   for (const [key, { object, until }] of waiting) {
-    if (until < now || cache.get(key)) waiting.delete(key);
+    if (until < now) waiting.delete(key);
     else if (object.metadata.namespace === r.namespace) coming.push(object);
   }
   return coming;
@@ -52,7 +52,12 @@ function onTheirWay(r: AdmissionRequest): any[] {
 function remember(r: AdmissionRequest): void {
   const { cache } = r.call.target.storage!;
   let waiting = admitted.get(cache);
-  if (!waiting) admitted.set(cache, (waiting = new Map()));
+  if (!waiting) {
+    const fresh = new Map<string, Admitted>();
+    // From the moment the cache has it, it counts there, and when it goes it goes from there.
+    cache.onChange(({ entry }) => fresh.delete(entry.key));
+    admitted.set(cache, (waiting = fresh));
+  }
   waiting.set(keyOf(r, r.object.metadata.name), { object: r.object, until: r.api.clock.now() + admittedMs });
 }
 
