@@ -26,6 +26,9 @@ export const attachmentName = (csi: CSIPersistentVolumeSource, node: string): st
     .update(csi.volumeHandle + csi.driver + node)
     .digest('hex')}`;
 
+/** Attachments under other names are somebody else's. */
+const isOurs = (attachment: VolumeAttachment): boolean => /^csi-[0-9a-f]{64}$/.test(attachment.metadata.name);
+
 /**
  * Asks for CSI volumes to be attached to the nodes whose pods use them, by VolumeAttachments, and to be detached when no pod there
  * does and the node has unmounted them. A volume for one node goes to the next only when the attachment to the first is gone.
@@ -113,7 +116,7 @@ export function startAttachDetachController(context: ControllerContext, options:
     const wanted = volume?.spec.csi && needsAttachment(volume.spec.csi.driver) ? usersByNode(volume) : new Map<string, Pod[]>();
     for (const attachment of present) {
       if (wanted.has(attachment.spec.nodeName)) unwantedSince.delete(attachment.metadata.uid);
-      else if (!attachment.metadata.deletionTimestamp) await detach(attachment, volume);
+      else if (isOurs(attachment) && !attachment.metadata.deletionTimestamp) await detach(attachment, volume);
     }
     if (!volume?.spec.csi || volume.metadata.deletionTimestamp) return;
     for (const [node, users] of wanted) await attach(volume, node, users, present);

@@ -8,6 +8,7 @@ import { FakeClock } from '../client/fake-clock.ts';
 import { startCsrApprovingController } from './csrapproving.ts';
 import { startCsrCleanerController } from './csrcleaner.ts';
 import { startCsrSigningController } from './csrsigning.ts';
+import { startPodCertificateRequestCleaner } from './podcertificaterequestcleaner.ts';
 import { eventually, settle, type TestContext, testContext } from './testing.ts';
 
 let context: TestContext;
@@ -196,4 +197,18 @@ describe('certificates for kubelets', () => {
     clock.advance(2 * 3600_000);
     await eventually('the deletion', () => !csr());
   });
+});
+
+test('requests of pods are kept for half an hour', async () => {
+  const clock = new FakeClock();
+  const at = { namespace: 'default', name: 'r' };
+  context = testContext([{ apiVersion: 'certificates.k8s.io/v1', kind: 'PodCertificateRequest', metadata: at, spec: {} }], clock);
+  startPodCertificateRequestCleaner(context);
+  const there = async () => (await context.client.list(resources.podcertificaterequests, {})).items.length;
+  await eventually('the timer', () => clock.pending > 0);
+  clock.advance(29 * 60_000);
+  await settle();
+  expect(await there()).toBe(1);
+  clock.advance(2 * 60_000);
+  await eventually('the deletion', async () => (await there()) === 0);
 });

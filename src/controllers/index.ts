@@ -5,6 +5,7 @@ import type { Controller, ControllerContext } from './controller.ts';
 import { startCronJobController } from './cronjob.ts';
 import { startCsrApprovingController } from './csrapproving.ts';
 import { startCsrCleanerController } from './csrcleaner.ts';
+import { startPodCertificateRequestCleaner } from './podcertificaterequestcleaner.ts';
 import { startCsrSigningController } from './csrsigning.ts';
 import { startDaemonSetController } from './daemonset.ts';
 import { startDeploymentController } from './deployment.ts';
@@ -31,7 +32,7 @@ import { startServiceAccountController } from './serviceaccount.ts';
 import { startTokensController } from './serviceaccount-tokens.ts';
 import { startServiceCidrController } from './servicecidr.ts';
 import { startStatefulSetController } from './statefulset.ts';
-import { startPvcProtectionController, startPvProtectionController } from './storage-protection.ts';
+import { startPvcProtectionController, startPvProtectionController, startVacProtectionController } from './storage-protection.ts';
 import { startTaintEvictionController } from './tainteviction.ts';
 import { startTtlAfterFinishedController } from './ttlafterfinished.ts';
 import { startVolumeExpandController } from './volumeexpand.ts';
@@ -86,6 +87,7 @@ export const controllers: { name: string; start(context: ControllerContext, opti
   { name: 'certificatesigningrequest-approving-controller', start: startCsrApprovingController },
   { name: 'certificatesigningrequest-signing-controller', start: (c, o) => startCsrSigningController(c, o.ca) },
   { name: 'certificatesigningrequest-cleaner-controller', start: startCsrCleanerController },
+  { name: 'podcertificaterequest-cleaner-controller', start: startPodCertificateRequestCleaner },
   {
     name: 'node-lifecycle-controller',
     start: (c, o) => startNodeLifecycleController(c, { gracePeriodMs: o.nodeMonitorGracePeriodMs, startupGracePeriodMs: o.nodeStartupGracePeriodMs }),
@@ -105,6 +107,7 @@ export const controllers: { name: string; start(context: ControllerContext, opti
   },
   { name: 'persistentvolumeclaim-protection-controller', start: startPvcProtectionController },
   { name: 'persistentvolume-protection-controller', start: startPvProtectionController },
+  { name: 'volumeattributesclass-protection-controller', start: startVacProtectionController },
   { name: 'persistentvolume-expander-controller', start: startVolumeExpandController },
   { name: 'ttl-controller', start: startNodeTtlController },
   { name: 'service-cidr-controller', start: startServiceCidrController },

@@ -1,6 +1,6 @@
 import { isNotFound } from '../api/errors.ts';
 import { keyOf } from '../api/object.ts';
-import type { PersistentVolume, PersistentVolumeClaim, Pod } from '../api/generated/types.ts';
+import type { PersistentVolume, PersistentVolumeClaim, Pod, VolumeAttributesClass } from '../api/generated/types.ts';
 import { resources } from '../api/generated/resources.ts';
 import type { Controller, ControllerContext } from './controller.ts';
 import { isPodTerminal } from './pod-facts.ts';
@@ -8,6 +8,7 @@ import { startReconciler } from './reconciler.ts';
 import { claimKeysOf, indexByClaim, podsUsing } from './volume-users.ts';
 
 const CLAIM_FINALIZER = 'kubernetes.io/pvc-protection';
+const CLASS_FINALIZER = 'kubernetes.io/vac-protection';
 const VOLUME_FINALIZER = 'kubernetes.io/pv-protection';
 
 /** The finalizers with (or without) one; undefined where nothing changes. */
@@ -74,5 +75,48 @@ export function startPvProtectionController(context: ControllerContext): Control
     if (!finalizers || (wanted && volume.metadata.deletionTimestamp)) return;
     const { uid, resourceVersion } = volume.metadata;
     await client.patch(resources.persistentvolumes, { name }, 'merge', { metadata: { uid, resourceVersion, finalizers } }).catch(ignoreNotFound);
+  }
+}
+
+/** Keeps a VolumeAttributesClass that is being deleted as long as a volume has it or a claim wants it. Watches classes, claims and volumes. */
+export function startVacProtectionController(context: ControllerContext): Controller {
+  const { client, informers } = context;
+  const classes = informers.informer(resources.volumeattributesclasses);
+  const claims = informers.informer(resources.persistentvolumeclaims);
+  const volumes = informers.informer(resources.persistentvolumes);
+  const ofClaim = ({ spec, status }: PersistentVolumeClaim) => [
+    spec.volumeAttributesClassName,
+    status?.currentVolumeAttributesClassName,
+    status?.modifyVolumeStatus?.targetVolumeAttributesClassName,
+  ];
+  const ofVolume = ({ spec }: PersistentVolume) => [spec.volumeAttributesClassName];
+  const named = (names: (string | undefined)[]): string[] => names.filter((name): name is string => !!name);
+  claims.addIndex('class', (claim) => named(ofClaim(claim)));
+  volumes.addIndex('class', (volume) => named(ofVolume(volume)));
+  const loop = startReconciler(context, {
+    name: 'volumeattributesclass-protection-controller',
+    waitFor: [classes, claims, volumes],
+    reconcile,
+  });
+  const enqueue = (c: VolumeAttributesClass) => loop.enqueue(c.metadata.name);
+  const enqueueAll = (names: (string | undefined)[]) => {
+    for (const name of named(names)) if (classes.get(name)?.metadata.deletionTimestamp) loop.enqueue(name);
+  };
+  classes.addHandlers({ onAdd: enqueue, onUpdate: (_, after) => enqueue(after) });
+  claims.addHandlers({ onUpdate: (before) => enqueueAll(ofClaim(before)), onDelete: (claim) => enqueueAll(ofClaim(claim)) });
+  volumes.addHandlers({ onUpdate: (before) => enqueueAll(ofVolume(before)), onDelete: (volume) => enqueueAll(ofVolume(volume)) });
+  return loop;
+
+  async function reconcile(name: string): Promise<void> {
+    const found = classes.get(name);
+    if (!found) return;
+    const used = claims.byIndex('class', name).length > 0 || volumes.byIndex('class', name).length > 0;
+    const wanted = !found.metadata.deletionTimestamp || used;
+    const finalizers = withFinalizer(found.metadata.finalizers, CLASS_FINALIZER, wanted);
+    if (!finalizers || (wanted && found.metadata.deletionTimestamp)) return;
+    const { uid, resourceVersion } = found.metadata;
+    await client
+      .patch(resources.volumeattributesclasses, { name }, 'merge', { metadata: { uid, resourceVersion, finalizers } })
+      .catch(ignoreNotFound);
   }
 }

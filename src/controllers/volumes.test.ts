@@ -4,7 +4,7 @@ import { FakeClock } from '../client/fake-clock.ts';
 import { startAttachDetachController } from './attachdetach.ts';
 import { startEphemeralVolumeController } from './ephemeral-volume.ts';
 import { startPersistentVolumeBinder } from './persistentvolume.ts';
-import { startPvcProtectionController } from './storage-protection.ts';
+import { startPvcProtectionController, startVacProtectionController } from './storage-protection.ts';
 import { eventually, setStatus, settle, type TestContext, testContext } from './testing.ts';
 
 let context: TestContext;
@@ -126,6 +126,22 @@ describe('protection', () => {
     await context.client.delete(resources.pods, { namespace: 'default', name: 'p' }, { gracePeriodSeconds: 0 });
     await eventually('the end', () => context.client.objects(resources.persistentvolumeclaims).length === 0);
   });
+
+  test('a class of volume attributes stays while a volume has it or a claim wants it', async () => {
+    const finalizers = ['kubernetes.io/vac-protection'];
+    const attributes = { apiVersion: 'storage.k8s.io/v1', kind: 'VolumeAttributesClass', metadata: { name: 'fast', finalizers }, driverName: 'd' };
+    context = testContext([attributes, claim({ volumeAttributesClassName: 'fast' }), volume('v', '2Gi', { volumeAttributesClassName: 'fast' })]);
+    startVacProtectionController(context);
+    const there = () => context.client.objects(resources.volumeattributesclasses).length === 1;
+    await context.client.delete(resources.volumeattributesclasses, { name: 'fast' });
+    await settle();
+    expect(there()).toBe(true);
+    await context.client.delete(resources.persistentvolumeclaims, key);
+    await settle();
+    expect(there()).toBe(true);
+    await context.client.delete(resources.persistentvolumes, { name: 'v' });
+    await eventually('the deletion', () => !there());
+  });
 });
 
 test('generic ephemeral volumes get a claim that is owned by the pod', async () => {
@@ -191,6 +207,22 @@ describe('attaching', () => {
     await eventually('the move', () => on().join() === 'b');
     expect((await getNode('a')).status!.volumesAttached ?? []).toEqual([]);
     await eventually('the node to know', async () => (await getNode('b')).status!.volumesAttached?.[0]?.name === inUse);
+  });
+
+  test('attachments that others made are theirs', async () => {
+    const foreign = { apiVersion: 'storage.k8s.io/v1', kind: 'VolumeAttachment', metadata: { name: 'mine' } };
+    context = testContext([
+      { ...foreign, spec: { attacher: 'ebs.csi.aws.com', nodeName: 'n1', source: { persistentVolumeName: 'v' } } },
+      {
+        ...foreign,
+        metadata: { name: `csi-${'0'.repeat(64)}` },
+        spec: { attacher: 'ebs.csi.aws.com', nodeName: 'n1', source: { persistentVolumeName: 'v' } },
+      },
+    ]);
+    startAttachDetachController(context);
+    await eventually('the detachment of the one that was ours', () => attachments().length === 1);
+    await settle();
+    expect(attachments().map((a) => a.metadata.name)).toEqual(['mine']);
   });
 
   test('a dead node keeps its volume for the time of grace, one out of service does not', async () => {

@@ -178,6 +178,7 @@ async function run(o: KubeletOptions, signal: AbortSignal, ends: (() => unknown)
     allocatable: () => allocatable,
     onChange: (uid) => pods.refreshVolumes(uid),
     reportInUse: () => registration.update(),
+    nodeUid: () => registration.current?.metadata.uid,
   });
   await volumes.csi.restore();
   ends.push(() => volumes.stop());

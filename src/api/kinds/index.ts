@@ -12,6 +12,7 @@ import * as dynamic from './dynamic-resources.ts';
 import { flowSchema, priorityLevel } from './flow-control.ts';
 import * as networking from './networking.ts';
 import { pod } from './pod.ts';
+import { podCertificateRequest } from './pod-certificate-request.ts';
 import { runtimeClass } from './runtime-class.ts';
 import * as quota from './quota.ts';
 import { endpoints, endpointSlice, service } from './service.ts';
@@ -70,6 +71,7 @@ const strategies: Record<string, KindStrategy> = {
   'storage.k8s.io/VolumeAttributesClass': storage.volumeAttributesClass,
   'certificates.k8s.io/CertificateSigningRequest': cluster.certificateSigningRequest,
   'certificates.k8s.io/ClusterTrustBundle': clusterTrustBundle,
+  'certificates.k8s.io/PodCertificateRequest': podCertificateRequest,
   'rbac.authorization.k8s.io/Role': rbac(cluster.role),
   'rbac.authorization.k8s.io/ClusterRole': rbac(cluster.clusterRole),
   'rbac.authorization.k8s.io/RoleBinding': rbac(cluster.roleBinding),
@@ -137,7 +139,12 @@ export function strategyOf(group: string, kind: string): KindStrategy {
     const fields = row && definitionOf(row.definition)?.fields;
     const own = strategies[key] ?? (withStatus.has(key) && fields?.has('status') ? specAndStatus : {});
     const table = own.columns ?? tables[key];
-    made = { ...own, ...(table ? { columns: table } : {}), allowUnconditionalUpdate: !needVersion.has(key), allowCreateOnUpdate: createdByUpdate.has(key) };
+    made = {
+      ...own,
+      ...(table ? { columns: table } : {}),
+      allowUnconditionalUpdate: !needVersion.has(key),
+      allowCreateOnUpdate: createdByUpdate.has(key),
+    };
     generic.set(key, made);
   }
   return made;

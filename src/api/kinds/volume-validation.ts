@@ -1,12 +1,12 @@
 import { parseQuantity } from '../quantity.ts';
 import { labelProblems, subdomainProblems } from '../validation.ts';
+import { podCertificatePaths, validatePodCertificateProjection, validateTrustBundleProjection } from './certificate-projections.ts';
 import { validateContainerResourceReference, validateFieldReference } from './container-validation.ts';
 import type { Findings } from './findings.ts';
 import { validateClaimSpec } from './storage-validation.ts';
 import { sourceChecks, validateNoBacksteps, validateSources } from './volume-sources.ts';
 
 const downwardFields = ['metadata.annotations', 'metadata.labels', 'metadata.name', 'metadata.namespace', 'metadata.uid'];
-const day = 86_400;
 const shortestTokenSeconds = 600;
 const longestTokenSeconds = 2 ** 32;
 const modeProblem = 'must be a number between 0 and 0777 (octal), both inclusive';
@@ -123,12 +123,21 @@ function validateProjection(found: Findings, source: any, volume: string, at: st
     if (!token.path) found.required(`${volume}.path`);
     else validateLocalPath(found, token.path, `${volume}.path`);
   }
-  const lasts = source.podCertificate?.maxExpirationSeconds;
-  if (lasts !== undefined) {
-    const field = `${at}.podCertificate.maxExpirationSeconds`;
-    const most = /(^|\.)kubernetes\.io\//.test(source.podCertificate.signerName ?? '') ? day : 91 * day;
-    if (lasts < 3600) found.invalid(field, lasts, 'if provided, maxExpirationSeconds must be >= 3600');
-    if (lasts > most) found.invalid(field, lasts, `if provided, maxExpirationSeconds must be <= ${most}`);
+  const claim = (path: string, field: string) => {
+    validateLocalPath(found, path, field);
+    if (paths.has(path)) found.invalid(volume, path, 'conflicting duplicate paths');
+    paths.add(path);
+  };
+  const { clusterTrustBundle: bundle, podCertificate: certificate } = source;
+  if (bundle) {
+    validateTrustBundleProjection(found, bundle, `${at}.clusterTrustBundle`);
+    claim(bundle.path ?? '', `${at}.clusterTrustBundle.path`);
+  }
+  if (certificate) {
+    validatePodCertificateProjection(found, certificate, `${at}.podCertificate`);
+    const named = podCertificatePaths.filter((name) => certificate[name]);
+    for (const name of named) claim(certificate[name], `${at}.podCertificate.${name}`);
+    if (named.length === 0) found.required(`${at}.podCertificate`, 'specify at least one of credentialBundlePath, keyPath, and certificateChainPath');
   }
   const kinds = ['secret', 'configMap', 'downwardAPI', 'serviceAccountToken', 'clusterTrustBundle', 'podCertificate'].filter((kind) => source[kind]);
   if (kinds.length > 1) found.forbidden(at, 'may not specify more than 1 volume type per source');

@@ -1,4 +1,4 @@
-import { forbidden } from '../../api/errors.ts';
+import { forbidden, invalid } from '../../api/errors.ts';
 import type { CertificateSigningRequest } from '../../api/generated/types.ts';
 import { equalJson } from '../storage/json.ts';
 import type { AdmissionPlugin, AdmissionRequest } from './chain.ts';
@@ -32,6 +32,18 @@ export const certificateSigning: AdmissionPlugin = {
     const after = (r.object as CertificateSigningRequest).status;
     if (before?.certificate === after?.certificate && equalJson(before?.conditions, after?.conditions)) return;
     if (!maySign(r, 'sign')) throw forbidden(r.call.target.subject, r.name, `user not permitted to sign requests with signerName "${signerOf(r)}"`);
+  },
+};
+
+/** The answer to a pod's request comes from who may sign for its signer. */
+export const podCertificateSigning: AdmissionPlugin = {
+  name: 'PodCertificateSigning',
+  validate(r) {
+    if (r.group !== 'certificates.k8s.io' || r.resource !== 'podcertificaterequests' || r.subresource !== 'status' || r.operation !== 'UPDATE')
+      return;
+    if (equalJson(r.old.status ?? {}, r.object.status ?? {}) || maySign(r, 'sign')) return;
+    const detail = `User "${r.call.user.name}" is not permitted to "sign" for signer "${signerOf(r)}"`;
+    throw invalid(r.call.target.served, r.name, [{ type: 'FieldValueForbidden', field: 'spec.signerName', detail }]);
   },
 };
 

@@ -2,7 +2,13 @@ import { mutatingPolicies } from '../extensions/policies/mutating.ts';
 import { validatingPolicies } from '../extensions/policies/validating.ts';
 import { mutatingWebhooks, validatingWebhooks } from '../extensions/webhooks/admission.ts';
 import { rbacEscalation } from '../authz/escalation.ts';
-import { certificateApproval, certificateRequester, certificateSigning, certificateSubjectRestriction } from './certificates.ts';
+import {
+  certificateApproval,
+  certificateRequester,
+  certificateSigning,
+  certificateSubjectRestriction,
+  podCertificateSigning,
+} from './certificates.ts';
 import type { AdmissionPlugin } from './chain.ts';
 import { limitRanger } from './limit-ranger.ts';
 import { namespaceLifecycle } from './namespace-lifecycle.ts';
@@ -30,6 +36,7 @@ export const builtinAdmission: AdmissionPlugin[] = [
   certificateRequester,
   certificateApproval,
   certificateSigning,
+  podCertificateSigning,
   certificateSubjectRestriction,
   rbacEscalation,
   mutatingPolicies,

@@ -1,5 +1,5 @@
 import { badRequest, forbidden } from '../../api/errors.ts';
-import type { Node, Pod, Taint } from '../../api/generated/types.ts';
+import type { Node, Pod, PodCertificateRequest, ServiceAccount, Taint } from '../../api/generated/types.ts';
 import { nodeNameOf } from '../authz/node.ts';
 import { equalJson } from '../storage/json.ts';
 import type { AdmissionPlugin, AdmissionRequest } from './chain.ts';
@@ -31,6 +31,8 @@ export const nodeRestriction: AdmissionPlugin = {
         return restrictNode(request, node);
       case '/serviceaccounts':
         return request.subresource === 'token' ? restrictToken(request, node) : undefined;
+      case 'certificates.k8s.io/podcertificaterequests':
+        return restrictPodCertificateRequest(request, node);
       case 'coordination.k8s.io/leases':
       case 'storage.k8s.io/csinodes':
         if (objectName(request) !== node)
@@ -110,4 +112,48 @@ function restrictToken(r: AdmissionRequest, node: string): void {
       r,
       `the UID in the bound object reference (${ref.uid}) does not match the UID in record. The object might have been deleted and then recreated`,
     );
+}
+
+/** A node asks only for pods that run on it, in their account's name, for a signer that they mount a certificate of. */
+function restrictPodCertificateRequest(r: AdmissionRequest, node: string): void {
+  if (r.operation !== 'CREATE') throw refuse(r, `unexpected operation ${r.operation}`);
+  if (r.subresource) throw refuse(r, `unexpected subresource ${r.subresource}`);
+  const { spec } = r.object as PodCertificateRequest;
+  const key = `${r.namespace}/${spec.podName}`;
+  const stored = (resource: string, name: string) => r.api.registry.cache('', 'v1', resource).get(name)?.object as unknown;
+  if (spec.nodeName !== node) throw refuse(r, `PodCertificateRequest.Spec.NodeName="${spec.nodeName}", which is not the requesting node "${node}"`);
+  const self = stored('nodes', node) as Node | undefined;
+  if (self?.metadata.uid !== spec.nodeUID)
+    throw refuse(
+      r,
+      `PodCertificateRequest for pod "${key}" names node UID "${spec.nodeUID}", inconsistent with the running node ("${self?.metadata.uid ?? ''}")`,
+    );
+  const pod = stored('pods', key) as Pod | undefined;
+  if (!pod) throw refuse(r, `while retrieving pod "${key}" named in the PodCertificateRequest: pod "${spec.podName}" not found`);
+  if (pod.metadata.uid !== spec.podUID)
+    throw refuse(
+      r,
+      `PodCertificateRequest for pod "${key}" contains pod UID ("${spec.podUID}") which differs from running pod "${pod.metadata.uid}"`,
+    );
+  if (pod.spec.nodeName !== node) throw refuse(r, `pod "${key}" is not running on node "${node}" named in the PodCertificateRequest`);
+  if (pod.metadata.annotations?.['kubernetes.io/config.mirror'] !== undefined) throw refuse(r, `pod "${key}" is a mirror pod`);
+  const account = pod.spec.serviceAccountName ?? '';
+  if (spec.serviceAccountName !== account)
+    throw refuse(
+      r,
+      `PodCertificateRequest for pod "${key}" contains serviceAccountName ("${spec.serviceAccountName}") that differs from running pod ("${account}")`,
+    );
+  const uid = (stored('serviceaccounts', `${r.namespace}/${account}`) as ServiceAccount | undefined)?.metadata.uid;
+  if (uid !== spec.serviceAccountUID)
+    throw refuse(
+      r,
+      `PodCertificateRequest for pod "${key}" names service account UID "${spec.serviceAccountUID}", which differs from the running service account ("${uid ?? ''}")`,
+    );
+  const mounted = (pod.spec.volumes ?? []).some((v) => v.projected?.sources?.some((s) => s.podCertificate?.signerName === spec.signerName));
+  if (mounted) return;
+  // Without such a volume it takes permission of its own, for what drivers ask in a pod's name.
+  const attributes = { user: r.call.user, verb: 'request-serviceaccounts-podcertificate-signer', group: '', subresource: '', namespace: r.namespace };
+  const asked = { ...attributes, resource: spec.signerName.replaceAll('/', ':'), name: account };
+  if (!r.api.authorizer.authorize(asked).allowed)
+    throw refuse(r, `pod "${key}" does not mount a podCertificate projected volume for signer "${spec.signerName}"`);
 }

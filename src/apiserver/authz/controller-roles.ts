@@ -137,6 +137,7 @@ const rules: Record<string, string[]> = {
     'patch,update core pods/status',
     `${all} resource.k8s.io resourceclaimtemplates`,
   ],
+  podcertificaterequestcleaner: ['delete,get,list,watch certificates.k8s.io podcertificaterequests'],
   'resourcequota-controller': ['list,watch * *', 'update core resourcequotas/status'],
   'root-ca-cert-publisher': ['create,update core configmaps'],
   'route-controller': ['list,watch core nodes', 'patch core nodes/status'],

@@ -101,6 +101,7 @@ export const nodeRules: Rules = [
   rule('create delete get patch update', 'coordination.k8s.io', 'leases'),
   rule('get', 'storage.k8s.io', 'volumeattachments'),
   rule('create', 'core', 'serviceaccounts/token'),
+  rule('get', 'core', 'serviceaccounts'),
   rule('get patch update', 'core', 'persistentvolumeclaims/status'),
   rule(read, 'storage.k8s.io', 'csidrivers'),
   rule('create delete get patch update', 'storage.k8s.io', 'csinodes'),
@@ -108,6 +109,7 @@ export const nodeRules: Rules = [
   rule('get', 'resource.k8s.io', 'resourceclaims'),
   rule('deletecollection', 'resource.k8s.io', 'resourceslices'),
   rule('create delete get list patch update watch', 'resource.k8s.io', 'resourceslices'),
+  rule('create get list watch', 'certificates.k8s.io', 'podcertificaterequests'),
   rule(read, 'certificates.k8s.io', 'clustertrustbundles'),
 ];
 

@@ -1,4 +1,4 @@
-import type { PersistentVolume, PersistentVolumeClaim, Pod, VolumeAttachment } from '../../api/generated/types.ts';
+import type { PersistentVolume, PersistentVolumeClaim, Pod, PodCertificateRequest, VolumeAttachment } from '../../api/generated/types.ts';
 import { parseFieldSelector } from '../../api/selectors.ts';
 import type { Registry } from '../registry.ts';
 import type { ResourceCache } from '../storage/cache.ts';
@@ -23,6 +23,7 @@ export class NodeAuthorizer {
   #claims: ResourceCache;
   #volumes: ResourceCache;
   #attachments: ResourceCache;
+  #requests: ResourceCache;
   #byNode = new Map<string, Set<string>>();
 
   constructor(registry: Registry) {
@@ -30,6 +31,7 @@ export class NodeAuthorizer {
     this.#claims = registry.cache('', 'v1', 'persistentvolumeclaims');
     this.#volumes = registry.cache('', 'v1', 'persistentvolumes');
     this.#attachments = registry.cache('storage.k8s.io', 'v1', 'volumeattachments');
+    this.#requests = registry.cache('certificates.k8s.io', 'v1', 'podcertificaterequests');
     for (const entry of this.#pods.entries.values()) this.#add(entry.key, entry.object as unknown as Pod);
     this.#pods.onChange(({ entry, previous, deleted }) => {
       const before = (previous?.object as unknown as Pod | undefined)?.spec?.nodeName;
@@ -80,10 +82,14 @@ export class NodeAuthorizer {
           unrelated,
         );
       case '/serviceaccounts': {
-        if (a.subresource !== 'token' || a.verb !== 'create') return no('can only create tokens for individual service accounts');
+        // Whose account it is stands in the certificate requests of its pods.
+        if (!(a.verb === 'get' && !a.subresource) && !(a.subresource === 'token' && a.verb === 'create'))
+          return no('can only create tokens for individual service accounts');
         for (const pod of this.#podsOf(node, a.namespace)) if (pod.spec?.serviceAccountName === a.name) return yes;
         return unrelated();
       }
+      case 'certificates.k8s.io/podcertificaterequests':
+        return this.#podCertificateRequest(node, a, no, unrelated);
       case 'coordination.k8s.io/leases':
         if (a.namespace !== 'kube-node-lease') return no('can only access leases in the "kube-node-lease" system namespace');
         if (a.verb !== 'create' && a.name !== node) return no(`can only access node lease with the same name as the requesting node`);
@@ -116,10 +122,7 @@ export class NodeAuthorizer {
 
   #pod(node: string, a: Attributes, no: (reason: string) => Decision): Decision | undefined {
     if (a.verb === 'list' || a.verb === 'watch') {
-      const own = (a.fieldSelector ? parseFieldSelector(a.fieldSelector) : []).some(
-        (r) => r.field === 'spec.nodeName' && r.op === '=' && r.value === node,
-      );
-      return own ? this.#byRules(a) : no(`can only list/watch pods with spec.nodeName field selector`);
+      return selectsNode(a, node) ? this.#byRules(a) : no(`can only list/watch pods with spec.nodeName field selector`);
     }
     if (a.verb === 'get') {
       return this.#byNode.get(node)?.has(`${a.namespace}/${a.name}`)
@@ -127,6 +130,17 @@ export class NodeAuthorizer {
         : no(`no relationship found between node '${node}' and this object`);
     }
     return this.#byRules(a);
+  }
+
+  /** Creation is restricted further by admission. */
+  #podCertificateRequest(node: string, a: Attributes, no: (reason: string) => Decision, unrelated: () => Decision): Decision | undefined {
+    if (a.subresource) return no('nodes may not access the status subresource of PodCertificateRequests');
+    if (a.verb === 'create') return this.#byRules(a);
+    if (a.verb === 'list' || a.verb === 'watch')
+      return selectsNode(a, node) ? this.#byRules(a) : no('can only list/watch podcertificaterequests with nodeName field selector');
+    if (a.verb !== 'get') return no(`nodes may not ${a.verb} podcertificaterequests`);
+    const request = this.#requests.get(`${a.namespace}/${a.name}`)?.object as unknown as PodCertificateRequest | undefined;
+    return request?.spec.nodeName === node ? this.#byRules(a) : unrelated();
   }
 
   #refers(node: string, a: Attributes): boolean {
@@ -156,6 +170,9 @@ export class NodeAuthorizer {
     return false;
   }
 }
+
+const selectsNode = (a: Attributes, node: string): boolean =>
+  (a.fieldSelector ? parseFieldSelector(a.fieldSelector) : []).some((r) => r.field === 'spec.nodeName' && r.op === '=' && r.value === node);
 
 const yes: Decision = { allowed: true, reason: '' };
 

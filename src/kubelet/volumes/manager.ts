@@ -17,9 +17,11 @@ import { checkHostPath, setupEmptyDir } from './directories.ts';
 import { isMounted, MountError, mountTmpfs, unmountBelow } from './mounts.ts';
 import { applyFsGroup } from './ownership.ts';
 import { isPayloadVolume, payloadOf } from './payload.ts';
+import { PodCertificates } from './pod-certificates.ts';
 import { ReferencedObjects } from './referenced-objects.ts';
 import { bindSubPath } from './subpath.ts';
 import { TokenManager } from './tokens.ts';
+import { TrustBundles } from './trust-bundles.ts';
 
 export interface VolumeManagerOptions {
   client: Client;
@@ -36,6 +38,8 @@ export interface VolumeManagerOptions {
   /** A volume of this pod is out of date: mount is to be called again. */
   onChange(uid: string): void;
   reportInUse(): Promise<void>;
+  /** Of this node's object, as soon as it is registered. */
+  nodeUid(): string | undefined;
 }
 
 /** The volumes of the node's pods. */
@@ -47,6 +51,8 @@ export class VolumeManager implements PodVolumes {
   /** Volumes of claims, by pod uid and volume name, that are set up: nothing has to be asked for them again. */
   private readonly claimed = new Map<string, MountedVolume>();
   private readonly tokens: TokenManager;
+  private readonly trustBundles: TrustBundles;
+  private readonly certificates: PodCertificates;
   private readonly refreshes = new Map<string, () => void>();
   private readonly grouped = new Set<string>();
 
@@ -54,6 +60,8 @@ export class VolumeManager implements PodVolumes {
     this.o = o;
     this.objects = new ReferencedObjects(o);
     this.tokens = new TokenManager(o.client, o.clock);
+    this.trustBundles = new TrustBundles(o);
+    this.certificates = new PodCertificates(o);
     this.csi = new CsiVolumes(o);
   }
 
@@ -113,6 +121,12 @@ export class VolumeManager implements PodVolumes {
         const token = await this.tokens.get(pod, audience, seconds, signal);
         refreshAt = Math.min(refreshAt, token.refreshAt);
         return token.token;
+      },
+      trustAnchors: (wanted) => this.trustBundles.get(wanted, uid, signal),
+      certificate: async (name, index, wanted) => {
+        const certificate = await this.certificates.get(pod, name, index, wanted, signal);
+        refreshAt = Math.min(refreshAt, certificate.refreshAt);
+        return certificate;
       },
       addresses: this.o.addresses(pod),
       allocatable: this.o.allocatable(),
@@ -195,6 +209,8 @@ export class VolumeManager implements PodVolumes {
     const { uid } = pod.metadata;
     this.objects.release(uid);
     this.tokens.forget(uid);
+    this.trustBundles.release(uid);
+    this.certificates.forget(uid);
     for (const key of this.claimed.keys()) if (key.startsWith(`${uid}/`)) this.claimed.delete(key);
     for (const [key, cancel] of this.refreshes)
       if (key.startsWith(`${uid}/`)) {

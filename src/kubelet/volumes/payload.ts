@@ -1,4 +1,14 @@
-import type { ConfigMap, DownwardAPIVolumeFile, KeyToPath, Pod, Secret, Volume, VolumeProjection } from '../../api/generated/types.ts';
+import type {
+  ClusterTrustBundleProjection,
+  ConfigMap,
+  DownwardAPIVolumeFile,
+  KeyToPath,
+  Pod,
+  PodCertificateProjection,
+  Secret,
+  Volume,
+  VolumeProjection,
+} from '../../api/generated/types.ts';
 import { fieldValue, type PodAddresses, resourceFieldValue } from '../field-ref.ts';
 import type { ProjectedFile } from './atomic-writer.ts';
 
@@ -6,6 +16,10 @@ export interface PayloadSources {
   configMap(namespace: string, name: string): Promise<ConfigMap | undefined>;
   secret(namespace: string, name: string): Promise<Secret | undefined>;
   token(audience: string | undefined, expirationSeconds: number): Promise<string>;
+  /** PEM. */
+  trustAnchors(wanted: ClusterTrustBundleProjection): Promise<string>;
+  /** PEM; index: of the source in its volume. */
+  certificate(volume: string, index: number, wanted: PodCertificateProjection): Promise<{ privateKey: string; chain: string }>;
   addresses: PodAddresses;
   allocatable: Record<string, string>;
 }
@@ -30,7 +44,12 @@ export async function payloadOf(pod: Pod, volume: Volume, sources: PayloadSource
   if (volume.downwardAPI) return downward(pod, volume.downwardAPI.items ?? [], volume.downwardAPI.defaultMode ?? defaultMode, sources);
   const all: Payload = new Map();
   const mode = volume.projected?.defaultMode ?? defaultMode;
-  for (const source of volume.projected?.sources ?? []) for (const [path, file] of await projection(pod, source, mode, sources)) all.set(path, file);
+  for (const [index, source] of (volume.projected?.sources ?? []).entries()) {
+    const files = source.podCertificate
+      ? certificateFiles(pod, source.podCertificate, mode, await sources.certificate(volume.name, index, source.podCertificate))
+      : await projection(pod, source, mode, sources);
+    for (const [path, file] of files) all.set(path, file);
+  }
   return all;
 }
 
@@ -47,13 +66,31 @@ async function projection(pod: Pod, source: VolumeProjection, mode: number, sour
   if (source.downwardAPI) return downward(pod, source.downwardAPI.items ?? [], mode, sources);
   if (source.serviceAccountToken) {
     const { audience, expirationSeconds = 3600, path } = source.serviceAccountToken;
-    const content = Buffer.from(await sources.token(audience, expirationSeconds));
-    // Only whom it is meant for may read a token, where the pod says who that is.
-    const uid = commonUser(pod);
-    const restricted = uid !== undefined || pod.spec.securityContext?.fsGroup !== undefined;
-    return new Map([[path, { content, mode: restricted ? 0o600 : mode, ...(uid === undefined ? {} : { uid }) }]]);
+    return new Map([[path, restricted(pod, mode, await sources.token(audience, expirationSeconds))]]);
   }
+  if (source.clusterTrustBundle)
+    return new Map([[source.clusterTrustBundle.path, restricted(pod, mode, await sources.trustAnchors(source.clusterTrustBundle))]]);
   throw new Error('a projected volume has a source that this kubelet does not know');
+}
+
+/** Only whom it is meant for may read it, where the pod says who that is. */
+function restricted(pod: Pod, mode: number, text: string): ProjectedFile {
+  const uid = commonUser(pod);
+  const narrow = uid !== undefined || pod.spec.securityContext?.fsGroup !== undefined;
+  return { content: Buffer.from(text), mode: narrow ? 0o600 : mode, ...(uid === undefined ? {} : { uid }) };
+}
+
+function certificateFiles(
+  pod: Pod,
+  to: PodCertificateProjection,
+  mode: number,
+  { privateKey, chain }: { privateKey: string; chain: string },
+): Payload {
+  const files: Payload = new Map();
+  if (to.credentialBundlePath) files.set(to.credentialBundlePath, restricted(pod, mode, privateKey + chain));
+  if (to.keyPath) files.set(to.keyPath, restricted(pod, mode, privateKey));
+  if (to.certificateChainPath) files.set(to.certificateChainPath, restricted(pod, mode, chain));
+  return files;
 }
 
 /** The user that all containers run as, if they agree on one. */
