@@ -1,0 +1,68 @@
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+
+const version = 'v1.37.2';
+const staging = version.replace('v1.', 'v0.');
+const tools = process.env['KUMULUS_TOOLS'] ?? join(homedir(), '.cache/kumulus-tools');
+const environment = { ...process.env, GOFLAGS: '-mod=mod -buildvcs=false', CGO_ENABLED: '0', GOTOOLCHAIN: 'local' };
+
+/** Programs of the suite, by the package each is built from; e2e.test is a test binary. */
+const packages: Record<string, { path: string; test?: boolean }> = {
+  'e2e.test': { path: 'k8s.io/kubernetes/test/e2e', test: true },
+  agnhost: { path: 'k8s.io/kubernetes/test/images/agnhost' },
+  'sample-apiserver': { path: 'k8s.io/sample-apiserver' },
+};
+
+/** Upstream's module, whose own modules are replaced by what was published with it. */
+function scratchModule(): string {
+  const folder = join(tools, 'src/conformance');
+  mkdirSync(folder, { recursive: true });
+  const file = join(folder, 'go.mod');
+  if (existsSync(file)) return folder;
+  const found = JSON.parse(execFileSync('go', ['mod', 'download', '-json', `k8s.io/kubernetes@${version}`], { encoding: 'utf8', env: environment }));
+  const replaced = [...readFileSync(found.GoMod, 'utf8').matchAll(/^\t(k8s\.io\/[a-z0-9-]+) => \.\/staging\//gm)].map((m) => m[1]);
+  const lines = ['module conformance', '', 'go 1.26.0', '', `require k8s.io/kubernetes ${version}`, ...replaced.map((m) => `replace ${m} => ${m} ${staging}`)];
+  writeFileSync(file, `${lines.join('\n')}\n`);
+  return folder;
+}
+
+/** A folder of upstream's sources, from the module cache: what its images are made with is there. */
+export function upstream(folder: string): string {
+  const directory = execFileSync('go', ['list', '-m', '-f', '{{.Dir}}', 'k8s.io/kubernetes'], { cwd: scratchModule(), env: environment, encoding: 'utf8' });
+  return join(directory.trim(), folder);
+}
+
+/** The path of a program of the suite, built where it is missing. */
+export function program(name: keyof typeof packages & string): string {
+  const path = join(tools, 'bin', name);
+  if (existsSync(path)) return path;
+  const { path: source, test } = packages[name]!;
+  console.log(`building ${name} (${source})`);
+  mkdirSync(join(tools, 'bin'), { recursive: true });
+  const partial = `${path}.${process.pid}`;
+  const verb = test ? ['test', '-c'] : ['build'];
+  execFileSync('nice', ['-n', '5', 'go', ...verb, '-trimpath', '-ldflags', '-s -w', '-o', partial, source], {
+    cwd: scratchModule(),
+    env: environment,
+    stdio: ['ignore', 'inherit', 'inherit'],
+  });
+  renameSync(partial, path);
+  return path;
+}
+
+/** A Debian root with what the tests run in containers, made once. */
+export function debianRoot(): string {
+  const root = join(tools, 'conformance-root');
+  if (existsSync(join(root, 'complete'))) return root;
+  rmSync(root, { recursive: true, force: true });
+  const include = 'curl,dnsutils,netcat-openbsd,iproute2,procps,ca-certificates,nginx-light';
+  console.log('making a Debian root (debootstrap)');
+  const mirror = /^URIs: *(\S+)/m.exec(existsSync('/etc/apt/sources.list.d/debian.sources') ? readFileSync('/etc/apt/sources.list.d/debian.sources', 'utf8') : '')?.[1];
+  execFileSync('debootstrap', ['--variant=minbase', `--include=${include}`, 'bookworm', root, ...(mirror ? [mirror] : [])], { stdio: ['ignore', 'ignore', 'inherit'] });
+  for (const folder of ['var/cache/apt', 'var/lib/apt/lists', 'usr/share/doc', 'usr/share/man', 'usr/share/locale'])
+    rmSync(join(root, folder), { recursive: true, force: true });
+  writeFileSync(join(root, 'complete'), '');
+  return root;
+}
