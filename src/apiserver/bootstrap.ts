@@ -1,8 +1,11 @@
 import type { Logger } from 'pino';
 import type { KubeObject, ResourceType } from '../api/object.ts';
+import { resources } from '../api/generated/resources.ts';
 import type { Client } from '../client/client.ts';
+import { type Clock, sleep } from '../client/clock.ts';
 import { reconcileDefaultRoles } from './authz/reconcile.ts';
-import { firstAddress } from './services/allocators.ts';
+import { isRace, type KubernetesService } from './services/kubernetes-service.ts';
+import type { AllocationRepair } from './services/repair.ts';
 import { equalJson } from './storage/json.ts';
 
 /** What a cluster has from the moment its API server is ready. */
@@ -12,9 +15,13 @@ export interface BootstrapOptions {
   /** PEM of the authority whose certificates may name users in headers. */
   requestHeaderCa: string | undefined;
   serviceCidr: string;
-  advertise: { address: string; port: number } | undefined;
+  repair: AllocationRepair;
+  kubernetesService: KubernetesService;
   notReady: Map<string, string>;
+  clock: Clock;
   log: Logger;
+  /** Ends the waiting. */
+  signal: AbortSignal;
 }
 
 const core = (resource: string, kind: string, namespaced: boolean): ResourceType => ({ group: '', version: 'v1', resource, kind, namespaced });
@@ -29,21 +36,30 @@ export const bootstrapChecks = {
   service: 'poststarthook/start-kubernetes-service-ip-repair-controllers',
 };
 
+/** Several servers may do this at once. */
 export async function bootstrap(o: BootstrapOptions): Promise<void> {
   const { client } = o;
-  await Promise.all(systemNamespaces.map((name) => createMissing(client, namespaces, { apiVersion: 'v1', kind: 'Namespace', metadata: { name } })));
+  await again(o, async () => {
+    await Promise.all(systemNamespaces.map((name) => createMissing(client, namespaces, { apiVersion: 'v1', kind: 'Namespace', metadata: { name } })));
+  });
   o.notReady.delete(bootstrapChecks.namespaces);
-  await reconcileDefaultRoles(client);
+  await again(o, () => reconcileDefaultRoles(client));
   o.notReady.delete(bootstrapChecks.roles);
-  await Promise.all(systemPriorities.map((object) => createMissing(client, priorityClasses, object)));
+  await again(o, async () => {
+    await Promise.all(systemPriorities.map((object) => createMissing(client, priorityClasses, object)));
+  });
   o.notReady.delete(bootstrapChecks.priorities);
-  await createMissing(client, core('configmaps', 'ConfigMap', true), {
-    apiVersion: 'v1',
-    kind: 'ConfigMap',
-    metadata: { name: 'extension-apiserver-authentication', namespace: 'kube-system' },
-    data: { 'client-ca-file': o.clientCa, ...(o.requestHeaderCa ? requestHeaders(o.requestHeaderCa) : {}) },
-  } as never);
-  await kubernetesService(o);
+  await again(o, () =>
+    createMissing(client, core('configmaps', 'ConfigMap', true), {
+      apiVersion: 'v1',
+      kind: 'ConfigMap',
+      metadata: { name: 'extension-apiserver-authentication', namespace: 'kube-system' },
+      data: { 'client-ca-file': o.clientCa, ...(o.requestHeaderCa ? requestHeaders(o.requestHeaderCa) : {}) },
+    }),
+  );
+  await again(o, () => serviceCidr(o));
+  await again(o, () => o.repair.start());
+  await again(o, () => o.kubernetesService.start());
   o.notReady.delete(bootstrapChecks.service);
 }
 
@@ -96,63 +112,42 @@ async function createMissing(client: Client, type: ResourceType, object: unknown
   }
 }
 
-/** default/kubernetes: the service by which pods reach this server, and where it really is; and the range that services have. */
-async function kubernetesService(o: BootstrapOptions): Promise<void> {
-  const cidr = { group: 'networking.k8s.io', version: 'v1', resource: 'servicecidrs', kind: 'ServiceCIDR', namespaced: false };
-  await createMissing(o.client, cidr, {
+/** The range that services have. Its condition is upstream's API server's to set; later the controller looks after it. */
+async function serviceCidr({ client, clock, serviceCidr: cidr }: BootstrapOptions): Promise<void> {
+  const type = resources.servicecidrs;
+  await createMissing(client, type, {
     apiVersion: 'networking.k8s.io/v1',
     kind: 'ServiceCIDR',
     metadata: { name: 'kubernetes' },
-    spec: { cidrs: [o.serviceCidr] },
+    spec: { cidrs: [cidr] },
   });
-  const metadata = { name: 'kubernetes', namespace: 'default', labels: { component: 'apiserver', provider: 'kubernetes' } };
-  const target = o.advertise;
-  await createMissing(o.client, core('services', 'Service', true), {
-    apiVersion: 'v1',
-    kind: 'Service',
-    metadata,
-    spec: {
-      type: 'ClusterIP',
-      clusterIP: firstAddress(o.serviceCidr),
-      ports: [{ name: 'https', port: 443, protocol: 'TCP', targetPort: target?.port ?? 6443 }],
-      sessionAffinity: 'None',
-    },
+  const found = await client.get(type, { name: 'kubernetes' });
+  if (found.metadata.deletionTimestamp || found.status?.conditions?.some((c) => c.type === 'Ready') || !equalJson(found.spec?.cidrs, [cidr])) return;
+  const lastTransitionTime = `${new Date(clock.now()).toISOString().slice(0, 19)}Z`;
+  const ready = { type: 'Ready', status: 'True', reason: '', message: 'Kubernetes default Service CIDR is ready', lastTransitionTime };
+  const body = { apiVersion: 'networking.k8s.io/v1', kind: 'ServiceCIDR', metadata: { name: 'kubernetes' }, status: { conditions: [ready] } };
+  await client.patch(type, { name: 'kubernetes' }, 'apply', body, {
+    subresource: 'status',
+    fieldManager: 'kubernetes-service-cidr-controller',
+    force: true,
   });
-  if (!target) return;
-  const mirror = { 'endpointslice.kubernetes.io/skip-mirror': 'true' };
-  await put(o.client, core('endpoints', 'Endpoints', true), {
-    apiVersion: 'v1',
-    kind: 'Endpoints',
-    metadata: { name: 'kubernetes', namespace: 'default', labels: mirror },
-    subsets: [{ addresses: [{ ip: target.address }], ports: [{ name: 'https', port: target.port, protocol: 'TCP' }] }],
-  });
-  await put(
-    o.client,
-    { group: 'discovery.k8s.io', version: 'v1', resource: 'endpointslices', kind: 'EndpointSlice', namespaced: true },
-    {
-      apiVersion: 'discovery.k8s.io/v1',
-      kind: 'EndpointSlice',
-      metadata: { name: 'kubernetes', namespace: 'default', labels: { 'kubernetes.io/service-name': 'kubernetes' } },
-      addressType: 'IPv4',
-      endpoints: [{ addresses: [target.address], conditions: { ready: true } }],
-      ports: [{ name: 'https', port: target.port, protocol: 'TCP' }],
-    },
-  );
 }
 
-/** Creates the object, or gives it the content that is wanted. */
-async function put(
-  client: Client,
-  type: ResourceType,
-  object: Record<string, unknown> & { metadata: { name: string; namespace: string; labels?: Record<string, string> } },
-): Promise<void> {
-  const { name, namespace } = object.metadata;
-  try {
-    const found = (await client.get(type, { name, namespace })) as unknown as Record<string, unknown> & { metadata: object };
-    const next = { ...found, ...object, metadata: { ...found.metadata, ...object.metadata } };
-    if (!equalJson(next, found)) await client.update(type, next as never);
-  } catch (error) {
-    if ((error as { reason?: string }).reason !== 'NotFound') throw error;
-    await client.create(type, object as never);
+const firstWaitMs = 50;
+const longestWaitMs = 2_000;
+/** Longer than what a server that died in the midst of it has taken is kept for it (see AllocationRepair), milliseconds. */
+const raceLimitMs = 90_000;
+
+/** Does it again while another server's doing the same is in the way. */
+async function again(o: BootstrapOptions, work: () => Promise<void>): Promise<void> {
+  const end = o.clock.now() + raceLimitMs;
+  for (let wait = firstWaitMs; ; wait = Math.min(wait * 2, longestWaitMs)) {
+    try {
+      return await work();
+    } catch (error) {
+      if (!isRace(error) || o.clock.now() > end) throw error;
+      o.log.info({ err: error }, 'another server creates default objects too');
+      await sleep(o.clock, wait * (0.5 + Math.random()), o.signal);
+    }
   }
 }

@@ -7,6 +7,7 @@ import type { Logger } from 'pino';
 import { scheme } from '../api/scheme.ts';
 import type { Client } from '../client/client.ts';
 import { type Clock, systemClock } from '../client/clock.ts';
+import { createEventRecorder } from '../client/recorder.ts';
 import type { Store } from '../store/store.ts';
 import { AdmissionChain } from './admission/chain.ts';
 import { builtinAdmission } from './admission/index.ts';
@@ -30,6 +31,9 @@ import { CustomResources } from './extensions/crd/controller.ts';
 import { PolicyTypeChecking } from './extensions/policies/type-checking.ts';
 import { webhookConversion } from './extensions/crd/conversion.ts';
 import { ServiceAllocators } from './services/allocators.ts';
+import { parseCidr } from './services/ipv4.ts';
+import { KubernetesService } from './services/kubernetes-service.ts';
+import { AllocationRepair } from './services/repair.ts';
 import { CacheHub } from './storage/hub.ts';
 import { EventLeases } from './storage/transactions.ts';
 
@@ -92,8 +96,11 @@ export async function startApiServer(o: ApiServerOptions): Promise<ApiServer> {
   }
   await hub.start();
 
-  const services = new ServiceAllocators(hub, o.serviceCidr, o.nodePortRange ?? [30000, 32767]);
-  services.follow(registry.cache('', 'v1', 'services'));
+  // An error of the flag, not of the first service.
+  parseCidr(o.serviceCidr);
+  const localClient = (user: { name: string; groups: string[]; uid?: string }): Client => new LocalClient(api, user);
+  const own = () => localClient({ name: 'system:apiserver', groups: ['system:masters'] });
+  const services = new ServiceAllocators(hub, registry, o.nodePortRange ?? [30000, 32767], own, o.log);
   const rbac = new RbacIndex(registry);
   const nodes = new NodeAuthorizer(registry);
   let address = '';
@@ -147,15 +154,38 @@ export async function startApiServer(o: ApiServerOptions): Promise<ApiServer> {
   address = `${o.host && o.host !== '0.0.0.0' ? o.host : '127.0.0.1'}:${bound.port}`;
   const stopCompaction = compactRegularly(o.store, clock, o.log);
 
-  const localClient = (user: { name: string; groups: string[]; uid?: string }): Client => new LocalClient(api, user);
+  const client = own();
+  const events = createEventRecorder(client, { component: 'ipallocator-repair-controller', clock, log: o.log });
+  const kubernetesService = new KubernetesService({
+    store: o.store,
+    client,
+    clock,
+    log: o.log,
+    serviceCidr: o.serviceCidr,
+    advertise: o.advertise,
+    caches: [registry.cache('', 'v1', 'services'), registry.cache('', 'v1', 'endpoints'), registry.cache('discovery.k8s.io', 'v1', 'endpointslices')],
+  });
   const ready = bootstrap({
-    client: localClient({ name: 'system:apiserver', groups: ['system:masters'] }),
+    client,
     clientCa: o.clientCa,
     requestHeaderCa: o.frontProxy?.ca,
     serviceCidr: o.serviceCidr,
-    advertise: o.advertise,
+    repair: new AllocationRepair({
+      client,
+      clock,
+      log: o.log,
+      events,
+      ips: services.ips,
+      ports: services.sharedPorts,
+      services: registry.cache('', 'v1', 'services'),
+      addresses: registry.cache('networking.k8s.io', 'v1', 'ipaddresses'),
+      signal: stopping.signal,
+    }),
+    kubernetesService,
     notReady: api.notReady,
+    clock,
     log: o.log,
+    signal: stopping.signal,
   }).catch((error) => {
     if (stopping.signal.aborted) return;
     o.log.error({ err: error }, 'the default objects could not be created');
@@ -170,6 +200,10 @@ export async function startApiServer(o: ApiServerOptions): Promise<ApiServer> {
 
   let stopped: Promise<void> | undefined;
   const stop = async (graceMs: number) => {
+    // While this server can still write: others, and clients, then know at once. A store that does not answer holds up nothing.
+    const left = kubernetesService.stop().catch((error) => o.log.warn({ err: error }, 'the endpoints of default/kubernetes could not be left'));
+    await Promise.race([left, new Promise((resolve) => setTimeout(resolve, 2000).unref())]);
+    await events.close();
     stopping.abort();
     stopCompaction();
     const closed = servers.map((s) => s.close());

@@ -1,7 +1,7 @@
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { resources } from '../api/generated/resources.ts';
 import type { Client } from '../client/client.ts';
-import { firstAddress, formatIpv4, parseCidr, parseIpv4 } from './services/allocators.ts';
+import { firstAddress, formatIpv4, parseCidr, parseIpv4 } from './services/ipv4.ts';
 import { startTestServer, type TestServer } from './testing.ts';
 
 let server: TestServer;
@@ -44,7 +44,7 @@ test('a requested address is given once, and only from the range', async () => {
     'Service "again" is invalid: spec.clusterIPs: Invalid value: ["10.96.0.2"]: failed to allocate IP 10.96.0.2: provided IP is already allocated',
   );
   expect(await message(admin.create(services, service('outside', { clusterIP: '10.97.0.2' })))).toContain(
-    'is not in the valid range. The range of valid IPs is 10.96.0.0/28',
+    'failed to allocate IP 10.97.0.2: the provided network does not match the current range',
   );
 });
 
@@ -56,13 +56,62 @@ test('many creations at once get different addresses, until the range is full; d
   expect(new Set(made).size).toBe(12);
   expect(await message(admin.create(services, service('full')))).toContain('range is full');
   await admin.delete(services, key('fixed'));
-  await admin.list(services, {});
   const next: any = await admin.create(services, service('full'));
   expect(next.spec.clusterIP).toBe('10.96.0.2');
   for (const result of results) if (result.status === 'fulfilled') await admin.delete(services, key((result.value as any).metadata.name));
   await admin.delete(services, key('full'));
   await admin.list(services, {});
 });
+
+test('an address is an IPAddress object, which goes with its service', async () => {
+  const made: any = await admin.create(services, service('addressed'));
+  const ip: any = await admin.get(resources.ipaddresses, { name: made.spec.clusterIP });
+  expect(ip.metadata.labels).toEqual({ 'ipaddress.kubernetes.io/ip-family': 'IPv4', 'ipaddress.kubernetes.io/managed-by': 'ipallocator.k8s.io' });
+  expect(ip.spec).toEqual({ parentRef: { resource: 'services', namespace: 'default', name: 'addressed' } });
+  // One that fails after it was given an address has none.
+  expect(await message(admin.create(services, service('addressed')))).toContain('already exists');
+  expect(await message(admin.create(services, service('bad', { ports: [] })))).toContain('is invalid');
+  const owners = async () => (await admin.list(resources.ipaddresses, {})).items.map((i: any) => i.spec.parentRef.name).sort();
+  expect(await owners()).toEqual(['addressed', 'kubernetes']);
+  await admin.patch(services, key('addressed'), 'merge', {
+    spec: { type: 'ExternalName', externalName: 'example.com', clusterIP: null, clusterIPs: null },
+  });
+  expect(await owners()).toEqual(['kubernetes']);
+  await admin.patch(services, key('addressed'), 'merge', { spec: { type: 'ClusterIP', externalName: null } });
+  expect(await owners()).toEqual(['addressed', 'kubernetes']);
+  await admin.patch(services, key('addressed'), 'merge', { metadata: { finalizers: ['example.com/wait'] } });
+  await admin.delete(services, key('addressed'));
+  expect(await owners()).toEqual(['addressed', 'kubernetes']);
+  await admin.patch(services, key('addressed'), 'merge', { metadata: { finalizers: null } });
+  expect(await owners()).toEqual(['kubernetes']);
+});
+
+test('other ServiceCIDRs give addresses too, but not while they are going', async () => {
+  const cidr = (name: string, block: string) => ({ metadata: { name }, spec: { cidrs: [block] } }) as any;
+  await admin.create(resources.servicecidrs, { ...cidr('more', '10.98.0.0/29'), metadata: { name: 'more', finalizers: ['example.com/wait'] } });
+  const made: any = await admin.create(services, service('more', { clusterIP: '10.98.0.3' }));
+  expect(made.spec.clusterIP).toBe('10.98.0.3');
+  await admin.delete(resources.servicecidrs, { name: 'more' });
+  await admin.list(resources.servicecidrs, {});
+  expect(await message(admin.create(services, service('late', { clusterIP: '10.98.0.4' })))).toContain('does not match the current range');
+  await admin.delete(services, key('more'));
+  expect((await admin.list(resources.ipaddresses, {})).items.map((i: any) => i.metadata.name)).toEqual(['10.96.0.1']);
+  await admin.patch(resources.servicecidrs, { name: 'more' }, 'merge', { metadata: { finalizers: null } });
+});
+
+test('what services and addresses lack of each other is repaired', async () => {
+  const made: any = await admin.create(services, service('kept'));
+  const address = { name: made.spec.clusterIP };
+  const { uid } = ((await admin.get(resources.ipaddresses, address)) as any).metadata;
+  await admin.delete(resources.ipaddresses, address);
+  await vi.waitFor(async () => expect(((await admin.get(resources.ipaddresses, address)) as any).metadata.uid).not.toBe(uid), 10_000);
+  // A service of the same name never had this one.
+  const stray = { ...((await admin.get(resources.ipaddresses, address)) as any), metadata: { name: '10.96.0.13' } };
+  stray.metadata.labels = { 'ipaddress.kubernetes.io/ip-family': 'IPv4', 'ipaddress.kubernetes.io/managed-by': 'ipallocator.k8s.io' };
+  await admin.create(resources.ipaddresses, stray);
+  await vi.waitFor(async () => expect(await message(admin.get(resources.ipaddresses, { name: '10.96.0.13' }))).toContain('not found'), 15_000);
+  await admin.delete(services, key('kept'));
+}, 30_000);
 
 test('headless services and external names have no address', async () => {
   const headless: any = await admin.create(services, service('headless', { clusterIP: 'None' }));
@@ -93,13 +142,15 @@ test('node ports come and go with the type', async () => {
   expect(updated.spec).toMatchObject({ clusterIP: plain.spec.clusterIP, ports: [{ nodePort, targetPort: 8080 }] });
   const closed: any = await admin.update(services, { ...updated, spec: { ...updated.spec, type: 'ClusterIP' } });
   expect(closed.spec.ports[0].nodePort).toBeUndefined();
-  await admin.list(services, {});
   await admin.create(services, service('freed', { type: 'NodePort', ports: [{ port: 80, nodePort }] }));
 });
 
 test('a load balancer with local traffic has a health check port; a dry run takes nothing', async () => {
   const balanced: any = await admin.create(services, service('balanced', { type: 'LoadBalancer', externalTrafficPolicy: 'Local' }));
   expect(balanced.spec.healthCheckNodePort).toBeGreaterThanOrEqual(30000);
-  const dry: any = await admin.create(services, service('dry'), { dryRun: true });
-  await admin.create(services, service('real', { clusterIP: dry.spec.clusterIP }));
+  const before = (await admin.list(resources.ipaddresses, {})).items.length;
+  const dry: any = await admin.create(services, service('dry', { type: 'NodePort' }), { dryRun: true });
+  // What upstream answers: an address and a port that no service ever has.
+  expect(dry.spec).toMatchObject({ clusterIP: '10.96.0.0', ports: [{ nodePort: 32769 }] });
+  expect((await admin.list(resources.ipaddresses, {})).items).toHaveLength(before);
 });

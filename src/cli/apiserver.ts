@@ -1,4 +1,5 @@
 import { mkdirSync } from 'node:fs';
+import { isIPv4 } from 'node:net';
 import { join } from 'node:path';
 import { Command } from 'commander';
 import { pino } from 'pino';
@@ -12,6 +13,7 @@ interface Options {
   securePort: string;
   serviceClusterIpRange: string;
   serviceNodePortRange: string;
+  advertiseAddress?: string;
   etcdServers?: string;
   etcdCafile?: string;
   etcdCertfile?: string;
@@ -31,6 +33,7 @@ export const apiserverCommand = () =>
     .option('--data-dir <directory>', 'where keys, store and kubeconfig live (default: apiserver in the state folder)')
     .option('--bind-address <address>', 'address to listen on', '127.0.0.1')
     .option('--secure-port <port>', 'port to listen on', '6443')
+    .option('--advertise-address <ip>', 'address at which pods and nodes reach this server: its place among the endpoints of default/kubernetes')
     .option('--service-cluster-ip-range <cidr>', 'range of service addresses', '10.96.0.0/16')
     .option('--service-node-port-range <range>', 'node ports of services', '30000-32767')
     .option('--etcd-servers <urls>', 'keep objects in etcd: http(s)://HOST:PORT of each member, separated by commas (default: the embedded store)')
@@ -49,6 +52,8 @@ export const apiserverCommand = () =>
       if (!Number.isInteger(port) || port < 0 || port > 65_535) throw new UserError(`'${o.securePort}' is not a port`, 2);
       const nodePorts = /^(\d+)-(\d+)$/.exec(o.serviceNodePortRange)?.slice(1).map(Number) as [number, number] | undefined;
       if (!nodePorts) throw new UserError(`'${o.serviceNodePortRange}' is not a range of ports: write it as 30000-32767`, 2);
+      if (o.advertiseAddress !== undefined && !isIPv4(o.advertiseAddress))
+        throw new UserError(`'${o.advertiseAddress}' is not an IPv4 address to advertise`, 2);
       const [{ startApiServer }, { ensurePki }, { openStore }] = await Promise.all([
         import('../apiserver/server.ts'),
         import('../cluster/pki.ts'),
@@ -60,7 +65,7 @@ export const apiserverCommand = () =>
       const firstService = o.serviceClusterIpRange.replace(/\.\d+\/\d+$/, '.1');
       const pki = await ensurePki(join(directory, 'pki'), {
         dnsNames: ['localhost', 'kubernetes', 'kubernetes.default', 'kubernetes.default.svc'],
-        ips: ['127.0.0.1', firstService, o.bindAddress],
+        ips: [...new Set(['127.0.0.1', firstService, o.bindAddress, ...(o.advertiseAddress ? [o.advertiseAddress] : [])])],
       });
       const audit = await auditorOf(o, (error) => log.error({ err: error }, 'auditing failed'));
       const store = await openStore({ directory: join(directory, 'store'), ...o });
@@ -78,6 +83,7 @@ export const apiserverCommand = () =>
           },
           serviceCidr: o.serviceClusterIpRange,
           nodePortRange: nodePorts,
+          ...(o.advertiseAddress ? { advertise: { address: o.advertiseAddress, port } } : {}),
           ...(audit ? { audit } : {}),
           log,
         }).catch((error: NodeJS.ErrnoException) => {

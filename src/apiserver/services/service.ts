@@ -2,23 +2,26 @@ import type { Service, ServicePort, ServiceSpec } from '../../api/generated/type
 import { type FieldError, internalError, invalid } from '../../api/errors.ts';
 import type { KubeObject } from '../../api/object.ts';
 import type { Api } from '../api.ts';
-import { type Hold, parseIpv4, type ServiceAllocators } from './allocators.ts';
+import { Hold, nameOf, type ServiceAllocators } from './allocators.ts';
+import { clusterIpsOf, RefusedAddress } from './cluster-ips.ts';
 import type { KindHooks } from './hooks.ts';
+import { parseIpv4 } from './ipv4.ts';
 
 /** Gives services their cluster address, node ports and IP family fields, as kube-apiserver's service REST does. */
 export const serviceHooks: KindHooks = {
-  beforeCreate(api, _call, object) {
+  beforeCreate(api, call, object) {
     const service = object as unknown as Service;
     fillFamilies(service.spec);
-    return allocate(api, service, undefined);
+    return allocate(api, service, undefined, call.dryRun);
   },
-  beforeUpdate(api, _call, object, old) {
+  beforeUpdate(api, call, object, old) {
     const service = object as unknown as Service;
     const before = old as unknown as Service;
     patchFromOld(service.spec, before.spec);
     fillFamilies(service.spec);
-    return allocate(api, service, before);
+    return allocate(api, service, before, call.dryRun);
   },
+  afterRemove: (api, object) => api.services.release(object as unknown as Service),
 };
 
 const hasClusterIp = (spec: ServiceSpec) => spec.type !== 'ExternalName';
@@ -81,94 +84,123 @@ function patchFromOld(spec: ServiceSpec, old: ServiceSpec): void {
 
 const portKey = (port: ServicePort) => `${port.protocol ?? 'TCP'}/${port.port}`;
 
-function allocate(api: Api, service: Service, old: Service | undefined): Hold {
-  const hold = api.services.hold();
+async function allocate(api: Api, service: Service, old: Service | undefined, dryRun: boolean): Promise<Hold> {
+  const hold = new Hold(api.services, service, old, dryRun);
   try {
     const { spec } = service;
-    if (hasClusterIp(spec)) allocateAddress(api.services, service, old?.spec, hold);
-    if (hasNodePorts(spec)) allocatePorts(api.services, service, old?.spec, hold);
-    if (needsHealthCheckPort(spec)) {
-      if (!spec.healthCheckNodePort) {
-        const port = api.services.takePort(['TCP'], hold);
-        if (port === undefined) throw internalError('failed to allocate a health check node port: range is full');
-        spec.healthCheckNodePort = port;
-      } else if (spec.healthCheckNodePort !== old?.spec.healthCheckNodePort) {
-        if (api.services.portInUse('TCP', spec.healthCheckNodePort)) throw portTaken(service, 'spec.healthCheckNodePort', spec.healthCheckNodePort);
-        hold.port('TCP', spec.healthCheckNodePort);
-      }
+    if (hasClusterIp(spec)) await allocateAddress(api.services, service, old, hold);
+    // As upstream: a balancer that wants none may still name some.
+    if (spec.type === 'NodePort' || spec.type === 'LoadBalancer') {
+      if (old) await updatePorts(api.services, service, old, hold);
+      else await createPorts(api.services, service, hold);
     }
+    if (needsHealthCheckPort(spec) && !(old && needsHealthCheckPort(old.spec))) await allocateHealthCheckPort(api.services, spec, hold);
     return hold;
   } catch (error) {
-    hold.release();
+    await hold.release();
     throw error;
   }
 }
 
-function allocateAddress(allocators: ServiceAllocators, service: Service, old: ServiceSpec | undefined, hold: Hold): void {
+async function allocateAddress(allocators: ServiceAllocators, service: Service, old: Service | undefined, hold: Hold): Promise<void> {
   const { spec } = service;
   if (headless(spec)) return;
+  const { ips } = allocators;
   if (!spec.clusterIP) {
-    const address = allocators.takeAddress(hold);
-    if (!address) throw internalError('failed to allocate a serviceIP: range is full');
+    let address: string;
+    if (hold.dryRun) address = ips.dryRun(undefined);
+    else {
+      const taken = await ips.takeAny(nameOf(service));
+      if (!taken) throw internalError(`failed to allocate a serviceIP for Service "${nameOf(service).name}": range is full`);
+      hold.address(taken);
+      ({ address } = taken);
+    }
     spec.clusterIP = address;
     spec.clusterIPs = [address];
     return;
   }
-  if (old && old.clusterIP === spec.clusterIP) return;
-  const refuse = (detail: string) => refusal(service, { type: 'FieldValueInvalid', field: 'spec.clusterIPs', value: spec.clusterIPs, detail });
-  const address = parseIpv4(spec.clusterIP);
-  // Anything that is no address is validation's to refuse.
-  if (address === undefined) return;
-  if (!allocators.contains(address))
-    throw refuse(
-      `failed to allocate IP ${spec.clusterIP}: the provided IP (${spec.clusterIP}) is not in the valid range. The range of valid IPs is ${allocators.cidr}`,
-    );
-  if (allocators.addressInUse(address)) throw refuse(`failed to allocate IP ${spec.clusterIP}: provided IP is already allocated`);
-  hold.address(address);
+  if (old && clusterIpsOf(old)[0] === spec.clusterIP) return;
+  // Anything that is no address is validation's to refuse, and so is any other address than the one it has.
+  if (parseIpv4(spec.clusterIP) === undefined || (old && hasClusterIp(old.spec))) return;
+  try {
+    if (hold.dryRun) ips.dryRun(spec.clusterIP);
+    else hold.address(await ips.take(spec.clusterIP, nameOf(service)));
+  } catch (error) {
+    if (!(error instanceof RefusedAddress)) throw error;
+    const detail = `failed to allocate IP ${spec.clusterIP}: ${error.message}`;
+    throw refusal(service, { type: 'FieldValueInvalid', field: 'spec.clusterIPs', value: spec.clusterIPs, detail });
+  }
 }
 
-function allocatePorts(allocators: ServiceAllocators, service: Service, old: ServiceSpec | undefined, hold: Hold): void {
-  const owned = new Set(old ? (old.ports ?? []).filter((p) => p.nodePort).map((p) => `${p.protocol ?? 'TCP'}/${p.nodePort}`) : []);
-  const chosen = new Map<number, number>();
+/** Ports with the same number, as TCP and UDP of one, share a node port. */
+async function createPorts(allocators: ServiceAllocators, service: Service, hold: Hold): Promise<void> {
   const ports = service.spec.ports ?? [];
-  ports.forEach((port, i) => {
-    if (!port.nodePort) return;
-    const protocol = port.protocol ?? 'TCP';
-    if (owned.has(`${protocol}/${port.nodePort}`)) return;
-    const field = `spec.ports[${i}].nodePort`;
-    const [from, to] = allocators.ports;
-    if (port.nodePort < from || port.nodePort > to) {
-      throw refusal(service, {
-        type: 'FieldValueInvalid',
-        field,
-        value: port.nodePort,
-        detail: `provided port is not in the valid range. The range of valid ports is ${from}-${to}`,
-      });
-    }
-    if (allocators.portInUse(protocol, port.nodePort)) throw portTaken(service, field, port.nodePort);
-    hold.port(protocol, port.nodePort);
-  });
-  for (const port of ports) {
-    if (port.nodePort) {
-      chosen.set(port.port, port.nodePort);
-      continue;
-    }
-    const protocol = port.protocol ?? 'TCP';
-    // The same port number with another protocol shares its node port where it can.
-    const shared = chosen.get(port.port);
-    if (shared !== undefined && !allocators.portInUse(protocol, shared)) {
-      hold.port(protocol, shared);
-      port.nodePort = shared;
-      continue;
-    }
-    const nodePort = allocators.takePort([protocol], hold);
-    if (nodePort === undefined) throw internalError('failed to allocate a nodePort: range is full');
-    port.nodePort = nodePort;
-    chosen.set(port.port, nodePort);
+  const shared = new Map<number, number>();
+  for (const [i, port] of ports.entries()) {
+    if (!port.nodePort && !hasNodePorts(service.spec)) continue;
+    const known = shared.get(port.port);
+    if (known === undefined) {
+      const wanted = ports.find((p) => p.port === port.port && p.nodePort)?.nodePort;
+      port.nodePort = wanted ? await takePort(allocators, service, i, wanted, hold) : await takeAnyPort(allocators, hold);
+      shared.set(port.port, port.nodePort);
+    } else if (!port.nodePort) port.nodePort = known;
+    else if (port.nodePort !== known) await takePort(allocators, service, i, port.nodePort, hold);
   }
+}
+
+async function updatePorts(allocators: ServiceAllocators, service: Service, old: Service, hold: Hold): Promise<void> {
+  const had = new Set((old.spec.ports ?? []).flatMap((p) => (p.nodePort ? [p.nodePort] : [])));
+  for (const [i, port] of (service.spec.ports ?? []).entries()) {
+    if (port.nodePort) {
+      if (!had.has(port.nodePort)) await takePort(allocators, service, i, port.nodePort, hold);
+      had.add(port.nodePort);
+    } else if (hasNodePorts(service.spec)) port.nodePort = await takeAnyPort(allocators, hold);
+  }
+}
+
+async function allocateHealthCheckPort(allocators: ServiceAllocators, spec: ServiceSpec, hold: Hold): Promise<void> {
+  const wanted = spec.healthCheckNodePort;
+  if (!wanted) {
+    spec.healthCheckNodePort = await takeAnyPort(allocators, hold, 'failed to allocate a HealthCheck NodePort 0: range is full');
+    return;
+  }
+  const problem = await portProblem(allocators, wanted, hold);
+  if (problem) throw internalError(`failed to allocate requested HealthCheck NodePort ${wanted}: ${problem}`);
+}
+
+async function takePort(allocators: ServiceAllocators, service: Service, i: number, port: number, hold: Hold): Promise<number> {
+  const problem = await portProblem(allocators, port, hold);
+  if (problem) throw refusal(service, { type: 'FieldValueInvalid', field: `spec.ports[${i}].nodePort`, value: port, detail: problem });
+  return port;
+}
+
+/** Takes it, or says why not. */
+async function portProblem({ ports }: ServiceAllocators, port: number, hold: Hold): Promise<string | undefined> {
+  const taken = 'provided port is already allocated';
+  const [first, last] = ports.range;
+  if (hold.dryRun) {
+    if (hold.imagined.includes(port) || (await ports.isTaken(port))) return taken;
+    hold.imagined.push(port);
+    return undefined;
+  }
+  if (port < first || port > last) return `provided port is not in the valid range. The range of valid ports is ${first}-${last}`;
+  if ((await ports.take(port)) === undefined) return taken;
+  hold.port(port);
+  return undefined;
+}
+
+async function takeAnyPort({ ports }: ServiceAllocators, hold: Hold, full = 'failed to allocate a nodePort: range is full'): Promise<number> {
+  if (hold.dryRun) {
+    // A number that no cluster gives, as upstream's.
+    const next = (hold.imagined.length ? Math.max(...hold.imagined) : 32768) + 1;
+    hold.imagined.push(next);
+    return next;
+  }
+  const port = await ports.take();
+  if (port === undefined) throw internalError(full);
+  hold.port(port);
+  return port;
 }
 
 const refusal = (service: Service, error: FieldError) =>
   invalid({ group: '', kind: 'Service' }, (service as unknown as KubeObject).metadata.name ?? '', [error]);
-const portTaken = (service: Service, field: string, port: number) =>
-  refusal(service, { type: 'FieldValueInvalid', field, value: port, detail: 'provided port is already allocated' });

@@ -74,15 +74,13 @@ async function createNamed(api: Api, call: Call, object: KubeObject): Promise<En
       dryRun: call.dryRun,
       ...(storage!.cache.resource.registryPath === 'events' ? { ttlSeconds: eventTtlSeconds } : {}),
     });
-    allocation?.commit(entry.revision);
+    if (allocation && !call.dryRun) await allocation.commit(entry.revision);
     await settle([entry], served);
     await inForce(api, served, entry);
     return entry;
   } catch (error) {
-    allocation?.release();
+    if (allocation) await allocation.release(error);
     throw error;
-  } finally {
-    if (call.dryRun) allocation?.release();
   }
 }
 

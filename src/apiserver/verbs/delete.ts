@@ -5,6 +5,7 @@ import { type Api, type Call, keyFor, timestamp } from '../api.ts';
 import { cleanupFinalizer } from '../../api/crd/definition-strategy.ts';
 import { settle } from '../storage/conversion.ts';
 import type { Entry } from '../storage/entry.ts';
+import { kindHooks } from '../services/hooks.ts';
 import { clone } from '../storage/json.ts';
 import type { Outcome } from '../storage/transactions.ts';
 import { inForce } from './create.ts';
@@ -87,6 +88,7 @@ export async function remove(api: Api, call: Call, options: Partial<DeleteOption
     return deletionOf(api, stored.registryPath, current.object, options, stored.strategy.gracefulDelete === true, call.dryRun);
   });
   await inForce(api, served, written.entry);
+  if (written.removed && !call.dryRun) await kindHooks[stored.registryPath]?.afterRemove?.(api, written.entry.object);
   if (!written.removed || answersObject.has(stored.registryPath)) {
     await settle([written.entry], served);
     return { entry: written.entry };

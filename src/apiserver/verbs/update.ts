@@ -13,7 +13,7 @@ import { complete } from '../../api/canonical.ts';
 import type { KubeObject, ObjectMeta } from '../../api/object.ts';
 import { validateObjectMeta, validateObjectMetaUpdate, validateSchema } from '../../api/validation.ts';
 import { type Api, type Call, keyFor } from '../api.ts';
-import { kindHooks } from '../services/hooks.ts';
+import { type Allocation, kindHooks } from '../services/hooks.ts';
 import { settle, toStored } from '../storage/conversion.ts';
 import type { Entry } from '../storage/entry.ts';
 import { clone } from '../storage/json.ts';
@@ -58,11 +58,11 @@ export async function updateWith(
   const key = keyFor(call.namespace, call.name);
   const stored = storage!.cache.resource;
   const warnings = call.warnings.length;
-  let allocation: { commit(revision: number): void; release(): void } | undefined;
+  let allocation: Allocation | undefined;
   const mayCreate = !call.subresource && (o.apply === true || (verb === 'update' && served.strategy.allowCreateOnUpdate === true));
   try {
     const written = await storage!.update(key, async (current): Promise<Outcome> => {
-      allocation?.release();
+      if (allocation) await allocation.release();
       allocation = undefined;
       call.warnings.length = warnings;
       if (!current) {
@@ -80,13 +80,16 @@ export async function updateWith(
       const ttl = stored.registryPath === 'events' ? { ttlSeconds: 3600 } : {};
       return { put: toWrite, dryRun: call.dryRun, ...ttl };
     });
-    if (call.dryRun) allocation?.release();
-    else allocation?.commit(written.entry.revision);
+    if (call.dryRun) await allocation?.release();
+    else {
+      if (allocation) await allocation.commit(written.entry.revision);
+      if (written.removed) await kindHooks[stored.registryPath]?.afterRemove?.(api, written.entry.object);
+    }
     await settle([written.entry], served);
     await inForce(api, served, written.entry);
     return written;
   } catch (error) {
-    allocation?.release();
+    if (allocation) await allocation.release(error);
     if (!(error instanceof CreateInstead)) throw error;
     await api.authorizer.require(api, { ...call, verb: 'create' });
     const { resourceVersion, uid } = error.object.metadata as { resourceVersion?: string; uid?: string };
@@ -171,7 +174,7 @@ async function checkUpdate(api: Api, call: Call, verb: 'update' | 'patch', objec
     if (!call.subresource) for (const warning of strategy.warnings?.(object, old) ?? []) call.warnings.push(warning);
     await admission.validate();
   } catch (error) {
-    allocation?.release();
+    if (allocation) await allocation.release();
     throw error;
   }
   return { allocation, remove: deletionComplete(object) };
