@@ -49,18 +49,26 @@ export async function bootstrap(o: BootstrapOptions): Promise<void> {
     await Promise.all(systemPriorities.map((object) => createMissing(client, priorityClasses, object)));
   });
   o.notReady.delete(bootstrapChecks.priorities);
+  await again(o, () => authentication(o));
   await again(o, () =>
-    createMissing(client, core('configmaps', 'ConfigMap', true), {
-      apiVersion: 'v1',
-      kind: 'ConfigMap',
-      metadata: { name: 'extension-apiserver-authentication', namespace: 'kube-system' },
-      data: { 'client-ca-file': o.clientCa, ...(o.requestHeaderCa ? requestHeaders(o.requestHeaderCa) : {}) },
+    createMissing(client, resources.configmaps, {
+      metadata: { name: 'kube-apiserver-legacy-service-account-token-tracking', namespace: 'kube-system' },
+      data: { since: new Date(o.clock.now()).toISOString().slice(0, 10) },
     }),
   );
   await again(o, () => serviceCidr(o));
   await again(o, () => o.repair.start());
   await again(o, () => o.kubernetesService.start());
   o.notReady.delete(bootstrapChecks.service);
+}
+
+/** What API servers behind APIServices read of the authorities that this server believes now. */
+async function authentication({ client, clientCa, requestHeaderCa }: BootstrapOptions): Promise<void> {
+  const metadata = { name: 'extension-apiserver-authentication', namespace: 'kube-system' };
+  const data = { 'client-ca-file': clientCa, ...(requestHeaderCa ? requestHeaders(requestHeaderCa) : {}) };
+  await createMissing(client, resources.configmaps, { metadata, data });
+  const found = await client.get(resources.configmaps, metadata);
+  if (!equalJson(found.data, data)) await client.update(resources.configmaps, { ...found, data });
 }
 
 /** How API servers behind APIServices learn of users from this one. */
@@ -124,7 +132,7 @@ async function serviceCidr({ client, clock, serviceCidr: cidr }: BootstrapOption
   const found = await client.get(type, { name: 'kubernetes' });
   if (found.metadata.deletionTimestamp || found.status?.conditions?.some((c) => c.type === 'Ready') || !equalJson(found.spec?.cidrs, [cidr])) return;
   const lastTransitionTime = `${new Date(clock.now()).toISOString().slice(0, 19)}Z`;
-  const ready = { type: 'Ready', status: 'True', reason: '', message: 'Kubernetes default Service CIDR is ready', lastTransitionTime };
+  const ready = { type: 'Ready', status: 'True', message: 'Kubernetes default Service CIDR is ready', lastTransitionTime };
   const body = { apiVersion: 'networking.k8s.io/v1', kind: 'ServiceCIDR', metadata: { name: 'kubernetes' }, status: { conditions: [ready] } };
   await client.patch(type, { name: 'kubernetes' }, 'apply', body, {
     subresource: 'status',

@@ -214,7 +214,7 @@ export class LocalClient implements Client {
 /** Upstream's program that a user of this process stands for: whom its writes are recorded for. */
 function programOf(user: string): string {
   if (user.startsWith('system:serviceaccount:kube-system:')) return 'kube-controller-manager';
-  return /^system:(kube-[a-z-]+)$/.exec(user)?.[1] ?? (user === 'system:apiserver' ? 'kube-apiserver' : 'kumulus');
+  return /^system:(kube-[a-z-]+)$/.exec(user)?.[1] ?? (user === 'system:apiserver' || user === 'system:aggregator' ? 'kube-apiserver' : 'kumulus');
 }
 
 /** A watch's events between the cache and an async iterator. */

@@ -14,12 +14,8 @@ export const urls = (verbs: string, ...nonResourceURLs: string[]): PolicyRule =>
 
 const read = 'get list watch';
 const write = 'create delete deletecollection patch update';
+const readWrite = 'create delete deletecollection get list patch update watch';
 const events = rule('create patch update', 'core events.k8s.io', 'events');
-const leases = (name: string): Rules => [
-  rule('create list watch', 'coordination.k8s.io', 'leases'),
-  rule('get update', 'coordination.k8s.io', 'leases', [name]),
-  rule('create', 'coordination.k8s.io', 'leasecandidates'),
-];
 const reviews: Rules = [rule('create', 'authentication.k8s.io', 'tokenreviews'), rule('create', 'authorization.k8s.io', 'subjectaccessreviews')];
 
 const workloads = 'daemonsets deployments deployments/rollback deployments/scale replicasets replicasets/scale statefulsets statefulsets/scale';
@@ -31,9 +27,10 @@ const editRules: Rules = [
   rule(
     write,
     'core',
-    'configmaps events persistentvolumeclaims replicationcontrollers replicationcontrollers/scale secrets serviceaccounts services services/proxy',
+    'configmaps persistentvolumeclaims replicationcontrollers replicationcontrollers/scale secrets serviceaccounts services services/proxy',
   ),
   rule('create', 'core', 'serviceaccounts/token'),
+  rule(write, 'core events.k8s.io', 'events'),
   rule(write, 'apps', workloads),
   rule(write, 'autoscaling', 'horizontalpodautoscalers'),
   rule(write, 'batch', 'cronjobs jobs'),
@@ -44,7 +41,7 @@ const editRules: Rules = [
   ),
   rule(write, 'policy', 'poddisruptionbudgets'),
   rule(write, 'networking.k8s.io', 'ingresses networkpolicies'),
-  rule(`${write} get list watch`, 'coordination.k8s.io', 'leases'),
+  rule(readWrite, 'coordination.k8s.io', 'leases'),
   rule(write, 'resource.k8s.io', 'resourceclaims resourceclaimtemplates'),
 ];
 const viewRules: Rules = [
@@ -56,9 +53,10 @@ const viewRules: Rules = [
   rule(
     read,
     'core',
-    'bindings events limitranges namespaces/status pods/log pods/status replicationcontrollers/status resourcequotas resourcequotas/status',
+    'bindings limitranges namespaces/status pods/log pods/status replicationcontrollers/status resourcequotas resourcequotas/status',
   ),
   rule(read, 'core', 'namespaces'),
+  rule(read, 'core events.k8s.io', 'events'),
   rule(read, 'discovery.k8s.io', 'endpointslices'),
   rule(
     read,
@@ -78,13 +76,14 @@ const viewRules: Rules = [
 ];
 const adminRules: Rules = [
   rule('create', 'authorization.k8s.io', 'localsubjectaccessreviews'),
-  rule(`${write} get list watch`, 'rbac.authorization.k8s.io', 'rolebindings roles'),
+  rule(readWrite, 'rbac.authorization.k8s.io', 'rolebindings roles'),
 ];
 
 const label = (to: string) => ({ [`rbac.authorization.k8s.io/aggregate-to-${to}`]: 'true' });
 
 export const nodeRules: Rules = [
-  ...reviews,
+  rule('create', 'authentication.k8s.io', 'tokenreviews'),
+  rule('create', 'authorization.k8s.io', 'localsubjectaccessreviews subjectaccessreviews'),
   rule(read, 'core', 'services'),
   rule('create get list watch', 'core', 'nodes'),
   rule('patch update', 'core', 'nodes/status'),
@@ -101,21 +100,22 @@ export const nodeRules: Rules = [
   rule('create delete get patch update', 'coordination.k8s.io', 'leases'),
   rule('get', 'storage.k8s.io', 'volumeattachments'),
   rule('create', 'core', 'serviceaccounts/token'),
-  rule('get', 'core', 'serviceaccounts'),
   rule('get patch update', 'core', 'persistentvolumeclaims/status'),
   rule(read, 'storage.k8s.io', 'csidrivers'),
   rule('create delete get patch update', 'storage.k8s.io', 'csinodes'),
   rule(read, 'node.k8s.io', 'runtimeclasses'),
   rule('get', 'resource.k8s.io', 'resourceclaims'),
   rule('deletecollection', 'resource.k8s.io', 'resourceslices'),
-  rule('create delete get list patch update watch', 'resource.k8s.io', 'resourceslices'),
-  rule('create get list watch', 'certificates.k8s.io', 'podcertificaterequests'),
   rule(read, 'certificates.k8s.io', 'clustertrustbundles'),
+  rule('get', 'core', 'serviceaccounts'),
+  rule('create get list watch', 'certificates.k8s.io', 'podcertificaterequests'),
 ];
 
 const schedulerRules: Rules = [
   events,
-  ...leases('kube-scheduler'),
+  rule('create', 'coordination.k8s.io', 'leases'),
+  rule('get list update watch', 'coordination.k8s.io', 'leases', ['kube-scheduler']),
+  rule(readWrite, 'coordination.k8s.io', 'leasecandidates'),
   rule(read, 'core', 'nodes'),
   rule('delete get list watch', 'core', 'pods'),
   rule('create', 'core', 'bindings pods/binding'),
@@ -127,16 +127,24 @@ const schedulerRules: Rules = [
   rule(read, 'core', 'persistentvolumeclaims persistentvolumes'),
   ...reviews,
   rule(read, 'storage.k8s.io', 'csinodes'),
+  rule(read, 'storage.k8s.io', 'volumeattachments'),
   rule(read, 'core', 'namespaces'),
-  rule(read, 'storage.k8s.io', 'csidrivers csistoragecapacities volumeattachments'),
-  rule(read, 'resource.k8s.io', 'deviceclasses resourceslices devicetaintrules'),
+  rule(read, 'storage.k8s.io', 'csidrivers'),
+  rule(read, 'storage.k8s.io', 'csistoragecapacities'),
+  rule(read, 'resource.k8s.io', 'deviceclasses'),
   rule('get list patch update watch', 'resource.k8s.io', 'resourceclaims'),
-  rule('patch update', 'resource.k8s.io', 'resourceclaims/status resourceclaims/binding'),
+  rule('get list patch update watch', 'resource.k8s.io', 'resourceclaims/status'),
+  rule('update', 'core', 'pods/finalizers'),
+  rule(read, 'resource.k8s.io', 'resourceslices'),
+  rule('create delete', 'resource.k8s.io', 'resourceclaims'),
+  rule(read, 'resource.k8s.io', 'devicetaintrules'),
+  rule('patch update', 'resource.k8s.io', 'resourceclaims/binding'),
 ];
 
 const controllerManagerRules: Rules = [
   events,
-  ...leases('kube-controller-manager'),
+  rule('create', 'coordination.k8s.io', 'leases'),
+  rule('get update', 'coordination.k8s.io', 'leases', ['kube-controller-manager']),
   rule('create', 'core', 'secrets serviceaccounts'),
   rule('delete', 'core', 'secrets'),
   rule('get', 'core', 'configmaps namespaces secrets serviceaccounts'),
@@ -161,7 +169,10 @@ const roles: RoleSpec[] = [
   },
   {
     name: 'system:monitoring',
-    rules: [urls('get', '/healthz', '/healthz/*', '/livez', '/livez/*', '/metrics', '/metrics/slis', '/readyz', '/readyz/*')],
+    rules: [
+      urls('get', '/flagz', '/healthz', '/healthz/*', '/livez', '/livez/*', '/metrics', '/metrics/slis', '/readyz', '/readyz/*', '/statusz'),
+      rule('get', 'core', 'nodes/metrics'),
+    ],
   },
   {
     name: 'system:basic-user',
@@ -185,20 +196,17 @@ const roles: RoleSpec[] = [
     rules: [
       rule(read, 'core', 'nodes'),
       rule('proxy', 'core', 'nodes'),
-      rule('*', 'core', 'nodes/log nodes/metrics nodes/proxy nodes/stats nodes/configz nodes/healthz nodes/pods'),
+      rule('*', 'core', 'nodes/log nodes/metrics nodes/proxy nodes/stats'),
+      rule('*', 'core', 'nodes/configz nodes/healthz nodes/pods'),
     ],
   },
   { name: 'system:node-bootstrapper', rules: [rule('create get list watch', 'certificates.k8s.io', 'certificatesigningrequests')] },
   { name: 'system:auth-delegator', rules: reviews },
-  { name: 'system:kube-aggregator', rules: [rule(read, 'core', 'endpoints services'), rule(read, 'discovery.k8s.io', 'endpointslices')] },
+  { name: 'system:kube-aggregator', rules: [rule(read, 'core', 'endpoints services')] },
   { name: 'system:kube-controller-manager', rules: controllerManagerRules },
   {
     name: 'system:kube-dns',
-    rules: [
-      rule('list watch', 'core', 'endpoints services'),
-      rule('list watch', 'discovery.k8s.io', 'endpointslices'),
-      rule('list watch', 'core', 'namespaces pods'),
-    ],
+    rules: [rule('list watch', 'core', 'endpoints services')],
   },
   {
     name: 'system:persistent-volume-provisioner',
@@ -252,11 +260,12 @@ const roles: RoleSpec[] = [
       rule('list watch', 'core', 'endpoints services'),
       rule(read, 'core', 'nodes'),
       events,
-      rule('list watch', 'discovery.k8s.io', 'endpointslices'),
       rule('list watch', 'networking.k8s.io', 'servicecidrs'),
+      rule('list watch', 'discovery.k8s.io', 'endpointslices'),
     ],
   },
   { name: 'system:kube-scheduler', rules: schedulerRules },
+  { name: 'system:cluster-trust-bundle-discovery', rules: [rule(read, 'certificates.k8s.io', 'clustertrustbundles')] },
 ];
 
 const bootstrapLabel = { 'kubernetes.io/bootstrapping': 'rbac-defaults' };
@@ -296,6 +305,7 @@ const bindings: [name: string, role: string, ...SubjectSpec[]][] = [
   // Nodes are authorized by the Node authorizer: this binding has no subjects.
   ['system:node', 'system:node'],
   ['system:service-account-issuer-discovery', 'system:service-account-issuer-discovery', groupOf('system:serviceaccounts')],
+  ['system:cluster-trust-bundle-discovery', 'system:cluster-trust-bundle-discovery', groupOf('system:serviceaccounts')],
   ...controllerRoles().map((r): [string, string, SubjectSpec] => [`system:controller:${r.name}`, `system:controller:${r.name}`, accountOf(r.name)]),
 ];
 
@@ -321,18 +331,15 @@ const bindingIn = (namespace: string, name: string, role: string, ...who: Subjec
   subjects: subjects(...who),
 });
 
+const leaderElection: Rules = ['leases', 'leasecandidates'].map((r) => rule('create get list update watch', 'coordination.k8s.io', r));
+
 export const defaultRoles = [
   roleIn('kube-system', 'extension-apiserver-authentication-reader', [rule(read, 'core', 'configmaps', ['extension-apiserver-authentication'])]),
   roleIn('kube-system', 'system:controller:bootstrap-signer', [rule(read, 'core', 'secrets')]),
   roleIn('kube-system', 'system:controller:token-cleaner', [rule('delete get list watch', 'core', 'secrets'), events]),
-  roleIn('kube-system', 'system::leader-locking-kube-controller-manager', [
-    rule('watch', 'core', 'configmaps'),
-    rule('get update', 'core', 'configmaps', ['kube-controller-manager']),
-  ]),
-  roleIn('kube-system', 'system::leader-locking-kube-scheduler', [
-    rule('watch', 'core', 'configmaps'),
-    rule('get update', 'core', 'configmaps', ['kube-scheduler']),
-  ]),
+  roleIn('kube-system', 'system:controller:cloud-provider', [rule('create get list watch', 'core', 'configmaps')]),
+  roleIn('kube-system', 'system::leader-locking-kube-controller-manager', leaderElection),
+  roleIn('kube-system', 'system::leader-locking-kube-scheduler', leaderElection),
   roleIn('kube-public', 'system:controller:bootstrap-signer', [
     rule(read, 'core', 'configmaps'),
     rule('update', 'core', 'configmaps', ['cluster-info']),
@@ -349,6 +356,7 @@ export const defaultRoleBindings = [
     userOf('system:kube-scheduler'),
   ),
   bindingIn('kube-system', 'system:controller:bootstrap-signer', 'system:controller:bootstrap-signer', accountOf('bootstrap-signer')),
+  bindingIn('kube-system', 'system:controller:cloud-provider', 'system:controller:cloud-provider', accountOf('cloud-provider')),
   bindingIn('kube-system', 'system:controller:token-cleaner', 'system:controller:token-cleaner', accountOf('token-cleaner')),
   bindingIn(
     'kube-system',
@@ -356,6 +364,7 @@ export const defaultRoleBindings = [
     'system::leader-locking-kube-controller-manager',
     userOf('system:kube-controller-manager'),
     accountOf('kube-controller-manager'),
+    accountOf('leader-election-controller'),
   ),
   bindingIn(
     'kube-system',

@@ -1,4 +1,4 @@
-import type { PersistentVolume, PersistentVolumeClaim, Pod, PodCertificateRequest, VolumeAttachment } from '../../api/generated/types.ts';
+import type { PersistentVolume, PersistentVolumeClaim, Pod, PodCertificateRequest, ResourceSlice, VolumeAttachment } from '../../api/generated/types.ts';
 import { parseFieldSelector } from '../../api/selectors.ts';
 import type { Registry } from '../registry.ts';
 import type { ResourceCache } from '../storage/cache.ts';
@@ -24,6 +24,7 @@ export class NodeAuthorizer {
   #volumes: ResourceCache;
   #attachments: ResourceCache;
   #requests: ResourceCache;
+  #slices: ResourceCache;
   #byNode = new Map<string, Set<string>>();
 
   constructor(registry: Registry) {
@@ -32,6 +33,7 @@ export class NodeAuthorizer {
     this.#volumes = registry.cache('', 'v1', 'persistentvolumes');
     this.#attachments = registry.cache('storage.k8s.io', 'v1', 'volumeattachments');
     this.#requests = registry.cache('certificates.k8s.io', 'v1', 'podcertificaterequests');
+    this.#slices = registry.cache('resource.k8s.io', 'v1', 'resourceslices');
     for (const entry of this.#pods.entries.values()) this.#add(entry.key, entry.object as unknown as Pod);
     this.#pods.onChange(({ entry, previous, deleted }) => {
       const before = (previous?.object as unknown as Pod | undefined)?.spec?.nodeName;
@@ -97,6 +99,8 @@ export class NodeAuthorizer {
       case 'storage.k8s.io/csinodes':
         if (a.verb !== 'create' && a.name !== node) return no('can only access CSINode with the same name as the requesting node');
         return this.#byRules(a);
+      case 'resource.k8s.io/resourceslices':
+        return this.#slice(node, a, no, unrelated);
       case '/nodes':
         if ((a.verb === 'list' || a.verb === 'watch' || a.verb === 'get') && a.name !== node)
           return no(`node '${node}' cannot read '${a.name}', only its own Node object`);
@@ -118,6 +122,20 @@ export class NodeAuthorizer {
     if (a.subresource) return no('cannot read subresource');
     if (!a.name) return no('No Object name found');
     return related() ? yes : unrelated();
+  }
+
+  /** Slices of the node's own devices. What a new one says is admission's to judge. */
+  #slice(node: string, a: Attributes, no: (reason: string) => Decision, unrelated: () => Decision): Decision {
+    if (a.subresource) return no('cannot access subresource');
+    if (a.verb === 'create') return yes;
+    if (a.verb === 'list' || a.verb === 'watch' || a.verb === 'deletecollection') {
+      const own = (a.fieldSelector ? parseFieldSelector(a.fieldSelector) : []).some(
+        (r) => r.field === 'spec.nodeName' && r.op === '=' && r.value === node,
+      );
+      return own ? yes : no('can only list/watch/deletecollection resourceslices with nodeName field selector');
+    }
+    const slice = this.#slices.get(a.name)?.object as unknown as ResourceSlice | undefined;
+    return slice?.spec?.nodeName === node ? yes : unrelated();
   }
 
   #pod(node: string, a: Attributes, no: (reason: string) => Decision): Decision | undefined {

@@ -53,7 +53,7 @@ export const backends: Backend[] = [
     name: 'the in-memory client',
     async open({ clock = systemClock } = {}) {
       const client = createFakeClient([], { clock });
-      return bench(client, () => client, clock, async () => {});
+      return bench(client, () => client, client, clock, async () => {});
     },
   },
   {
@@ -65,7 +65,9 @@ export const backends: Backend[] = [
       await admin.create(resources.serviceaccounts, { metadata: { namespace, name: 'default' } } as never);
       const groups = ['system:serviceaccounts', 'system:serviceaccounts:kube-system', 'system:authenticated'];
       const clientOf = (account: string) => server.localClient({ name: `system:serviceaccount:kube-system:${account}`, groups });
-      return bench(admin, clientOf, clock, async () => {
+      // Informers are shared: as upstream's, they read with the controller-manager's own identity.
+      const reader = server.localClient({ name: 'system:kube-controller-manager', groups: ['system:authenticated'] });
+      return bench(admin, clientOf, reader, clock, async () => {
         await server.stop(0);
         await store.close();
       });
@@ -73,7 +75,7 @@ export const backends: Backend[] = [
   },
 ];
 
-function bench(admin: Client, clientOf: (account: string) => Client, clock: Clock, close: () => Promise<void>): Bench {
+function bench(admin: Client, clientOf: (account: string) => Client, reader: Client, clock: Clock, close: () => Promise<void>): Bench {
   const controller = new AbortController();
   const { signal } = controller;
   const log = pino({ level: process.env['KUMULUS_TEST_LOG'] ?? 'silent' });
@@ -81,7 +83,7 @@ function bench(admin: Client, clientOf: (account: string) => Client, clock: Cloc
   const keyIn = <T>(type: ResourceType<T>, name: string) => (type.namespaced ? { namespace, name } : { name });
   const contextOf = (client: Client): ControllerContext => ({
     client,
-    informers: createInformerFactory(client, { log, clock, signal }),
+    informers: createInformerFactory(client === admin ? admin : reader, { log, clock, signal }),
     clock,
     events: { event: (about, type, reason, message) => void recorded.push({ about, type, reason, message }) },
     log,

@@ -42,7 +42,10 @@ export class Aggregator {
   #queue = new Set<string>();
   #running = false;
   #retries = new Set<string>();
-  #registered = -1;
+  #registered = '';
+  /** Counts APIServices that are gone: those of custom resources come back. */
+  #gone = 0;
+  #once = new Set<string>();
   #registering = false;
   /** Counts changes of what remote servers serve. */
   generation = 0;
@@ -98,10 +101,11 @@ export class Aggregator {
     if (this.#registering) return;
     this.#registering = true;
     try {
-      while (this.#registered !== this.#api.registry.generation && !this.#api.stopping.aborted) {
-        const generation = this.#api.registry.generation;
+      const generationNow = () => `${this.#api.registry.generation} ${this.#gone}`;
+      while (this.#registered !== generationNow() && !this.#api.stopping.aborted) {
+        const generation = generationNow();
         await this.#api.hub.current();
-        await registerLocalServices(this.#api, this.#client);
+        await registerLocalServices(this.#api, this.#client, this.#once);
         this.#registered = generation;
       }
     } catch (error) {
@@ -150,7 +154,10 @@ export class Aggregator {
         this.#remotes.delete(name);
         this.generation++;
       }
-      if (service) await this.#write(name, { status: 'True', reason: 'Local', message: localCondition('').message });
+      if (!service) {
+        this.#gone++;
+        void this.#register();
+      } else await this.#write(name, { status: 'True', reason: 'Local', message: localCondition('').message });
       return;
     }
     const { spec } = service;

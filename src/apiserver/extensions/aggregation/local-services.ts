@@ -27,9 +27,20 @@ const groups: Record<string, number> = {
   'discovery.k8s.io': 16_200,
   'resource.k8s.io': 16_200,
   'flowcontrol.apiserver.k8s.io': 16_100,
+  'internal.apiserver.k8s.io': 16_000,
   'storagemigration.k8s.io': 15_800,
 };
-const versions: Record<string, number> = { '/v1': 1, 'autoscaling/v2': 30, 'flowcontrol.apiserver.k8s.io/v1': 21, 'resource.k8s.io/v1': 21 };
+const versions: Record<string, number> = {
+  '/v1': 1,
+  'admissionregistration.k8s.io/v1beta1': 12,
+  'autoscaling/v2': 30,
+  'coordination.k8s.io/v1alpha2': 12,
+  'coordination.k8s.io/v1beta1': 13,
+  'flowcontrol.apiserver.k8s.io/v1': 21,
+  'resource.k8s.io/v1': 21,
+  'resource.k8s.io/v1beta2': 15,
+  'resource.k8s.io/v1alpha3': 1,
+};
 const customPriority = { group: 1000, version: 100 };
 
 const label = 'kube-aggregator.kubernetes.io/automanaged';
@@ -71,12 +82,17 @@ function wanted(api: Api): Map<string, { spec: object; managed: string }> {
   return found;
 }
 
-/** Makes the APIServices of what is served here, and removes those of what is served no longer. Those that users made are left alone. */
-export async function registerLocalServices(api: Api, client: Client): Promise<void> {
+/**
+ * Makes the APIServices of what is served here, and removes those of what is served no longer. Those that users made are left alone.
+ * `once` remembers the built-in ones that were there: as upstream's, who deletes one of these is rid of it until the next start.
+ */
+export async function registerLocalServices(api: Api, client: Client, once: Set<string>): Promise<void> {
   const should = wanted(api);
   const cache = api.registry.cache(apiServices.group, apiServices.version, apiServices.resource);
   for (const [name, { spec, managed }] of should) {
     const known = cache.get(name)?.object as unknown as APIService | undefined;
+    if (!known && once.has(name)) continue;
+    if (managed === 'onstart') once.add(name);
     if (known && (known.spec?.service || !known.metadata.labels?.[label] || sameJson(known.spec, spec))) continue;
     try {
       if (known) await client.update(apiServices, { ...known, spec } as never);
