@@ -194,6 +194,7 @@ export class KubernetesService {
         type: 'ClusterIP',
         clusterIP: firstAddress(serviceCidr),
         ports: [{ name: 'https', port: 443, protocol: 'TCP', targetPort: advertise?.port ?? 6443 }],
+        ipFamilyPolicy: 'SingleStack',
         sessionAffinity: 'None',
       },
     };
