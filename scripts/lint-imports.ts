@@ -1,5 +1,6 @@
 /** Holds the table "who may import whom" of docs/architecture.md. Prints each violation; exit code 1 where there is one. */
 import { existsSync, globSync, readFileSync } from 'node:fs';
+import { stripTypeScriptTypes } from 'node:module';
 import { dirname, join, relative, resolve } from 'node:path';
 
 const root = join(import.meta.dirname, '..');
@@ -40,12 +41,8 @@ const allowedInTests: Record<string, string[]> = {
 /** Which parts may use the AWS SDK. */
 const awsSdk = new Set(['aws', 'cloud', 'localaws', 'cluster', 'cli', 'sdk', 'testing']);
 
-/** Files whose parts are still being built (tsconfig.json leaves them out of the type check as well). */
-const unfinished: string[] = JSON.parse(readFileSync(join(root, 'tsconfig.json'), 'utf8')).exclude ?? [];
-
 let failures = 0;
 for (const file of globSync('src/**/*.ts', { cwd: root })) {
-  if (unfinished.some((u) => file === u || file.startsWith(`${u}/`))) continue;
   const part = file.split('/')[1] as string;
   const mayImport = allowed[part];
   const isTest = /\.test\.ts$|\/testing(\/|\.ts$)|\.contract\.ts$/.test(file);
@@ -54,6 +51,12 @@ for (const file of globSync('src/**/*.ts', { cwd: root })) {
     failures++;
     console.error(`${file}: ${what}`);
   };
+  // Node strips the types with a parser of its own, which reads some lines otherwise than the compiler.
+  try {
+    stripTypeScriptTypes(text);
+  } catch (error) {
+    fail(`Node cannot read it: ${(error as Error).message}`);
+  }
   if (!mayImport) {
     fail(`src/${part} stands in no row of the table`);
     continue;

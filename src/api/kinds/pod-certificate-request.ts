@@ -66,11 +66,11 @@ function validateSpec(found: Findings, spec: any): void {
   const signer: string = spec.signerName ?? '';
   validateSignerName(found, 'spec.signerName', signer);
   if (spec.unverifiedUserAnnotations) validateUserAnnotations(found, 'spec.unverifiedUserAnnotations', spec.unverifiedUserAnnotations);
-  for (const of of ['pod', 'serviceAccount', 'node']) {
-    found.problems(`spec.${of}Name`, spec[`${of}Name`] ?? '', subdomainProblems);
-    const uid: string = spec[`${of}UID`] ?? '';
-    if (!uid) found.invalid(`spec.${of}UID`, uid, 'must not be empty');
-    if (uid.length > 128) found.tooLong(`spec.${of}UID`, 'may not be more than 128 bytes');
+  for (const whose of ['pod', 'serviceAccount', 'node']) {
+    found.problems(`spec.${whose}Name`, spec[`${whose}Name`] ?? '', subdomainProblems);
+    const uid: string = spec[`${whose}UID`] ?? '';
+    if (!uid) found.invalid(`spec.${whose}UID`, uid, 'must not be empty');
+    if (uid.length > 128) found.tooLong(`spec.${whose}UID`, 'may not be more than 128 bytes');
   }
   const lasts: number | undefined = spec.maxExpirationSeconds;
   if (lasts === undefined) return found.required('spec.maxExpirationSeconds', 'must be set');
