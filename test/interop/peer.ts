@@ -20,6 +20,8 @@ export const programPath = (name: string): string => join(programs, name);
 
 /** Upstream's etcd and API server on loopback, with an administrator's connection. */
 export interface Peer {
+  /** URL of its etcd. */
+  etcd: string;
   connection: Connection;
   /** A kubeconfig (JSON) of the administrator. */
   kubeconfig: string;
@@ -41,8 +43,8 @@ function ended(child: ChildProcess): Promise<void> {
   return new Promise((resolve) => child.once('exit', () => resolve()));
 }
 
-/** Starts upstream's control plane as a user would with its defaults, over a fresh etcd in a folder of its own. */
-export async function startPeer(): Promise<Peer> {
+/** Starts upstream's control plane as a user would with its defaults, over a fresh etcd in a folder of its own; `flags` are its API server's. */
+export async function startPeer(flags: string[] = []): Promise<Peer> {
   const dir = mkdtempSync(join(tmpdir(), 'kumulus-peer-'));
   const children: ChildProcess[] = [];
   const stop = async () => {
@@ -97,6 +99,7 @@ export async function startPeer(): Promise<Peer> {
       `--client-ca-file=${write('ca.crt', authority.cert)}`,
       `--service-account-key-file=${write('sa.pub', keys.publicKey)}`,
       `--service-account-signing-key-file=${write('sa.key', keys.privateKey)}`,
+      ...flags,
     );
     const address = `https://127.0.0.1:${api}`;
     const connection = new Connection(address, { ca: authority.cert, ...admin });
@@ -116,6 +119,7 @@ export async function startPeer(): Promise<Peer> {
       'current-context': 'test',
     });
     return {
+      etcd: url,
       connection,
       kubeconfig,
       stop: async () => {
