@@ -145,6 +145,22 @@ describe('upgrades', () => {
     }
   });
 
+  test('a log comes over a WebSocket too, in messages of bytes or base64, and the end of one closes it', async () => {
+    const user = await server.authority.issue({ commonName: 'root', organizations: ['system:masters'] });
+    const read = async (protocols: string[]) => {
+      const path = '/api/v1/namespaces/default/pods/one/log?follow=true';
+      const socket = new WebSocket(`wss://127.0.0.1:${server.port}${path}`, protocols, { ca: server.ca, ...user });
+      const messages: string[] = [];
+      socket.on('message', (data) => messages.push(String(data)));
+      const [code] = await once(socket, 'close');
+      return { code, protocol: socket.protocol, messages };
+    };
+    expect(await read(['binary.k8s.io'])).toEqual({ code: 1000, protocol: 'binary.k8s.io', messages: ['', 'one\n', 'two\n'] });
+    expect(await read(['other', 'base64.binary.k8s.io'])).toMatchObject({ protocol: 'base64.binary.k8s.io', messages: ['', 'b25lCg==', 'dHdvCg=='] });
+    expect(await read([])).toMatchObject({ messages: ['', 'one\n', 'two\n'] });
+    await expect(read(['v5.channel.k8s.io'])).rejects.toThrow('Unexpected server response: 400');
+  });
+
   const refusedWith = (socket: WebSocket) =>
     new Promise<any>((resolve, reject) => {
       socket.on('unexpected-response', (_request, response) => {

@@ -9,7 +9,7 @@ import type { PodContext } from './context.ts';
 import { isRunning, type PodState } from './pod-state.ts';
 import { formatTime, isStaticPod, isTerminal } from './pods.ts';
 import { qosClassOf } from './qos.ts';
-import { appliedResources } from './resize.ts';
+import { appliedResources, isResizing } from './resize.ts';
 import { podStatus } from './status.ts';
 import { syncPod } from './sync-pod.ts';
 
@@ -280,6 +280,7 @@ export class PodWorker {
       started: (id, c) => ctx.probes.started(id, c),
       resources: (c) => appliedResources(c, ctx.resized),
       terminal,
+      resizing: this.phase === 'sync' && isResizing(this.pod, state, ctx.resized),
       now: ctx.clock.now(),
       hostIPs: ctx.hostIPs(),
       ...(this.override ? { override: this.override } : {}),
@@ -340,7 +341,7 @@ export class PodWorker {
   }
 }
 
-const own = new Set(['PodReadyToStartContainers', 'Initialized', 'Ready', 'ContainersReady']);
+const own = new Set(['PodResizeInProgress', 'PodReadyToStartContainers', 'Initialized', 'Ready', 'ContainersReady']);
 type Conditions = NonNullable<NonNullable<Pod['status']>['conditions']>;
 const mergeConditions = (ours: Conditions | undefined, api: Conditions | undefined): Conditions => [
   ...(ours ?? []).filter((c) => own.has(c.type)),

@@ -533,8 +533,16 @@ describe('while it runs', () => {
         { spec: { containers: [{ name: 'rz', resources: wanted }] } },
         { subresource: 'resize' },
       );
+    const resizing = (p: Pod) => p.status?.conditions?.find((c) => c.type === 'PodResizeInProgress')?.status === 'True';
+    // Until the container has them, the pod says that it is being resized: its generation alone does not tell.
+    const give = runtime.updateContainerResources.bind(runtime);
+    runtime.updateContainerResources = async (id, wanted) => {
+      await cluster.until('resized', 'the resize in progress', (p) => resizing(p) && p.status?.observedGeneration === p.metadata.generation);
+      await give(id, wanted);
+    };
     await resize({ limits: { cpu: '400m' } });
-    const pod = await cluster.until('resized', 'the new limit', (p) => statusOf(p, 'rz').resources?.limits?.['cpu'] === '400m');
+    const pod = await cluster.until('resized', 'the new limit', (p) => statusOf(p, 'rz').resources?.limits?.['cpu'] === '400m' && !resizing(p));
+    runtime.updateContainerResources = give;
     expect(statusOf(pod, 'rz').restartCount).toBe(0);
     expect(runtime.named('rz')!.config.linux.resources).toMatchObject({ cpuQuota: 40_000, memoryLimitInBytes: 10 * 1024 * 1024 });
     await resize({ requests: { memory: '20Mi' }, limits: { memory: '20Mi' } });

@@ -32,6 +32,16 @@ export function resizeRestarts(spec: Container, status: ContainerStatus, resized
   );
 }
 
+/** Whether a running container still has to get what its spec says now. */
+export function isResizing(pod: Pod, state: PodState, resized: Resized): boolean {
+  return containersOf(pod).some(({ kind, spec }) => {
+    const status = kind === 'ephemeral' ? undefined : latest(state, spec.name);
+    if (!status || !isRunning(status)) return false;
+    const applied = appliedResources(status, resized);
+    return applied !== undefined && textOf(applied) !== textOf(spec.resources);
+  });
+}
+
 /** Gives running containers the resources that their spec says now. Throws what the runtime says. */
 export async function resizeContainers(ctx: PodContext, pod: Pod, state: PodState): Promise<void> {
   for (const { kind, spec } of containersOf(pod)) {

@@ -64,7 +64,7 @@ export class StatusManager {
       const text = comparable(status);
       if (entry.sent === text || (entry.sent === undefined && entry.pod.status && comparable(entry.pod.status) === text)) return;
       try {
-        await this.client.patch(resources.pods, { namespace, name }, 'strategic', statusPatch(uid, entry.pod.status, status), {
+        await this.client.patch(resources.pods, { namespace, name }, 'strategic', statusPatch(uid, entry.pod.status, status, hasPassing(entry)), {
           subresource: 'status',
           signal: this.signal,
         });
@@ -94,16 +94,30 @@ function comparable(status: PodStatus): string {
   return JSON.stringify(sort({ ...status, conditions }));
 }
 
-const owned = new Set(['PodReadyToStartContainers', 'Initialized', 'Ready', 'ContainersReady', 'PodScheduled', 'DisruptionTarget']);
+const owned = new Set([
+  'PodResizeInProgress',
+  'PodReadyToStartContainers',
+  'Initialized',
+  'Ready',
+  'ContainersReady',
+  'PodScheduled',
+  'DisruptionTarget',
+]);
+
+const passing = 'PodResizeInProgress';
+const hasPassing = ({ pod, sent }: Entry): boolean =>
+  sent === undefined ? (pod.status?.conditions ?? []).some((c) => c.type === passing) : sent.includes(`"${passing}"`);
 
 /**
  * A strategic merge patch that brings the status over. Conditions merge by type, so those of others stay; lists of addresses merge by ip,
- * so old addresses are deleted by name.
+ * so old addresses are deleted by name. had: the server has the condition of a resize in progress.
  */
-export function statusPatch(uid: string, before: PodStatus | undefined, status: PodStatus): unknown {
+export function statusPatch(uid: string, before: PodStatus | undefined, status: PodStatus, had = false): unknown {
   const dropIps = (old: { ip: string }[] | undefined, now: { ip: string }[] | undefined) =>
     (old ?? []).filter((o) => !(now ?? []).some((n) => n.ip === o.ip)).map((o) => ({ ip: o.ip, $patch: 'delete' }));
-  const conditions: PodCondition[] = (status.conditions ?? []).filter((c) => owned.has(c.type));
+  const conditions: (PodCondition | { type: string; $patch: 'delete' })[] = (status.conditions ?? []).filter((c) => owned.has(c.type));
+  // The one condition of ours that goes again.
+  if (had && !conditions.some((c) => c.type === passing)) conditions.push({ type: passing, $patch: 'delete' });
   return {
     metadata: { uid },
     status: {

@@ -6,6 +6,8 @@ import { qosClassOf } from './qos.ts';
 export interface PodStatusInput extends Omit<ContainerStatusInput, 'initializing'> {
   now: number;
   hostIPs: string[];
+  /** Running containers do not have yet what the spec gives them. */
+  resizing: boolean;
   /** Set where the kubelet itself ended the pod (DeadlineExceeded, Evicted, an admission failure). */
   override?: { phase: 'Failed'; reason: string; message: string };
 }
@@ -83,7 +85,7 @@ export function podStatus(input: PodStatusInput): PodStatus {
   return status;
 }
 
-const ownedTypes = new Set(['PodReadyToStartContainers', 'Initialized', 'ContainersReady', 'Ready']);
+const ownedTypes = new Set(['PodResizeInProgress', 'PodReadyToStartContainers', 'Initialized', 'ContainersReady', 'Ready']);
 
 function conditions(input: PodStatusInput, status: PodStatus, init: ContainerStatus[], regular: ContainerStatus[]): PodCondition[] {
   const { pod } = input;
@@ -141,6 +143,7 @@ function conditions(input: PodStatusInput, status: PodStatus, init: ContainerSta
     make('Ready', ready, ...gateReason),
     make('ContainersReady', containersReady, ...readyReason),
   ];
+  if (input.resizing) own.push(make('PodResizeInProgress', true));
   if (!others.some((c) => c.type === 'PodScheduled')) own.push(make('PodScheduled', true));
   return [...own, ...others];
 }

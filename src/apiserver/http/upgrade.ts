@@ -8,11 +8,12 @@ import { headersFor, availableServer } from '../extensions/aggregation/proxy.ts'
 import { parseRequestInfo } from '../request.ts';
 import { type Destination, openConnection, proxyDestination, streamDestination } from '../subresources/connections.ts';
 import { admitConnection } from '../subresources/connect-options.ts';
-import { passedHeaders } from '../subresources/proxies.ts';
+import { passedHeaders, proxies } from '../subresources/proxies.ts';
 import type { HttpRequest } from './exchange.ts';
 import { callOf } from './parameters.ts';
 import { pathNotFound } from './discovery.ts';
 import { peerOf } from './transport.ts';
+import { wantsWebSocket, webSocketResponse } from './websocket-reader.ts';
 
 const streaming = new Set(['exec', 'attach', 'portforward']);
 
@@ -63,6 +64,10 @@ export async function handleUpgrade(api: Api, message: IncomingMessage, socket: 
     // A WebSocket comes as GET: whoever may only read must not run commands by it.
     if (streaming.has(info.subresource) && info.verb !== 'create') api.authorizer.check({ ...attributes, verb: 'create' });
     const call = callOf(request, info, target, user);
+    if (info.resource === 'pods' && info.subresource === 'log' && info.verb === 'get' && wantsWebSocket(message)) {
+      await proxies['pods/log']!(api, { ...request, headers: {} }, webSocketResponse(message, socket, head), call, '');
+      return;
+    }
     await admitConnection(api, call, query, info.rest);
     let to: Destination;
     if (info.resource === 'pods' && streaming.has(info.subresource)) to = await streamDestination(api, call, query);

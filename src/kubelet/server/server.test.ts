@@ -122,6 +122,17 @@ describe('exec and attach', () => {
     });
   });
 
+  test('the first version of the protocol says nothing of success, and of failure its text', async () => {
+    runtime.commands.set('work well', () => ({ stdout: Buffer.from('out'), stderr: Buffer.alloc(0), exitCode: 0 }));
+    runtime.commands.set('work badly', () => ({ stdout: Buffer.alloc(0), stderr: Buffer.alloc(0), exitCode: 3 }));
+    const well = await open(`${pods}/web/exec?command=work&command=well&stdout=1`, 'channel.k8s.io');
+    await well.closed;
+    expect(well.channels).toEqual(new Map([[1, 'out']]));
+    const badly = await open(`${pods}/web/exec?command=work&command=badly&stdout=1`, 'channel.k8s.io');
+    await badly.closed;
+    expect(badly.channels.get(3)).toContain('command terminated with non-zero exit code');
+  });
+
   test('input, to its end', async () => {
     const { ws, channels, closed } = await open(`${pods}/web/exec?command=cat&stdin=1&stdout=1`, 'v5.channel.k8s.io');
     const text = 'x'.repeat(300_000);

@@ -3,11 +3,11 @@ import type { StreamSession } from '../../runtime/cri.ts';
 
 /** Channels of remotecommand over WebSockets: the first byte of each message. */
 const channel = { stdin: 0, stdout: 1, stderr: 2, error: 3, resize: 4, close: 255 };
-export const execProtocols = ['v5.channel.k8s.io', 'v4.channel.k8s.io'];
+export const execProtocols = ['v5.channel.k8s.io', 'v4.channel.k8s.io', 'channel.k8s.io'];
 const highWater = 1024 * 1024;
 
 /** How exec ended, as clients read it from the error channel. */
-export function exitStatus(code: number, command: string[]): unknown {
+export function exitStatus(code: number, command: string[]): { status: string; message?: string; [member: string]: unknown } {
   if (code === 0) return { metadata: {}, status: 'Success' };
   return {
     metadata: {},
@@ -24,6 +24,12 @@ export const failureStatus = (message: string) => ({ metadata: {}, status: 'Fail
 /** Joins a client's WebSocket to a session in a container until either ends. start is called when the connection is there. */
 export async function serveStreams(ws: WebSocket, start: () => Promise<StreamSession>, command: string[]): Promise<void> {
   const send = (to: number, data: Buffer) => new Promise<void>((resolve) => ws.send(Buffer.concat([Buffer.from([to]), data]), () => resolve()));
+  // Before version 4 the error channel carries the text of an error and nothing else.
+  const old = !/^v[45]\./.test(ws.protocol);
+  const tell = async (status: { status: string; message?: string }) => {
+    if (!old) await send(channel.error, Buffer.from(JSON.stringify(status)));
+    else if (status.status !== 'Success') await send(channel.error, Buffer.from(status.message ?? ''));
+  };
   const early: Buffer[] = [];
   let session: StreamSession | undefined;
   const receive = (message: Buffer) => {
@@ -71,9 +77,9 @@ export async function serveStreams(ws: WebSocket, start: () => Promise<StreamSes
     const pumps = [pump(session.stdout, channel.stdout), ...(session.stderr ? [pump(session.stderr, channel.stderr)] : [])];
     const code = await session.exitCode;
     await Promise.allSettled(pumps);
-    await send(channel.error, Buffer.from(JSON.stringify(exitStatus(code, command))));
+    await tell(exitStatus(code, command));
   } catch (error) {
-    if (!closed) await send(channel.error, Buffer.from(JSON.stringify(failureStatus(error instanceof Error ? error.message : String(error)))));
+    if (!closed) await tell(failureStatus(error instanceof Error ? error.message : String(error)));
   } finally {
     if (!closed) ws.close(1000);
   }

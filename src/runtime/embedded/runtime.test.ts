@@ -179,6 +179,16 @@ describe('a container', () => {
     expect(out).toEqual(['search default.svc.cluster.local', 'nameserver 192.0.2.10', 'options ndots:5', pod.hostname, 'pid 1', 'lo']);
   });
 
+  it('sees the kernel settings of its pod, and nobody else does', async () => {
+    const files = ['kernel/shm_rmid_forced', 'net/ipv4/ip_unprivileged_port_start'].map((file) => `/proc/sys/${file}`);
+    const before = files.map((file) => readFileSync(file, 'utf8'));
+    const pod = sandboxConfig({ sysctls: { 'kernel.shm_rmid_forced': '1', 'net.ipv4.ip_unprivileged_port_start': '81' } });
+    const { id } = await startOne(containerConfig(`cat ${files.join(' ')}`), pod);
+    await ended(id);
+    expect(linesOf(pod)).toEqual(['stdout F 1', 'stdout F 81']);
+    expect(files.map((file) => readFileSync(file, 'utf8'))).toEqual(before);
+  });
+
   it('is told apart when it cannot start', async () => {
     const pod = sandboxConfig();
     const sandbox = await runtime.runPodSandbox(pod);

@@ -104,11 +104,16 @@ export class Sandboxes {
     const net = this.namespace(sandbox, 'network');
     const ipc = this.namespace(sandbox, 'ipc');
     const enter = [...(net ? [`--net=${net}`] : []), ...(ipc ? [`--ipc=${ipc}`] : [])];
+    // Through a /proc of its own: that of the node may be read-only, and shows the node's settings.
     await run('nsenter', [
       ...enter,
+      'unshare',
+      '--mount',
+      '--propagation',
+      'private',
       'sh',
       '-ec',
-      'while [ $# -gt 0 ]; do printf %s "$2" >"/proc/sys/$1"; shift 2; done',
+      'mount -t proc proc /proc; while [ $# -gt 0 ]; do printf %s "$2" >"/proc/sys/$1"; shift 2; done',
       'sh',
       ...settings.flatMap(([key, value]) => [key.replaceAll('.', '/'), value]),
     ]);
