@@ -3,6 +3,7 @@ import type { KubeObject, ResourceType } from '../api/object.ts';
 import { resources } from '../api/generated/resources.ts';
 import type { Client } from '../client/client.ts';
 import { type Clock, sleep } from '../client/clock.ts';
+import type { RequestHeaderOptions } from './authn/request-header.ts';
 import { reconcileDefaultRoles } from './authz/reconcile.ts';
 import { isRace, type KubernetesService } from './services/kubernetes-service.ts';
 import type { AllocationRepair } from './services/repair.ts';
@@ -14,6 +15,8 @@ export interface BootstrapOptions {
   clientCa: string;
   /** PEM of the authority whose certificates may name users in headers. */
   requestHeaderCa: string | undefined;
+  /** Whom this server itself believes to name users in headers. */
+  requestHeader: RequestHeaderOptions | undefined;
   serviceCidr: string;
   repair: AllocationRepair;
   kubernetesService: KubernetesService;
@@ -63,22 +66,37 @@ export async function bootstrap(o: BootstrapOptions): Promise<void> {
 }
 
 /** What API servers behind APIServices read of the authorities that this server believes now. */
-async function authentication({ client, clientCa, requestHeaderCa }: BootstrapOptions): Promise<void> {
+async function authentication(o: BootstrapOptions): Promise<void> {
+  const { client, clientCa } = o;
   const metadata = { name: 'extension-apiserver-authentication', namespace: 'kube-system' };
-  const data = { 'client-ca-file': clientCa, ...(requestHeaderCa ? requestHeaders(requestHeaderCa) : {}) };
+  const data = { 'client-ca-file': clientCa, ...requestHeaders(o) };
   await createMissing(client, resources.configmaps, { metadata, data });
   const found = await client.get(resources.configmaps, metadata);
   if (!equalJson(found.data, data)) await client.update(resources.configmaps, { ...found, data });
 }
 
 /** How API servers behind APIServices learn of users from this one. */
-const requestHeaders = (ca: string) => ({
-  'requestheader-client-ca-file': ca,
-  'requestheader-allowed-names': '["front-proxy-client"]',
-  'requestheader-username-headers': '["X-Remote-User"]',
-  'requestheader-group-headers': '["X-Remote-Group"]',
-  'requestheader-extra-headers-prefix': '["X-Remote-Extra-"]',
-});
+function requestHeaders(o: Pick<BootstrapOptions, 'requestHeader' | 'requestHeaderCa'>): Record<string, string> {
+  const own: RequestHeaderOptions | undefined = o.requestHeader ??
+    (o.requestHeaderCa
+      ? {
+          ca: o.requestHeaderCa,
+          allowedNames: ['front-proxy-client'],
+          usernameHeaders: ['X-Remote-User'],
+          groupHeaders: ['X-Remote-Group'],
+          extraHeaderPrefixes: ['X-Remote-Extra-'],
+        }
+      : undefined);
+  if (!own) return {};
+  return {
+    'requestheader-client-ca-file': own.ca,
+    'requestheader-allowed-names': JSON.stringify(own.allowedNames),
+    'requestheader-username-headers': JSON.stringify(own.usernameHeaders),
+    ...(own.uidHeaders?.length ? { 'requestheader-uid-headers': JSON.stringify(own.uidHeaders) } : {}),
+    'requestheader-group-headers': JSON.stringify(own.groupHeaders),
+    'requestheader-extra-headers-prefix': JSON.stringify(own.extraHeaderPrefixes),
+  };
+}
 
 const priorityClasses: ResourceType = {
   group: 'scheduling.k8s.io',

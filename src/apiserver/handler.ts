@@ -8,7 +8,7 @@ import type { Api, Call } from './api.ts';
 import type { AuditRecord } from './audit/audit.ts';
 import { authenticate, impersonate } from './authn/authenticate.ts';
 import type { UserInfo } from './authn/user.ts';
-import { type Attributes, forbiddenBy } from './authz/authorizer.ts';
+import { type Attributes, type Decision, forbiddenBy } from './authz/authorizer.ts';
 import type { RemoteVersion } from './extensions/aggregation/aggregator.ts';
 import { passOn } from './extensions/aggregation/proxy.ts';
 import { reviews } from './authz/reviews.ts';
@@ -57,11 +57,13 @@ export async function handle(api: Api, incoming: HttpRequest, response: HttpResp
     info = parseRequestInfo(request.method, request.path, request.query);
     // 2. Who is it? From here on the request is audited.
     const sender = knownUser ?? (await authenticate(api, request));
-    const user = impersonate(api, request, sender);
+    const impersonated = impersonate(api, request, sender);
+    const user = impersonated instanceof Promise ? await impersonated : impersonated;
     audit = api.audit?.begin(request, response, info, sender, user);
     if (audit) request = audit.request;
     // 3. May they?
-    authorize(api, request, info, user, audit);
+    const allowed = authorize(api, request, info, user, audit);
+    if (allowed) await allowed;
     // 4. What another server serves is passed on to it.
     const remote = remoteOf(api, info);
     if (remote) return await passOn(remote, request, response, user);
@@ -109,22 +111,26 @@ function finishAudit(audit: AuditRecord, verb: string | undefined, request: Http
   else request.signal.addEventListener('abort', () => audit.complete(), { once: true });
 }
 
-/** Whether the user may do this. Connections to pods and nodes are judged as `create` or `get` of the subresource, as by method. */
-function authorize(api: Api, request: HttpRequest, info: RequestInfo, user: UserInfo, audit: AuditRecord | undefined): void {
-  const check = (attributes: Attributes) => {
-    const decision = api.authorizer.authorize(attributes);
+/** Whether the user may do this; a promise only where an authorizer has to ask elsewhere. */
+function authorize(api: Api, request: HttpRequest, info: RequestInfo, user: UserInfo, audit: AuditRecord | undefined): void | Promise<void> {
+  const attributes = attributesOf(request, info, user);
+  const settle = (decision: Decision) => {
     audit?.annotate('authorization.k8s.io/decision', decision.allowed ? 'allow' : 'forbid');
     audit?.annotate('authorization.k8s.io/reason', decision.reason);
     if (!decision.allowed) throw forbiddenBy(attributes, decision.reason);
   };
-  if (!info.isResource) {
-    check({ user, verb: info.verb, path: info.path, group: '', resource: '', subresource: '', namespace: '', name: '' });
-    return;
-  }
+  const decision = api.authorizer.authorize(attributes);
+  if (decision instanceof Promise) return decision.then(settle);
+  settle(decision);
+}
+
+/** What is asked about a request. Connections to pods and nodes are judged as `create` or `get` of the subresource, as by method. */
+function attributesOf(request: HttpRequest, info: RequestInfo, user: UserInfo): Attributes {
+  if (!info.isResource) return { user, verb: info.verb, path: info.path, group: '', resource: '', subresource: '', namespace: '', name: '' };
   const fieldSelector = request.query.get('fieldSelector') ?? '';
   const labelSelector = request.query.get('labelSelector') ?? '';
   const collection = info.verb === 'list' || info.verb === 'watch' || info.verb === 'deletecollection';
-  check({
+  return {
     user,
     verb: info.verb,
     group: info.group,
@@ -135,7 +141,7 @@ function authorize(api: Api, request: HttpRequest, info: RequestInfo, user: User
     name: info.name || (collection ? nameFromFieldSelector(fieldSelector) : ''),
     ...(fieldSelector ? { fieldSelector } : {}),
     ...(labelSelector ? { labelSelector } : {}),
-  });
+  };
 }
 
 /** A namespace belongs into the path of what lives in namespaces, and of nothing else. */

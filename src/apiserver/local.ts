@@ -59,7 +59,7 @@ export class LocalClient implements Client {
     verb: string,
     key: Partial<ObjectKey>,
     o: { subresource?: string; dryRun?: boolean; fieldManager?: string; signal?: AbortSignal; labelSelector?: string; fieldSelector?: string } = {},
-  ): Call {
+  ): Call | Promise<Call> {
     const target = this.#api.registry.find(type.group, type.version, type.resource);
     if (!target) throw pathNotFound();
     if (this.#closed.signal.aborted) throw new Error('the client is closed');
@@ -81,21 +81,21 @@ export class LocalClient implements Client {
     // As over HTTP: the namespace of a Namespace is its own name.
     const namespace = target.served.resource === 'namespaces' ? call.name : call.namespace;
     const attributes = { ...call, namespace, name: call.name || (collection ? nameFromFieldSelector(o.fieldSelector) : '') };
-    this.#api.authorizer.require(this.#api, attributes, {
+    const allowed = this.#api.authorizer.require(this.#api, attributes, {
       ...(o.fieldSelector ? { fieldSelector: o.fieldSelector } : {}),
       ...(o.labelSelector ? { labelSelector: o.labelSelector } : {}),
     });
-    return call;
+    return allowed ? allowed.then(() => call) : call;
   }
 
   async get<T = KubeObject>(type: ResourceType<T>, key: ObjectKey, options: ReadOptions & { subresource?: string } = {}): Promise<T> {
-    const call = this.#call(type, 'get', key, options);
+    const call = await this.#call(type, 'get', key, options);
     if (call.subresource === 'scale') return deepFreeze(await getScale(this.#api, call)) as T;
     return (await get(this.#api, call, options.resourceVersion)).object as T;
   }
 
   async list<T = KubeObject>(type: ResourceType<T>, options: ListOptions = {}): Promise<KubeList<T>> {
-    const call = this.#call(type, 'list', options.namespace ? { namespace: options.namespace } : {}, options);
+    const call = await this.#call(type, 'list', options.namespace ? { namespace: options.namespace } : {}, options);
     const result = await list(this.#api, call, options);
     return {
       apiVersion: apiVersionOf(type),
@@ -106,7 +106,7 @@ export class LocalClient implements Client {
   }
 
   async *watch<T = KubeObject>(type: ResourceType<T>, options: WatchOptions = {}): AsyncGenerator<WatchEvent<T>> {
-    const call = this.#call(type, 'watch', options.namespace ? { namespace: options.namespace } : {}, options);
+    const call = await this.#call(type, 'watch', options.namespace ? { namespace: options.namespace } : {}, options);
     const queue = new EventQueue<T>(apiVersionOf(type), type.kind);
     const signal = options.signal ? AbortSignal.any([options.signal, this.#closed.signal]) : this.#closed.signal;
     const stop = await watch(this.#api, { ...call, signal }, options, queue);
@@ -121,7 +121,7 @@ export class LocalClient implements Client {
     const { metadata } = object as { metadata?: { namespace?: string; name?: string } };
     const key = { ...(metadata?.namespace ? { namespace: metadata.namespace } : {}) };
     if (options.subresource) return this.createSubresource<T>(type, { ...key, name: metadata?.name ?? '' }, options.subresource, object, options);
-    const call = this.#call(type, 'create', key, options);
+    const call = await this.#call(type, 'create', key, options);
     const body = { object: clone(object), duplicates: [] };
     const review = reviews[`${type.group}/${type.resource}`];
     if (review) return deepFreeze(await review(this.#api, call, body)) as T;
@@ -137,14 +137,14 @@ export class LocalClient implements Client {
     object: T,
     options: WriteOptions = {},
   ): Promise<T> {
-    const call = this.#call(type, 'update', object.metadata, options);
+    const call = await this.#call(type, 'update', object.metadata, options);
     const body = { object: clone(object), duplicates: [] };
     if (call.subresource === 'scale') return deepFreeze(await updateScale(this.#api, call, body)) as unknown as T;
     return this.#answer<T>(call, (await update(this.#api, call, body)).entry);
   }
 
   async patch<T = KubeObject>(type: ResourceType<T>, key: ObjectKey, patchType: PatchType, body: unknown, options: WriteOptions = {}): Promise<T> {
-    const call = this.#call(type, 'patch', key, options);
+    const call = await this.#call(type, 'patch', key, options);
     const patchBody = { object: body, force: options.force === true };
     if (call.subresource === 'scale') return deepFreeze(await patchScale(this.#api, call, patchType, patchBody)) as T;
     return this.#answer<T>(call, (await patch(this.#api, call, patchType, patchBody)).entry);
@@ -157,7 +157,7 @@ export class LocalClient implements Client {
   ): Promise<T | Status> {
     const { signal, ...deleteOptions } = options;
     const dryRun = deleteOptions.dryRun?.includes('All') ?? false;
-    const call = this.#call(type, 'delete', key, { dryRun, ...(signal ? { signal } : {}) });
+    const call = await this.#call(type, 'delete', key, { dryRun, ...(signal ? { signal } : {}) });
     const deletion = await remove(this.#api, call, deleteOptions);
     return deletion.entry ? this.#answer<T>(call, deletion.entry) : deletion.status;
   }
@@ -167,7 +167,7 @@ export class LocalClient implements Client {
     options: ListOptions & { deleteOptions?: Partial<DeleteOptions> } = {},
   ): Promise<void> {
     const { deleteOptions = {}, ...parameters } = options;
-    const call = this.#call(type, 'deletecollection', options.namespace ? { namespace: options.namespace } : {}, options);
+    const call = await this.#call(type, 'deletecollection', options.namespace ? { namespace: options.namespace } : {}, options);
     await removeCollection(this.#api, call, parameters, deleteOptions);
   }
 
@@ -178,7 +178,7 @@ export class LocalClient implements Client {
     object: unknown,
     options: WriteOptions = {},
   ): Promise<R> {
-    const call = this.#call(type, 'create', key, { ...options, subresource });
+    const call = await this.#call(type, 'create', key, { ...options, subresource });
     const body = { object: clone(object), duplicates: [] };
     const success = { kind: 'Status', apiVersion: 'v1', metadata: {}, status: 'Success', code: 201 };
     switch (subresource) {

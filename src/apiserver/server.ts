@@ -13,8 +13,10 @@ import { AdmissionChain } from './admission/chain.ts';
 import { builtinAdmission } from './admission/index.ts';
 import type { Api, Dial, KubeletClient } from './api.ts';
 import type { Auditor } from './audit/audit.ts';
-import { ServiceAccountTokens } from './authn/serviceaccount.ts';
+import type { AuthenticationOptions } from './authn/authenticate.ts';
+import { type ServiceAccountOptions, ServiceAccountTokens } from './authn/serviceaccount.ts';
 import { Authorizer } from './authz/authorizer.ts';
+import { type AuthorizationOptions, authorizerChain } from './authz/chain.ts';
 import { NodeAuthorizer } from './authz/node.ts';
 import { RbacIndex } from './authz/rbac.ts';
 import { bootstrap, bootstrapChecks } from './bootstrap.ts';
@@ -22,6 +24,7 @@ import { compactRegularly } from './storage/compaction.ts';
 import { handle } from './handler.ts';
 import { Metrics } from './http/metrics.ts';
 import { http1Exchange, http2Exchange } from './http/transport.ts';
+import { Trust } from './http/trust.ts';
 import { handleUpgrade } from './http/upgrade.ts';
 import { LocalClient } from './local.ts';
 import { Registry } from './registry.ts';
@@ -51,8 +54,8 @@ export interface ApiServerOptions {
   port?: number;
   /** Paths where it listens too, with the same TLS; stale sockets there are removed. */
   unixSockets?: string[];
-  /** Keys are PEM: PKCS #8 private, SPKI public. */
-  serviceAccount: { issuer: string; privateKey: string; publicKeys: string[]; audiences?: string[] };
+  /** Keys are PEM. */
+  serviceAccount: ServiceAccountOptions;
   serviceCidr: string;
   nodePortRange?: [number, number];
   kubeletClient?: KubeletClient;
@@ -62,7 +65,10 @@ export interface ApiServerOptions {
   dial?: Dial;
   /** Published as the endpoint of the service default/kubernetes. */
   advertise?: { address: string; port: number };
-  anonymousAuth?: boolean;
+  /** Whom it believes besides client certificates and its own tokens; anonymous requests are allowed where left out. */
+  authentication?: AuthenticationOptions;
+  /** Node and RBAC where left out. */
+  authorization?: AuthorizationOptions;
   /** Is told of requests; closed with the server. */
   audit?: Auditor;
   log: Logger;
@@ -78,8 +84,19 @@ export interface ApiServer {
   /** Resolves when readyz is ok: caches filled, default objects there. */
   ready: Promise<void>;
   metrics: Metrics;
+  /** Certificates for connections from now on; those that are there stay as they are. */
+  updateCertificates(certificates: Certificates): void;
+  /** Other authenticators or authorizers, for requests from now on. */
+  updateAccess(access: { authentication?: AuthenticationOptions; authorization?: AuthorizationOptions }): void;
   /** Ends watches, lets running requests finish for graceMs (2 s by default), then closes connections. The store stays open. */
   stop(graceMs?: number): Promise<void>;
+}
+
+/** PEM texts. */
+export interface Certificates {
+  tls: { cert: string; key: string };
+  clientCa: string;
+  requestHeaderCa?: string;
 }
 
 const directDial: Dial = async (host, port, signal) => createConnection({ host, port, ...(signal ? { signal } : {}) });
@@ -103,21 +120,24 @@ export async function startApiServer(o: ApiServerOptions): Promise<ApiServer> {
   const services = new ServiceAllocators(hub, registry, o.nodePortRange ?? [30000, 32767], own, o.log);
   const rbac = new RbacIndex(registry);
   const nodes = new NodeAuthorizer(registry);
+  const metrics = new Metrics(hub);
+  const chainOf = (options: AuthorizationOptions) => authorizerChain(options, { nodes, rbac, clock, observer: metrics });
+  let chain = chainOf(o.authorization ?? { authorizers: [{ type: 'Node' }, { type: 'RBAC' }] });
   let address = '';
   const api: Api = {
     store: o.store,
     hub,
     registry,
     rbac,
-    authorizer: new Authorizer([(a) => nodes.authorize(a), (a) => rbac.authorize(a)]),
+    authorizer: new Authorizer(chain.steps),
     admission: new AdmissionChain(builtinAdmission),
     tokens: await ServiceAccountTokens.create(o.serviceAccount, registry, clock),
     services,
-    metrics: new Metrics(hub),
+    metrics,
     dial: o.dial ?? directDial,
     kubelet: o.kubeletClient,
-    clientCa: o.clientCa,
-    anonymousAuth: o.anonymousAuth ?? true,
+    trust: new Trust(o.clientCa, o.authentication?.requestHeader?.ca),
+    authentication: o.authentication ?? {},
     audit: o.audit,
     clock,
     log: o.log,
@@ -168,6 +188,7 @@ export async function startApiServer(o: ApiServerOptions): Promise<ApiServer> {
   const ready = bootstrap({
     client,
     clientCa: o.clientCa,
+    requestHeader: o.authentication?.requestHeader,
     requestHeaderCa: o.frontProxy?.ca,
     serviceCidr: o.serviceCidr,
     repair: new AllocationRepair({
@@ -212,6 +233,8 @@ export async function startApiServer(o: ApiServerOptions): Promise<ApiServer> {
     await Promise.all(closed);
     hub.close();
     await o.audit?.close();
+    chain.close();
+    closeAuthenticators(api.authentication);
     for (const path of o.unixSockets ?? []) await rm(path, { force: true });
   };
   return {
@@ -220,9 +243,30 @@ export async function startApiServer(o: ApiServerOptions): Promise<ApiServer> {
     localClient,
     ready,
     metrics: api.metrics,
+    updateCertificates({ tls, clientCa, requestHeaderCa }) {
+      api.trust.set(clientCa, requestHeaderCa);
+      for (const { server } of servers) server.setSecureContext({ ...tlsOptions, ...tls, ca: api.trust.pem });
+    },
+    updateAccess({ authentication, authorization }) {
+      if (authentication) {
+        closeAuthenticators(api.authentication);
+        api.authentication = authentication;
+      }
+      if (!authorization) return;
+      const next = chainOf(authorization);
+      api.authorizer.replace(next.steps);
+      chain.close();
+      chain = next;
+    },
     stop: (graceMs = 2000) => (stopped ??= stop(graceMs)),
   };
 }
+
+function closeAuthenticators({ tokenFile, tokens = [] }: AuthenticationOptions): void {
+  for (const one of [tokenFile, ...tokens]) one?.close?.();
+}
+
+const tlsOptions = { minVersion: 'TLSv1.2' } as const;
 
 interface Listening {
   server: Http2SecureServer;
@@ -240,12 +284,12 @@ async function listen(
   const server = createSecureServer({
     cert: o.tls.cert,
     key: o.tls.key,
-    ca: o.clientCa,
+    ca: api.trust.pem,
     requestCert: true,
     // Who has no certificate may have a token: the handler decides.
     rejectUnauthorized: false,
     allowHTTP1: true,
-    minVersion: 'TLSv1.2',
+    ...tlsOptions,
     settings: { maxConcurrentStreams: 1000, initialWindowSize: 1024 * 1024 },
     maxSessionMemory: 100,
   });
@@ -265,13 +309,13 @@ async function listen(
   server.on('sessionError', () => {});
   server.on('tlsClientError', (error) => o.log.debug({ err: error.message }, 'TLS handshake failed'));
   server.on('request', (message, response) => {
-    const exchange = http1Exchange(message as never, response as never);
+    const exchange = http1Exchange(message as never, response as never, api.trust);
     track(handle(api, exchange.request, exchange.response));
   });
   // 'request' brings Node's compatibility layer for HTTP/2 with it: streams are served directly.
   server.removeAllListeners('stream');
   server.on('stream', (stream, headers) => {
-    const exchange = http2Exchange(stream, headers);
+    const exchange = http2Exchange(stream, headers, api.trust);
     track(handle(api, exchange.request, exchange.response));
   });
   server.on('upgrade', (message, socket, head) => {

@@ -5,9 +5,10 @@ import { Command } from 'commander';
 import { pino } from 'pino';
 import { clusterKubeconfig, kubeconfigText } from '../cluster/kubeconfig.ts';
 import { stateRoot, UserError, writeAtomically } from '../cluster/state.ts';
+import { type AccessFlags, accessFlags, authenticationOf, authorizationOf } from './apiserver-flags.ts';
 import { interruption } from './context.ts';
 
-interface Options {
+interface Options extends AccessFlags {
   dataDir?: string;
   bindAddress: string;
   securePort: string;
@@ -27,7 +28,7 @@ interface Options {
   auditWebhookConfigFile?: string;
 }
 
-export const apiserverCommand = () =>
+export const apiserverCommand = () => accessFlags(
   new Command('apiserver')
     .description('run the API server alone, on the embedded store or on etcd, with keys and a kubeconfig of its own; ends with Ctrl-C')
     .option('--data-dir <directory>', 'where keys, store and kubeconfig live (default: apiserver in the state folder)')
@@ -47,17 +48,18 @@ export const apiserverCommand = () =>
     .option('--audit-log-maxbackup <n>', 'files put aside that are kept; 0 keeps all', '0')
     .option('--audit-log-maxage <days>', 'days that they are kept; 0 for ever', '0')
     .option('--audit-webhook-config-file <file>', 'kubeconfig of a webhook that audit events are posted to')
-    .action(async (o: Options) => {
+  ).action(async (o: Options) => {
       const port = Number(o.securePort);
       if (!Number.isInteger(port) || port < 0 || port > 65_535) throw new UserError(`'${o.securePort}' is not a port`, 2);
       const nodePorts = /^(\d+)-(\d+)$/.exec(o.serviceNodePortRange)?.slice(1).map(Number) as [number, number] | undefined;
       if (!nodePorts) throw new UserError(`'${o.serviceNodePortRange}' is not a range of ports: write it as 30000-32767`, 2);
       if (o.advertiseAddress !== undefined && !isIPv4(o.advertiseAddress))
         throw new UserError(`'${o.advertiseAddress}' is not an IPv4 address to advertise`, 2);
-      const [{ startApiServer }, { ensurePki }, { openStore }] = await Promise.all([
+      const [{ startApiServer }, { ensurePki }, { openStore }, access] = await Promise.all([
         import('../apiserver/server.ts'),
         import('../cluster/pki.ts'),
         import('../cluster/store.ts'),
+        import('../cluster/access-files.ts'),
       ]);
       const directory = o.dataDir ?? join(stateRoot(), 'apiserver');
       mkdirSync(directory, { recursive: true, mode: 0o700 });
@@ -70,25 +72,80 @@ export const apiserverCommand = () =>
       const audit = await auditorOf(o, (error) => log.error({ err: error }, 'auditing failed'));
       const store = await openStore({ directory: join(directory, 'store'), ...o });
       try {
+        const { fromFile } = access;
+        const issuers = o.serviceAccountIssuer ?? ['https://kubernetes.default.svc.cluster.local'];
+        const tlsFiles = [pairOf('--tls-cert-file', o.tlsCertFile, '--tls-private-key-file', o.tlsPrivateKeyFile)].flat();
+        const kubeletFiles = pairOf('--kubelet-client-certificate', o.kubeletClientCertificate, '--kubelet-client-key', o.kubeletClientKey);
+        const proxyFiles = pairOf('--proxy-client-cert-file', o.proxyClientCertFile, '--proxy-client-key-file', o.proxyClientKeyFile);
+        if (o.serviceAccountSigningKeyFile && !o.serviceAccountKeyFile && !o.serviceAccountIssuer)
+          throw new UserError('--service-account-signing-key-file needs --service-account-issuer', 2);
+        const certificates = () => ({
+          tls: tlsFiles.length ? { cert: fromFile(tlsFiles[0]!), key: fromFile(tlsFiles[1]!) } : pki.apiserver,
+          clientCa: o.clientCaFile ? `${fromFile(o.clientCaFile)}\n${pki.ca.cert}` : pki.ca.cert,
+          ...(o.requestheaderClientCaFile ? { requestHeaderCa: fromFile(o.requestheaderClientCaFile) } : {}),
+        });
+        const authentication = () => access.openAuthentication(authenticationOf(o, issuers));
+        const authorization = () => access.openAuthorization(authorizationOf(o));
+        const { tls, clientCa } = certificates();
         const server = await startApiServer({
           store,
-          tls: pki.apiserver,
-          clientCa: pki.ca.cert,
+          tls,
+          clientCa,
           host: o.bindAddress,
           port,
           serviceAccount: {
-            issuer: 'https://kubernetes.default.svc.cluster.local',
-            privateKey: pki.serviceAccount.privateKey,
-            publicKeys: [pki.serviceAccount.publicKey],
+            issuer: issuers[0]!,
+            acceptedIssuers: issuers.slice(1),
+            privateKey: o.serviceAccountSigningKeyFile ? fromFile(o.serviceAccountSigningKeyFile) : pki.serviceAccount.privateKey,
+            publicKeys: o.serviceAccountKeyFile ? o.serviceAccountKeyFile.map((file) => fromFile(file)) : [pki.serviceAccount.publicKey],
+            ...(o.apiAudiences ? { audiences: o.apiAudiences } : {}),
+            ...(o.serviceAccountJwksUri ? { jwksUri: o.serviceAccountJwksUri } : {}),
           },
           serviceCidr: o.serviceClusterIpRange,
           nodePortRange: nodePorts,
+          authentication: authentication(),
+          authorization: authorization(),
+          ...(kubeletFiles.length
+            ? {
+                kubeletClient: {
+                  cert: fromFile(kubeletFiles[0]!),
+                  key: fromFile(kubeletFiles[1]!),
+                  ca: o.kubeletCertificateAuthority ? fromFile(o.kubeletCertificateAuthority) : '',
+                },
+              }
+            : {}),
+          ...(proxyFiles.length
+            ? { frontProxy: { cert: fromFile(proxyFiles[0]!), key: fromFile(proxyFiles[1]!), ca: o.requestheaderClientCaFile ? fromFile(o.requestheaderClientCaFile) : pki.ca.cert } }
+            : {}),
           ...(o.advertiseAddress ? { advertise: { address: o.advertiseAddress, port } } : {}),
           ...(audit ? { audit } : {}),
           log,
         }).catch((error: NodeJS.ErrnoException) => {
           throw error.code === 'EADDRINUSE' ? new UserError(`port ${port} on ${o.bindAddress} is taken: name another with --secure-port`) : error;
         });
+        const reload = (what: string, work: () => void) => {
+          try {
+            work();
+            log.info(`${what} taken up`);
+          } catch (error) {
+            log.error({ err: error }, `changed ${what} cannot be used: what was there before stays`);
+          }
+        };
+        const present = (...files: (string | undefined)[]) => files.filter((f) => f !== undefined);
+        const watching = [
+          access.watchFiles(present(...tlsFiles, o.clientCaFile, o.requestheaderClientCaFile), () =>
+            reload('certificates', () => {
+              server.updateCertificates(certificates());
+              server.updateAccess({ authentication: authentication() });
+            }),
+          ),
+          access.watchFiles(present(o.authenticationConfig), () =>
+            reload('authentication configuration', () => server.updateAccess({ authentication: authentication() })),
+          ),
+          access.watchFiles(present(o.authorizationConfig), () =>
+            reload('authorization configuration', () => server.updateAccess({ authorization: authorization() })),
+          ),
+        ];
         await server.ready;
         const kubeconfig = join(directory, 'kubeconfig');
         writeAtomically(
@@ -98,11 +155,18 @@ export const apiserverCommand = () =>
         console.log(`API server ready on https://${o.bindAddress}:${server.port}\n\n    export KUBECONFIG=${kubeconfig}\n    kubectl get namespaces`);
         if (!interruption.signal.aborted)
           await new Promise<void>((resolve) => interruption.signal.addEventListener('abort', () => resolve(), { once: true }));
+        for (const one of watching) one.close();
         await server.stop(3000);
       } finally {
         await store.close();
       }
     });
+
+/** Two files that make sense only together; none where neither is named. */
+function pairOf(certFlag: string, cert: string | undefined, keyFlag: string, key: string | undefined): string[] {
+  if (Boolean(cert) !== Boolean(key)) throw new UserError(`${certFlag} and ${keyFlag} must be given together`, 2);
+  return cert && key ? [cert, key] : [];
+}
 
 /** UserError where a file is wrong, or a backend is named without a policy. */
 async function auditorOf(o: Options, onError: (error: Error) => void) {

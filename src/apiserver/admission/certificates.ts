@@ -7,31 +7,30 @@ const isRequest = (r: AdmissionRequest) => r.group === 'certificates.k8s.io' && 
 const signerOf = (r: AdmissionRequest): string => ((r.old ?? r.object) as CertificateSigningRequest).spec?.signerName ?? '';
 
 /** The verb on the signer itself, or on all signers of its domain. */
-function maySign(r: AdmissionRequest, verb: 'approve' | 'sign'): boolean {
+async function maySign(r: AdmissionRequest, verb: 'approve' | 'sign'): Promise<boolean> {
   const signer = signerOf(r);
-  const allowed = (name: string) =>
-    r.api.authorizer.authorize({ user: r.call.user, verb, group: 'certificates.k8s.io', resource: 'signers', subresource: '', namespace: '', name })
-      .allowed;
-  return allowed(signer) || allowed(`${signer.split('/')[0]}/*`);
+  const asked = { user: r.call.user, verb, group: 'certificates.k8s.io', resource: 'signers', subresource: '', namespace: '' };
+  const allowed = async (name: string) => (await r.api.authorizer.authorize({ ...asked, name })).allowed;
+  return (await allowed(signer)) || (await allowed(`${signer.split('/')[0]}/*`));
 }
 
 export const certificateApproval: AdmissionPlugin = {
   name: 'CertificateApproval',
-  validate(r) {
+  async validate(r) {
     if (!isRequest(r) || r.subresource !== 'approval' || r.operation !== 'UPDATE') return;
-    if (!maySign(r, 'approve'))
+    if (!(await maySign(r, 'approve')))
       throw forbidden(r.call.target.subject, r.name, `user not permitted to approve requests with signerName "${signerOf(r)}"`);
   },
 };
 
 export const certificateSigning: AdmissionPlugin = {
   name: 'CertificateSigning',
-  validate(r) {
+  async validate(r) {
     if (!isRequest(r) || r.subresource !== 'status' || r.operation !== 'UPDATE') return;
     const before = (r.old as CertificateSigningRequest).status;
     const after = (r.object as CertificateSigningRequest).status;
     if (before?.certificate === after?.certificate && equalJson(before?.conditions, after?.conditions)) return;
-    if (!maySign(r, 'sign')) throw forbidden(r.call.target.subject, r.name, `user not permitted to sign requests with signerName "${signerOf(r)}"`);
+    if (!(await maySign(r, 'sign'))) throw forbidden(r.call.target.subject, r.name, `user not permitted to sign requests with signerName "${signerOf(r)}"`);
   },
 };
 

@@ -3,46 +3,91 @@ import type { Api } from '../api.ts';
 import type { HttpRequest } from '../http/exchange.ts';
 import { header } from '../http/exchange.ts';
 import { authenticateBootstrapToken } from './bootstrap.ts';
+import type { AnonymousOptions } from './jwt/configuration.ts';
+import { type RequestHeaderOptions, userOfHeaders } from './request-header.ts';
+import type { TokenAuthenticator } from './token.ts';
 import { anonymousUser, authenticated, parseServiceAccountName, type UserInfo } from './user.ts';
 
-/** Who sent the request: by client certificate, then by bearer token, else anonymous. StatusError 401 where credentials are bad. */
+/** Whom the server believes, apart from client certificates and its own tokens. */
+export interface AuthenticationOptions {
+  /** Anonymous requests are allowed everywhere where left out. */
+  anonymous?: AnonymousOptions;
+  requestHeader?: RequestHeaderOptions;
+  /** Asked before service account and bootstrap tokens. */
+  tokenFile?: TokenAuthenticator;
+  /** Asked after them, in this order: JWT issuers, then a webhook. */
+  tokens?: TokenAuthenticator[];
+}
+
+/** Who sent the request: a front proxy's word, client certificate, bearer token, else anonymous. StatusError 401 where credentials are bad. */
 export async function authenticate(api: Api, request: HttpRequest): Promise<UserInfo> {
   const { peer } = request;
-  if (peer === 'invalid') throw unauthorized();
+  const { requestHeader, anonymous } = api.authentication;
+  if (peer === 'invalid') throw refused(api);
   if (peer) {
-    const extra = { 'authentication.kubernetes.io/credential-id': [peer.credentialId] };
-    return authenticated({ name: peer.commonName, groups: peer.organizations, extra });
+    const named = requestHeader && userOfHeaders(requestHeader, request, peer);
+    if (named) return accepted(api, authenticated(named));
+    if (peer.client) {
+      const extra = { 'authentication.kubernetes.io/credential-id': [peer.credentialId] };
+      return accepted(api, authenticated({ name: peer.commonName, groups: peer.organizations, extra }));
+    }
   }
   const authorization = header(request, 'authorization');
   if (authorization) {
     const match = /^bearer\s+(\S+)\s*$/i.exec(authorization);
     if (!match) {
-      if (/^bearer\b/i.test(authorization)) throw unauthorized();
+      if (/^bearer\b/i.test(authorization)) throw refused(api);
     } else {
       const user = await userOfToken(api, match[1]!);
-      if (!user) throw unauthorized();
-      return user.user;
+      if (!user) throw refused(api);
+      return accepted(api, user.user);
     }
   }
-  if (!api.anonymousAuth) throw unauthorized();
-  return anonymousUser;
+  if (anonymous && (!anonymous.enabled || (anonymous.paths && !anonymous.paths.includes(request.path)))) throw refused(api, 'failure');
+  return accepted(api, anonymousUser);
+}
+
+function accepted(api: Api, user: UserInfo): UserInfo {
+  api.metrics.authenticated(user.name);
+  return user;
+}
+
+function refused(api: Api, result: 'error' | 'failure' = 'error') {
+  api.metrics.authenticationRefused(result);
+  return unauthorized();
 }
 
 /** Also for TokenReview. Undefined where no authenticator knows the token. */
 export async function userOfToken(api: Api, token: string, audiences?: string[]): Promise<{ user: UserInfo; audiences: string[] } | undefined> {
-  try {
-    const account = await api.tokens.verify(token, audiences);
-    if (account) return account;
-  } catch (error) {
-    api.log.info({ reason: (error as Error).message }, 'a service account token was refused');
-    return undefined;
+  const wanted = audiences ?? api.tokens.audiences;
+  const { tokenFile, tokens = [] } = api.authentication;
+  const own: TokenAuthenticator[] = [
+    { name: 'service account', authenticate: () => api.tokens.verify(token, audiences) },
+    { name: 'bootstrap', authenticate: async () => asIdentity(await authenticateBootstrapToken(api.registry, api.clock, token)) },
+  ];
+  for (const one of [...(tokenFile ? [tokenFile] : []), ...own, ...tokens]) {
+    try {
+      const found = await one.authenticate(token, wanted);
+      if (!found) continue;
+      // Who knows no audiences speaks for those of this server.
+      const granted = found.audiences ?? wanted.filter((a) => api.tokens.audiences.includes(a));
+      if (granted.length) return { user: authenticated(found.user), audiences: granted };
+    } catch (error) {
+      api.log.info({ authenticator: one.name, reason: (error as Error).message }, 'a token was refused');
+    }
   }
-  const bootstrap = await authenticateBootstrapToken(api.registry, api.clock, token);
-  return bootstrap && { user: authenticated(bootstrap), audiences: audiences ?? api.tokens.audiences };
+  return undefined;
 }
 
-/** Applies Impersonate-* headers; every part of the wanted identity needs the verb `impersonate`. */
-export function impersonate(api: Api, request: HttpRequest, user: UserInfo): UserInfo {
+const asIdentity = (user: UserInfo | undefined) => user && { user };
+
+/** Applies Impersonate-* headers; every part of the wanted identity needs the verb `impersonate`. A promise only where they are there. */
+export function impersonate(api: Api, request: HttpRequest, user: UserInfo): UserInfo | Promise<UserInfo> {
+  for (const field in request.headers) if (field.startsWith('impersonate-')) return impersonated(api, request, user);
+  return user;
+}
+
+async function impersonated(api: Api, request: HttpRequest, user: UserInfo): Promise<UserInfo> {
   const name = header(request, 'impersonate-user');
   const groups = list(request, 'impersonate-group');
   const uid = header(request, 'impersonate-uid');
@@ -57,11 +102,11 @@ export function impersonate(api: Api, request: HttpRequest, user: UserInfo): Use
   const may = (group: string, resource: string, subject: string, subresource = '', namespace = '') =>
     api.authorizer.check({ user, verb: 'impersonate', group, version: 'v1', resource, subresource, namespace, name: subject });
   const account = parseServiceAccountName(name);
-  if (account) may('', 'serviceaccounts', account.name, '', account.namespace);
-  else may('', 'users', name);
-  for (const group of groups) may('', 'groups', group);
-  if (uid) may('authentication.k8s.io', 'uids', uid);
-  for (const [key, values] of extras) for (const value of values) may('authentication.k8s.io', 'userextras', value, key);
+  if (account) await may('', 'serviceaccounts', account.name, '', account.namespace);
+  else await may('', 'users', name);
+  for (const group of groups) await may('', 'groups', group);
+  if (uid) await may('authentication.k8s.io', 'uids', uid);
+  for (const [key, values] of extras) for (const value of values) await may('authentication.k8s.io', 'userextras', value, key);
   let all = groups;
   if (account && groups.length === 0) all = ['system:serviceaccounts', `system:serviceaccounts:${account.namespace}`];
   const wanted: UserInfo = { name, groups: all, ...(uid ? { uid } : {}), ...(extras.length ? { extra: Object.fromEntries(extras) } : {}) };

@@ -1,4 +1,4 @@
-import { createHash, createPublicKey, type KeyObject, randomUUID, type webcrypto } from 'node:crypto';
+import { createHash, createPrivateKey, createPublicKey, type KeyObject, randomUUID, type webcrypto } from 'node:crypto';
 import { createLocalJWKSet, exportJWK, importPKCS8, type JSONWebKeySet, type JWK, jwtVerify, SignJWT } from 'jose';
 import type { KubeObject } from '../../api/object.ts';
 import type { Clock } from '../../client/clock.ts';
@@ -43,12 +43,28 @@ const cacheMs = 10_000;
 const cacheLimit = 4000;
 const legacyIssuer = 'kubernetes/serviceaccount';
 
+export interface ServiceAccountOptions {
+  /** Who signs new tokens. */
+  issuer: string;
+  /** Whose tokens are accepted too: those before the issuer changed. */
+  acceptedIssuers?: string[];
+  privateKey: string;
+  publicKeys: string[];
+  /** Of this server; the issuer where left out. */
+  audiences?: string[];
+  jwksUri?: string;
+}
+
 /** Issues and verifies service account tokens. */
 export class ServiceAccountTokens {
   readonly issuer: string;
   readonly audiences: string[];
   /** The public keys, for other parties to verify tokens with. */
   readonly jwks: JSONWebKeySet;
+  /** Where verifiers find the keys, if not at this server. */
+  readonly jwksUri: string | undefined;
+  /** Issuers whose tokens are accepted, the own one first. */
+  #issuers: string[];
   #key: webcrypto.CryptoKey;
   #keyId: string;
   #algorithm: string;
@@ -58,6 +74,8 @@ export class ServiceAccountTokens {
 
   private constructor(o: {
     issuer: string;
+    issuers: string[];
+    jwksUri: string | undefined;
     audiences: string[];
     jwks: JSONWebKeySet;
     key: webcrypto.CryptoKey;
@@ -67,6 +85,8 @@ export class ServiceAccountTokens {
     clock: Clock;
   }) {
     this.issuer = o.issuer;
+    this.#issuers = o.issuers;
+    this.jwksUri = o.jwksUri;
     this.audiences = o.audiences;
     this.jwks = o.jwks;
     this.#key = o.key;
@@ -76,22 +96,24 @@ export class ServiceAccountTokens {
     this.#clock = o.clock;
   }
 
-  /** Keys are PEM: PKCS #8 for the private key, SPKI for the public ones; RSA or EC P-256. The private key's own public half is always accepted. */
+  /** Keys are PEM, RSA or EC; several may stand in one text. The private key's own public half is always accepted. */
   static async create(
-    o: { issuer: string; privateKey: string; publicKeys: string[]; audiences?: string[] },
+    o: ServiceAccountOptions,
     registry: Registry,
     clock: Clock,
   ): Promise<ServiceAccountTokens> {
     const own = createPublicKey(o.privateKey);
     const keys: JWK[] = [];
-    for (const key of [own, ...o.publicKeys.map((pem) => createPublicKey(pem))]) {
+    for (const key of [own, ...o.publicKeys.flatMap(keysOf)]) {
       const jwk = await jwkOf(key);
       if (!keys.some((k) => k.kid === jwk.kid)) keys.push(jwk);
     }
     const algorithm = algorithmOf(own);
-    const key = await importPKCS8(o.privateKey, algorithm);
+    const key = await importPKCS8(createPrivateKey(o.privateKey).export({ type: 'pkcs8', format: 'pem' }) as string, algorithm);
     return new ServiceAccountTokens({
       issuer: o.issuer,
+      issuers: [o.issuer, ...(o.acceptedIssuers ?? [])],
+      jwksUri: o.jwksUri,
       audiences: o.audiences?.length ? o.audiences : [o.issuer],
       jwks: { keys },
       key,
@@ -130,7 +152,7 @@ export class ServiceAccountTokens {
   /** The user of a token, and which of the audiences asked for it has; undefined where it is not one of ours. Throws on bad tokens of ours. */
   async verify(token: string, audiences: string[] = this.audiences): Promise<{ user: UserInfo; audiences: string[] } | undefined> {
     const payload = unverifiedPayload(token);
-    if (!payload || (payload.iss !== this.issuer && payload.iss !== legacyIssuer)) return undefined;
+    if (!payload || (!this.#issuers.includes(payload.iss ?? '') && payload.iss !== legacyIssuer)) return undefined;
     const id = createHash('sha256').update(token).update('\0').update(audiences.join('\0')).digest('base64');
     const now = this.#clock.now();
     const known = this.#verified.get(id);
@@ -208,8 +230,16 @@ function intersection(has: string | string[] | undefined, wanted: string[]): str
 
 function algorithmOf(key: KeyObject): string {
   if (key.asymmetricKeyType === 'rsa') return 'RS256';
-  if (key.asymmetricKeyType === 'ec') return 'ES256';
+  const curve = key.asymmetricKeyDetails?.namedCurve;
+  if (key.asymmetricKeyType === 'ec') return curve === 'secp521r1' ? 'ES512' : curve === 'secp384r1' ? 'ES384' : 'ES256';
   throw new Error(`service account keys must be RSA or EC, not ${key.asymmetricKeyType}`);
+}
+
+/** The public keys of a PEM file; of private keys in it, their public halves. */
+function keysOf(pem: string): KeyObject[] {
+  const blocks = pem.match(/-----BEGIN [A-Z ]*(?:KEY|CERTIFICATE)-----[\s\S]+?-----END [A-Z ]*-----/g) ?? [];
+  if (blocks.length === 0) throw new Error('data does not contain any valid RSA or ECDSA public keys');
+  return blocks.map((block) => createPublicKey(block));
 }
 
 /** The key id is the hash of the public key, as kube-apiserver makes it. */

@@ -22,12 +22,18 @@ export interface Decision {
   allowed: boolean;
   /** Why, or why not. */
   reason: string;
+  /** Nobody further down the chain is asked. */
+  denied?: boolean;
+  /** What went wrong while it was decided. */
+  error?: string;
 }
 
-/** Answers undefined where it has no opinion. */
-export type AuthorizerStep = (attributes: Attributes) => Decision | undefined;
+/** Answers undefined where it has no opinion; a promise where it has to ask elsewhere. */
+export type AuthorizerStep = (attributes: Attributes) => Decision | undefined | Promise<Decision | undefined>;
 
-/** The union of several authorizers: the first that allows decides. */
+const masters: Decision = Object.freeze({ allowed: true, reason: '' });
+
+/** The union of several authorizers: the first that allows or denies decides. Answers at once wherever no step has to ask elsewhere. */
 export class Authorizer {
   #steps: AuthorizerStep[];
 
@@ -35,15 +41,14 @@ export class Authorizer {
     this.#steps = steps;
   }
 
-  authorize(attributes: Attributes): Decision {
-    if (attributes.user.groups.includes(mastersGroup)) return { allowed: true, reason: '' };
-    const reasons: string[] = [];
-    for (const step of this.#steps) {
-      const decision = step(attributes);
-      if (decision?.allowed) return decision;
-      if (decision?.reason) reasons.push(decision.reason);
-    }
-    return { allowed: false, reason: reasons.join(', ') };
+  /** Puts other steps in their place, for all that is asked from now on. */
+  replace(steps: AuthorizerStep[]): void {
+    this.#steps = steps;
+  }
+
+  authorize(attributes: Attributes): Decision | Promise<Decision> {
+    if (attributes.user.groups.includes(mastersGroup)) return masters;
+    return ask(this.#steps, 0, attributes, [], []);
   }
 
   /** StatusError 403 where the call is not allowed. */
@@ -51,9 +56,9 @@ export class Authorizer {
     _api: Api,
     call: Pick<Call, 'user' | 'verb' | 'target' | 'subresource' | 'namespace' | 'name'>,
     selectors: { fieldSelector?: string; labelSelector?: string } = {},
-  ): void {
+  ): void | Promise<void> {
     const { served } = call.target;
-    this.check({
+    return this.check({
       user: call.user,
       verb: call.verb,
       group: served.group,
@@ -66,10 +71,35 @@ export class Authorizer {
     });
   }
 
-  check(attributes: Attributes): void {
+  check(attributes: Attributes): void | Promise<void> {
     const decision = this.authorize(attributes);
-    if (!decision.allowed) throw forbiddenBy(attributes, decision.reason);
+    if (decision instanceof Promise) return decision.then((d) => mustAllow(attributes, d));
+    mustAllow(attributes, decision);
   }
+}
+
+function mustAllow(attributes: Attributes, decision: Decision): void {
+  if (!decision.allowed) throw forbiddenBy(attributes, decision.reason);
+}
+
+function ask(steps: AuthorizerStep[], from: number, attributes: Attributes, reasons: string[], errors: string[]): Decision | Promise<Decision> {
+  for (let at = from; at < steps.length; at++) {
+    const answer = steps[at]!(attributes);
+    if (answer instanceof Promise)
+      return answer.then((decision) => settled(decision, reasons, errors) ?? ask(steps, at + 1, attributes, reasons, errors));
+    const decision = settled(answer, reasons, errors);
+    if (decision) return decision;
+  }
+  return { allowed: false, reason: reasons.join(', '), ...(errors.length ? { error: errors.join(', ') } : {}) };
+}
+
+/** The decision where it ends the chain; what it says is kept where it does not. */
+function settled(decision: Decision | undefined, reasons: string[], errors: string[]): Decision | undefined {
+  if (!decision) return undefined;
+  if (decision.allowed || decision.denied) return decision;
+  if (decision.reason) reasons.push(decision.reason);
+  if (decision.error) errors.push(decision.error);
+  return undefined;
 }
 
 /** The 403 in kube-apiserver's wording. */

@@ -10,23 +10,23 @@ const group = 'rbac.authorization.k8s.io';
 /** Nobody can give away, by a role or a binding, what they do not have, unless they may `escalate` or `bind`. */
 export const rbacEscalation: AdmissionPlugin = {
   name: 'RBACEscalation',
-  validate(request) {
+  async validate(request) {
     if (request.group !== group || request.subresource || (request.operation !== 'CREATE' && request.operation !== 'UPDATE')) return;
     const { user } = request.call;
     if (user.groups.includes(mastersGroup)) return;
-    if (request.resource === 'roles' || request.resource === 'clusterroles') checkRole(request);
-    else if (request.resource === 'rolebindings' || request.resource === 'clusterrolebindings') checkBinding(request);
+    if (request.resource === 'roles' || request.resource === 'clusterroles') await checkRole(request);
+    else if (request.resource === 'rolebindings' || request.resource === 'clusterrolebindings') await checkBinding(request);
   },
 };
 
-const may = (r: AdmissionRequest, verb: string, resource: string, name: string) =>
-  r.api.authorizer.authorize({ user: r.call.user, verb, group, resource, subresource: '', namespace: r.namespace, name }).allowed;
+const may = async (r: AdmissionRequest, verb: string, resource: string, name: string) =>
+  (await r.api.authorizer.authorize({ user: r.call.user, verb, group, resource, subresource: '', namespace: r.namespace, name })).allowed;
 
-function checkRole(r: AdmissionRequest): void {
+async function checkRole(r: AdmissionRequest): Promise<void> {
   const role = r.object as ClusterRole;
   const before = r.old as ClusterRole | undefined;
   if (before && equalJson(before.rules, role.rules) && equalJson(before.aggregationRule, role.aggregationRule)) return;
-  if (may(r, 'escalate', r.resource, r.name)) return;
+  if (await may(r, 'escalate', r.resource, r.name)) return;
   if (role.aggregationRule && !equalJson(before?.aggregationRule, role.aggregationRule)) {
     const everything = { verbs: ['*'], apiGroups: ['*'], resources: ['*'] };
     if (!covered([everything], r).length) return;
@@ -35,12 +35,12 @@ function checkRole(r: AdmissionRequest): void {
   refuseMissing(r, role.rules ?? []);
 }
 
-function checkBinding(r: AdmissionRequest): void {
+async function checkBinding(r: AdmissionRequest): Promise<void> {
   const binding = r.object as RoleBinding;
   const before = r.old as RoleBinding | undefined;
   if (before && equalJson(before.roleRef, binding.roleRef) && equalJson(before.subjects, binding.subjects)) return;
   const resource = binding.roleRef.kind === 'ClusterRole' ? 'clusterroles' : 'roles';
-  if (may(r, 'bind', resource, binding.roleRef.name)) return;
+  if (await may(r, 'bind', resource, binding.roleRef.name)) return;
   const rules = r.api.rbac.roleRules(binding.roleRef, r.namespace);
   if (!rules) throw forbidden({ group, resource: r.resource }, r.name, `${resource}.${group} "${binding.roleRef.name}" not found`);
   refuseMissing(r, rules);

@@ -16,9 +16,9 @@ export const reviews: Record<string, ((api: Api, call: Call, body: ParsedBody) =
   },
   'authorization.k8s.io/subjectaccessreviews': (api, call, body) => subjectReview(api, call, body),
   'authorization.k8s.io/localsubjectaccessreviews': (api, call, body) => subjectReview(api, call, body, call.namespace),
-  'authorization.k8s.io/selfsubjectaccessreviews': (api, call, body) => {
+  'authorization.k8s.io/selfsubjectaccessreviews': async (api, call, body) => {
     const review = checkBody<Review>(call, body, call.target.served);
-    return { ...review, status: decide(api, call, review, call.user) };
+    return { ...review, status: await decide(api, call, review, call.user) };
   },
   'authorization.k8s.io/selfsubjectrulesreviews': (api, call, body) => {
     const review = checkBody<KubeObject & { spec?: { namespace?: string } }>(call, body, call.target.served);
@@ -67,7 +67,7 @@ interface Review extends KubeObject {
   };
 }
 
-function subjectReview(api: Api, call: Call, body: ParsedBody, namespace?: string): object {
+async function subjectReview(api: Api, call: Call, body: ParsedBody, namespace?: string): Promise<object> {
   const review = checkBody<Review>(call, body, call.target.served);
   const { spec } = review;
   if (!spec?.user && !spec?.groups?.length) {
@@ -85,11 +85,11 @@ function subjectReview(api: Api, call: Call, body: ParsedBody, namespace?: strin
       },
     ]);
   }
-  const user: UserInfo = { name: spec.user ?? '', groups: spec.groups ?? [], ...(spec.extra ? { extra: spec.extra } : {}) };
-  return { ...review, status: decide(api, call, review, user) };
+  const user: UserInfo = { name: spec.user ?? '', groups: spec.groups ?? [], ...(spec.uid ? { uid: spec.uid } : {}), ...(spec.extra ? { extra: spec.extra } : {}) };
+  return { ...review, status: await decide(api, call, review, user) };
 }
 
-function decide(api: Api, call: Call, review: Review, user: UserInfo): object {
+async function decide(api: Api, call: Call, review: Review, user: UserInfo): Promise<object> {
   const { resourceAttributes: r, nonResourceAttributes: n } = review.spec ?? {};
   if ((r ? 1 : 0) + (n ? 1 : 0) !== 1) {
     throw invalid(call.target.served, '', [
@@ -114,8 +114,13 @@ function decide(api: Api, call: Call, review: Review, user: UserInfo): object {
     namespace: r?.namespace ?? '',
     name: r?.name ?? '',
   };
-  const decision = api.authorizer.authorize(attributes);
-  return { allowed: decision.allowed, ...(decision.reason ? { reason: decision.reason } : {}) };
+  const { allowed, denied, reason, error } = await api.authorizer.authorize(attributes);
+  return {
+    allowed,
+    ...(denied ? { denied } : {}),
+    ...(reason ? { reason } : {}),
+    ...(error ? { evaluationError: error } : {}),
+  };
 }
 
 function split(rules: PolicyRule[]): { resourceRules: object[]; nonResourceRules: object[] } {

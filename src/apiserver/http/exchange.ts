@@ -5,6 +5,10 @@ export interface Peer {
   /** Tells which of a user's certificates this is, as audit logs and reviews show it. */
   credentialId: string;
   organizations: string[];
+  /** An authority of clients has signed it: the certificate's subject is who it is. */
+  client: boolean;
+  /** An authority of front proxies has. */
+  frontProxy: boolean;
 }
 
 export interface HttpRequest {

@@ -5,20 +5,21 @@ import type { Readable } from 'node:stream';
 import type { TLSSocket } from 'node:tls';
 import { tooLarge } from '../../api/errors.ts';
 import type { HttpRequest, HttpResponse, Peer, ResponseStream } from './exchange.ts';
+import type { Trust } from './trust.ts';
 
 const peers = new WeakMap<object, Peer | 'invalid' | 'none'>();
 
 /** The client certificate's subject, read once a connection. */
-export function peerOf(socket: TLSSocket): Peer | 'invalid' | undefined {
+export function peerOf(socket: TLSSocket, trust: Trust): Peer | 'invalid' | undefined {
   let peer = peers.get(socket);
   if (peer === undefined) {
-    peer = readPeer(socket);
+    peer = readPeer(socket, trust);
     peers.set(socket, peer);
   }
   return peer === 'none' ? undefined : peer;
 }
 
-function readPeer(socket: TLSSocket): Peer | 'invalid' | 'none' {
+function readPeer(socket: TLSSocket, trust: Trust): Peer | 'invalid' | 'none' {
   const certificate = typeof socket.getPeerCertificate === 'function' ? socket.getPeerCertificate() : undefined;
   if (!certificate || Object.keys(certificate).length === 0) return 'none';
   if (!socket.authorized) return 'invalid';
@@ -26,7 +27,7 @@ function readPeer(socket: TLSSocket): Peer | 'invalid' | 'none' {
   const commonName = Array.isArray(CN) ? CN.at(-1) : CN;
   if (!commonName) return 'invalid';
   const credentialId = `X509SHA256=${createHash('sha256').update(certificate.raw).digest('hex')}`;
-  return { commonName, organizations: O === undefined ? [] : Array.isArray(O) ? O : [O], credentialId };
+  return { commonName, organizations: O === undefined ? [] : Array.isArray(O) ? O : [O], credentialId, ...trust.rolesOf(socket) };
 }
 
 /** One for all: a reason made for each request would cost a stack trace each. */
@@ -70,7 +71,11 @@ function readBody(stream: Readable, announced: string | undefined, limit: number
 /** Names that mean the connection, not the message: HTTP/2 refuses them. */
 const connectionHeaders = new Set(['connection', 'keep-alive', 'transfer-encoding', 'upgrade', 'proxy-connection']);
 
-export function http2Exchange(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): { request: HttpRequest; response: HttpResponse } {
+export function http2Exchange(
+  stream: ServerHttp2Stream,
+  headers: IncomingHttpHeaders,
+  trust: Trust,
+): { request: HttpRequest; response: HttpResponse } {
   const url = headers[constants.HTTP2_HEADER_PATH] as string;
   const socket = (stream.session as ServerHttp2Session).socket as TLSSocket;
   let controller: AbortController | undefined;
@@ -79,7 +84,7 @@ export function http2Exchange(stream: ServerHttp2Stream, headers: IncomingHttpHe
     url,
     ...splitUrl(url),
     headers,
-    peer: peerOf(socket),
+    peer: peerOf(socket, trust),
     remoteAddress: socket.remoteAddress ?? '',
     get signal() {
       if (!controller) {
@@ -137,7 +142,7 @@ function writableOf(stream: NodeJS.WritableStream & { destroyed?: boolean }, des
   };
 }
 
-export function http1Exchange(message: IncomingMessage, outgoing: ServerResponse): { request: HttpRequest; response: HttpResponse } {
+export function http1Exchange(message: IncomingMessage, outgoing: ServerResponse, trust: Trust): { request: HttpRequest; response: HttpResponse } {
   const url = message.url ?? '/';
   const socket = message.socket as TLSSocket;
   let controller: AbortController | undefined;
@@ -146,7 +151,7 @@ export function http1Exchange(message: IncomingMessage, outgoing: ServerResponse
     url,
     ...splitUrl(url),
     headers: message.headers,
-    peer: peerOf(socket),
+    peer: peerOf(socket, trust),
     remoteAddress: socket.remoteAddress ?? '',
     get signal() {
       if (!controller) {

@@ -33,14 +33,14 @@ export async function handleUpgrade(api: Api, message: IncomingMessage, socket: 
       path,
       query,
       headers: withProtocolToken(message.headers),
-      peer: peerOf(socket as TLSSocket),
+      peer: peerOf(socket as TLSSocket, api.trust),
       remoteAddress: (socket as TLSSocket).remoteAddress ?? '',
       signal: gone.signal,
       body: async () => Buffer.alloc(0),
       bodyStream: () => undefined,
     };
     const info = parseRequestInfo(request.method, path, query);
-    const user = impersonate(api, request, await authenticate(api, request));
+    const user = await impersonate(api, request, await authenticate(api, request));
     const attributes = {
       user,
       group: info.group,
@@ -51,7 +51,7 @@ export async function handleUpgrade(api: Api, message: IncomingMessage, socket: 
       name: info.name,
     };
     if (!info.isResource) throw pathNotFound();
-    api.authorizer.check({ ...attributes, verb: info.verb });
+    await api.authorizer.check({ ...attributes, verb: info.verb });
     const remote = api.aggregator.find(info.group, info.version);
     if (remote) {
       const { server } = remote;
@@ -62,7 +62,7 @@ export async function handleUpgrade(api: Api, message: IncomingMessage, socket: 
     const target = api.registry.find(info.group, info.version, info.resource);
     if (!target?.served.subresources.some((s) => s.name === info.subresource)) throw pathNotFound();
     // A WebSocket comes as GET: whoever may only read must not run commands by it.
-    if (streaming.has(info.subresource) && info.verb !== 'create') api.authorizer.check({ ...attributes, verb: 'create' });
+    if (streaming.has(info.subresource) && info.verb !== 'create') await api.authorizer.check({ ...attributes, verb: 'create' });
     const call = callOf(request, info, target, user);
     if (info.resource === 'pods' && info.subresource === 'log' && info.verb === 'get' && wantsWebSocket(message)) {
       await proxies['pods/log']!(api, { ...request, headers: {} }, webSocketResponse(message, socket, head), call, '');

@@ -50,7 +50,8 @@ export function createWebhookClient(config: ClientConfig): WebhookClient {
             response.on('end', () => {
               const answer = Buffer.concat(chunks).toString();
               const { statusCode = 0 } = response;
-              if (statusCode < 200 || statusCode > 299) reject(new Error(`${url.href} answered ${statusCode}: ${answer.slice(0, 300)}`));
+              if (statusCode < 200 || statusCode > 299)
+                reject(Object.assign(new Error(`${url.href} answered ${statusCode}: ${answer.slice(0, 300)}`), { statusCode }));
               else {
                 try {
                   resolve(answer === '' ? undefined : JSON.parse(answer));
@@ -66,4 +67,18 @@ export function createWebhookClient(config: ClientConfig): WebhookClient {
       }),
     close: () => agent.destroy(),
   };
+}
+
+/** Posts again, with longer and longer pauses, where the webhook was not reached or was overloaded; five times at most. */
+export async function postWithRetries(client: WebhookClient, body: unknown, o: { timeoutMs: number; backoffMs: number }): Promise<any> {
+  for (let attempt = 1, wait = o.backoffMs; ; attempt++, wait *= 1.5) {
+    try {
+      return await client.post(body, o.timeoutMs);
+    } catch (error) {
+      const { statusCode, code } = error as { statusCode?: number; code?: string };
+      const again = statusCode === undefined ? code !== undefined : statusCode === 429 || statusCode >= 500;
+      if (!again || attempt >= 5) throw error;
+      await new Promise((resolve) => setTimeout(resolve, wait * (1 + Math.random() * 0.2)));
+    }
+  }
 }

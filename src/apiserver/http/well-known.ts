@@ -79,7 +79,7 @@ function versionInfo(version: string) {
 function openidConfiguration(api: Api) {
   return {
     issuer: api.tokens.issuer,
-    jwks_uri: `https://${api.address()}/openid/v1/jwks`,
+    jwks_uri: api.tokens.jwksUri ?? `https://${api.address()}/openid/v1/jwks`,
     response_types_supported: ['id_token'],
     subject_types_supported: ['public'],
     id_token_signing_alg_values_supported: [...new Set(api.tokens.jwks.keys.map((k) => k.alg))],

@@ -10,7 +10,7 @@ import { applyJsonPatch } from '../../../api/patch.ts';
 import type { ServedResource } from '../../../api/scheme.ts';
 import type { AdmissionPlugin, AdmissionRequest } from '../../admission/chain.ts';
 import { clone } from '../../storage/json.ts';
-import { conditionsHold } from '../webhooks/conditions.ts';
+import { conditionsHold, decided } from '../webhooks/conditions.ts';
 import { inVersion, isExempt } from '../webhooks/matching.ts';
 import { replaceObject } from '../webhooks/mutation.ts';
 import {
@@ -62,7 +62,7 @@ async function run(policy: Policy, binding: Binding, at: ServedResource, request
   try {
     for (const param of await paramsOf(policy, binding, request)) {
       const variables = await evaluationVariables(made, request, at);
-      const { matches, error } = conditionsHold(made.conditions, variables.withParams(param));
+      const { matches, error } = await decided(() => conditionsHold(made.conditions, variables.withParams(param)));
       if (error !== undefined) throw new PolicyFailure(error);
       if (!matches) continue;
       for (const mutation of policy.spec.mutations ?? []) if (await apply(made, mutation, param, at, request)) changed = true;
@@ -90,7 +90,7 @@ async function apply(made: CompiledPolicy, mutation: any, param: KubeObject | un
   if (!program) throw new PolicyFailure(error);
   const object = clone(variables.review['object']) as any;
   try {
-    const { value } = program.run(variables.withParams(param));
+    const { value } = await decided(() => program.run(variables.withParams(param)));
     const next = patching ? applyJsonPatch(object, patchesOf(value)) : configured(object, value, at);
     return replaceObject(request, await inVersion(next, at, served));
   } catch (failure) {

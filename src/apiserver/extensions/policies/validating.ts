@@ -3,7 +3,7 @@ import { forbidden } from '../../../api/errors.ts';
 import type { KubeObject } from '../../../api/object.ts';
 import type { ServedResource } from '../../../api/scheme.ts';
 import type { AdmissionPlugin, AdmissionRequest } from '../../admission/chain.ts';
-import { conditionsHold } from '../webhooks/conditions.ts';
+import { conditionsHold, decided } from '../webhooks/conditions.ts';
 import { isExempt } from '../webhooks/matching.ts';
 import {
   type Binding,
@@ -92,12 +92,17 @@ async function evaluate(policy: Policy, binding: Binding, at: ServedResource, re
     return failed(`failed to configure binding: ${error.message}`);
   }
   const variables = await evaluationVariables(made, request, at);
-  return params.flatMap((param) => {
-    const lookUp = variables.withParams(param);
-    const { matches, error } = conditionsHold(made.conditions, lookUp);
-    if (error !== undefined) return failed(error);
-    return matches ? validations(policy, made, lookUp, request, failed) : [];
-  });
+  const failures: Failure[] = [];
+  for (const param of params) {
+    const found = await decided(() => {
+      const lookUp = variables.withParams(param);
+      const { matches, error } = conditionsHold(made.conditions, lookUp);
+      if (error !== undefined) return failed(error);
+      return matches ? validations(policy, made, lookUp, request, failed) : [];
+    });
+    failures.push(...found);
+  }
+  return failures;
 }
 
 function validations(

@@ -8,7 +8,7 @@ import type { LabelSelector } from '../../../api/selectors.ts';
 import type { AdmissionPlugin, AdmissionRequest } from '../../admission/chain.ts';
 import { clone } from '../../storage/json.ts';
 import { postToWebhook } from './client.ts';
-import { type CompiledCondition, compileConditions, conditionsHold, type MatchCondition, requestVariables } from './conditions.ts';
+import { type CompiledCondition, compileConditions, conditionsHold, decided, type MatchCondition, requestVariables } from './conditions.ts';
 import { fittingResource, inVersion, isExempt, namespaceFits, objectFits, type Rule } from './matching.ts';
 import { replaceObject } from './mutation.ts';
 import { reviewRequest } from './review.ts';
@@ -75,7 +75,7 @@ async function matched(one: Prepared, request: AdmissionRequest): Promise<{ at: 
   const old = await inVersion(request.old, served, own);
   const review = reviewRequest(request, at, randomUUID(), object, old);
   if (one.conditions.length > 0) {
-    const { matches, error } = conditionsHold(one.conditions, requestVariables(request, review));
+    const { matches, error } = await decided(() => conditionsHold(one.conditions, requestVariables(request, review)));
     if (error !== undefined) {
       if (webhook.failurePolicy === 'Ignore') return undefined;
       throw new StatusError(403, 'Forbidden', error);

@@ -1,7 +1,7 @@
 import { adaptAny } from '../../../api/cel/adapt.ts';
 import { conditionEnvironment } from '../../../api/admission/environment.ts';
 import { CompilationError, type Program } from '../../../api/cel/environment.ts';
-import { authorizerValue, resourceCheckValue } from '../../../api/cel/library/authorizer.ts';
+import { type AccessCheck, type AccessDecision, authorizerValue, resourceCheckValue } from '../../../api/cel/library/authorizer.ts';
 import { CelError, CostExceededError, type Value } from '../../../api/cel/values.ts';
 import type { AdmissionRequest } from '../../admission/chain.ts';
 import { serviceAccountName } from '../../authn/user.ts';
@@ -37,9 +37,33 @@ function requestOf(review: Record<string, unknown>): unknown {
   return { subResource: '', requestSubResource: '', name: '', namespace: '', ...rest };
 }
 
+/** An expression asked an authorizer that answers later. */
+class Undecided extends Error {
+  readonly decision: Promise<unknown>;
+  constructor(decision: Promise<unknown>) {
+    super('the authorizer has not answered yet');
+    this.decision = decision;
+  }
+}
+
+/** Answers of authorizers that had to be waited for, by request and question. */
+const answers = new WeakMap<AdmissionRequest, Map<string, AccessDecision>>();
+
+/** Evaluates, and evaluates again each time that an authorizer had to be asked elsewhere: expressions cannot wait. */
+export async function decided<T>(evaluate: () => T): Promise<T> {
+  for (;;) {
+    try {
+      return evaluate();
+    } catch (error) {
+      if (!(error instanceof Undecided)) throw error;
+      await error.decision;
+    }
+  }
+}
+
 function decider(request: AdmissionRequest) {
   const { api, call } = request;
-  return (check: Parameters<Parameters<typeof authorizerValue>[0]>[0]) => {
+  return (check: AccessCheck): AccessDecision => {
     const account = check.serviceAccount;
     const user = account
       ? {
@@ -48,7 +72,17 @@ function decider(request: AdmissionRequest) {
         }
       : call.user;
     const { serviceAccount: _, ...attributes } = check;
-    return api.authorizer.authorize({ user, ...attributes });
+    const question = JSON.stringify(check);
+    const known = answers.get(request)?.get(question);
+    if (known) return known;
+    const decision = api.authorizer.authorize({ user, ...attributes });
+    if (!(decision instanceof Promise)) return decision;
+    throw new Undecided(
+      decision.then((d) => {
+        const all = answers.get(request) ?? new Map<string, AccessDecision>();
+        answers.set(request, all.set(question, d));
+      }),
+    );
   };
 }
 
