@@ -40,11 +40,12 @@ async function newKeys(): Promise<{ pair: webcrypto.CryptoKeyPair; pem: string }
 
 const validity = () => ({ notBefore: new Date(Date.now() - 60_000), notAfter: new Date(Date.now() + 86_400_000) });
 
-export async function createTestAuthority(): Promise<TestAuthority> {
+/** Authorities that one server is to know need names of their own. */
+export async function createTestAuthority(name = 'kumulus-test-ca'): Promise<TestAuthority> {
   const { pair } = await newKeys();
   const ca = await X509CertificateGenerator.createSelfSigned({
     serialNumber: '01',
-    name: 'CN=kumulus-test-ca',
+    name: `CN=${name}`,
     ...validity(),
     keys: pair as never,
     signingAlgorithm: algorithm,

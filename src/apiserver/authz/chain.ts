@@ -23,7 +23,7 @@ export function authorizerChain(
   server: { nodes: NodeAuthorizer; rbac: RbacIndex; clock: Clock; observer: WebhookObserver },
 ): Chain {
   const closing: (() => void)[] = [];
-  const steps = o.authorizers.map((spec): AuthorizerStep => {
+  const stepOf = (spec: AuthorizerSpec): AuthorizerStep => {
     switch (spec.type) {
       case 'AlwaysAllow':
         return () => ({ allowed: true, reason: '' });
@@ -40,9 +40,9 @@ export function authorizerChain(
         return webhook.authorize;
       }
     }
-  });
+  };
   return {
-    steps,
+    steps: o.authorizers.map(stepOf),
     close: () => {
       for (const close of closing) close();
     },

@@ -1,8 +1,7 @@
 import type { ClientConfig } from '../../client/config.ts';
 import type { Clock } from '../../client/clock.ts';
-import { adapt } from '../../api/cel/adapt.ts';
+import { adaptAny } from '../../api/cel/adapt.ts';
 import { CelError, CostExceededError } from '../../api/cel/values.ts';
-import type { JsonSchema } from '../../api/crd/json-schema.ts';
 import { parseFieldSelector, parseLabelSelector } from '../../api/selectors.ts';
 import { createWebhookClient, postWithRetries } from '../http/webhook-client.ts';
 import type { Attributes, AuthorizerStep, Decision } from './authorizer.ts';
@@ -95,7 +94,7 @@ export function webhookAuthorizer(o: WebhookOptions): { authorize: AuthorizerSte
 /** Whether all conditions hold. One that is false decides, even where others fail. */
 function matches(o: WebhookOptions, spec: Record<string, any>): boolean | 'failed' {
   if (o.matchConditions.length === 0) return true;
-  const request = adapt(spec, specSchema);
+  const request = adaptAny(shown(spec));
   let failure = false;
   for (const condition of o.matchConditions) {
     try {
@@ -110,31 +109,18 @@ function matches(o: WebhookOptions, spec: Record<string, any>): boolean | 'faile
   return failure ? 'failed' : true;
 }
 
-const text: JsonSchema = { type: 'string' };
-const texts: JsonSchema = { type: 'array', items: text };
-const object = (properties: Record<string, JsonSchema>): JsonSchema => ({ type: 'object', properties });
-const selectorSchema = object({
-  rawSelector: text,
-  requirements: { type: 'array', items: object({ key: text, operator: text, values: texts }) },
-});
-const specSchema = object({
-  resourceAttributes: object({
-    namespace: text,
-    verb: text,
-    group: text,
-    version: text,
-    resource: text,
-    subresource: text,
-    name: text,
-    fieldSelector: selectorSchema,
-    labelSelector: selectorSchema,
-  }),
-  nonResourceAttributes: object({ path: text, verb: text }),
-  user: text,
-  groups: texts,
-  extra: { type: 'object', additionalProperties: texts },
-  uid: text,
-});
+/** As expressions see it: every attribute is there, empty where the request has none. */
+function shown({ resourceAttributes, nonResourceAttributes, ...spec }: Record<string, any>): object {
+  const none = { namespace: '', verb: '', group: '', version: '', resource: '', subresource: '', name: '' };
+  return {
+    user: '',
+    groups: [],
+    uid: '',
+    ...spec,
+    ...(resourceAttributes ? { resourceAttributes: { ...none, ...resourceAttributes } } : {}),
+    ...(nonResourceAttributes ? { nonResourceAttributes } : {}),
+  };
+}
 
 /** The question in the form of a SubjectAccessReview's spec. */
 export function reviewSpec(a: Attributes): Record<string, any> {
