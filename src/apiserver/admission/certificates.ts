@@ -37,10 +37,10 @@ export const certificateSigning: AdmissionPlugin = {
 /** The answer to a pod's request comes from who may sign for its signer. */
 export const podCertificateSigning: AdmissionPlugin = {
   name: 'PodCertificateSigning',
-  validate(r) {
+  async validate(r) {
     if (r.group !== 'certificates.k8s.io' || r.resource !== 'podcertificaterequests' || r.subresource !== 'status' || r.operation !== 'UPDATE')
       return;
-    if (equalJson(r.old.status ?? {}, r.object.status ?? {}) || maySign(r, 'sign')) return;
+    if (equalJson(r.old.status ?? {}, r.object.status ?? {}) || (await maySign(r, 'sign'))) return;
     const detail = `User "${r.call.user.name}" is not permitted to "sign" for signer "${signerOf(r)}"`;
     throw invalid(r.call.target.served, r.name, [{ type: 'FieldValueForbidden', field: 'spec.signerName', detail }]);
   },

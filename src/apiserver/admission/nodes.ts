@@ -115,7 +115,7 @@ function restrictToken(r: AdmissionRequest, node: string): void {
 }
 
 /** A node asks only for pods that run on it, in their account's name, for a signer that they mount a certificate of. */
-function restrictPodCertificateRequest(r: AdmissionRequest, node: string): void {
+async function restrictPodCertificateRequest(r: AdmissionRequest, node: string): Promise<void> {
   if (r.operation !== 'CREATE') throw refuse(r, `unexpected operation ${r.operation}`);
   if (r.subresource) throw refuse(r, `unexpected subresource ${r.subresource}`);
   const { spec } = r.object as PodCertificateRequest;
@@ -154,6 +154,6 @@ function restrictPodCertificateRequest(r: AdmissionRequest, node: string): void 
   // Without such a volume it takes permission of its own, for what drivers ask in a pod's name.
   const attributes = { user: r.call.user, verb: 'request-serviceaccounts-podcertificate-signer', group: '', subresource: '', namespace: r.namespace };
   const asked = { ...attributes, resource: spec.signerName.replaceAll('/', ':'), name: account };
-  if (!r.api.authorizer.authorize(asked).allowed)
+  if (!(await r.api.authorizer.authorize(asked)).allowed)
     throw refuse(r, `pod "${key}" does not mount a podCertificate projected volume for signer "${spec.signerName}"`);
 }
