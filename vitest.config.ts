@@ -1,15 +1,45 @@
 import { defineConfig } from 'vitest/config';
 
+const common = {
+  testTimeout: 30_000,
+  hookTimeout: 60_000,
+  // Machines that run CI are shared and sometimes slow: what fails there is tried again, and said to have been.
+  retry: process.env['CI'] ? 2 : 0,
+};
+
+/** Other people's AWS and command lines, and upstream's programs: vitest.interop.config.ts and vitest.fakes.config.ts. */
+const elsewhere = [
+  'test/contract/aws/cli.test.ts',
+  'test/contract/aws/localstack.test.ts',
+  'test/contract/aws/moto.test.ts',
+  'test/contract/sdk-on-fakes.test.ts',
+  'test/e2e/pulumi.test.ts',
+  'test/e2e/pulumi-fakes.test.ts',
+];
+
 export default defineConfig({
   test: {
-    include: [
-      'src/**/*.test.ts', 'infra/**/*.test.ts',
-      'localstack/src/**/*.test.ts',
-      'test/contract/**/*.test.ts',
-      'test/e2e/**/*.test.ts', 'test/package/**/*.test.ts',
-      'test/faults/**/*.test.ts',
+    projects: [
+      {
+        test: {
+          ...common,
+          name: 'unit',
+          include: ['src/**/*.test.ts', 'infra/**/*.test.ts', 'localstack/src/**/*.test.ts', 'test/contract/**/*.test.ts'],
+          exclude: ['**/node_modules/**', ...elsewhere],
+          sequence: { groupOrder: 0 },
+        },
+      },
+      {
+        test: {
+          ...common,
+          name: 'end to end',
+          include: ['test/e2e/**/*.test.ts', 'test/package/**/*.test.ts', 'test/faults/**/*.test.ts'],
+          exclude: ['**/node_modules/**', ...elsewhere],
+          // Each has whole clusters: one after the other, when everything else is done.
+          fileParallelism: false,
+          sequence: { groupOrder: 1 },
+        },
+      },
     ],
-    testTimeout: 30_000,
-    hookTimeout: 60_000,
   },
 });

@@ -1,5 +1,5 @@
 // `npm test`: type check, lint (with the import table), then the suites. Words after `--` go to vitest.
-// `npm run test:interop`: the suites that need upstream's programs.
+// `npm run test:interop`: the suites that need upstream's programs; `npm run test:fakes`: those on LocalStack and moto.
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -13,8 +13,8 @@ if (!node) {
   console.error(`no Node.js 22.18 or newer: this is ${process.versions.node}, and node-linux-${process.arch} is not installed; run "npm ci"`);
   process.exit(1);
 }
-const interop = process.argv[2] === '--interop';
-const words = process.argv.slice(interop ? 3 : 2);
+const config = { '--interop': 'vitest.interop.config.ts', '--fakes': 'vitest.fakes.config.ts' }[process.argv[2]];
+const words = process.argv.slice(config ? 3 : 2);
 const modules = (path) => join(root, 'node_modules', path);
 const folder = mkdtempSync(join(tmpdir(), 'kumulus-test-'));
 const summary = join(folder, 'summary.json');
@@ -23,10 +23,10 @@ const steps = [
   ['type check', [modules('typescript/bin/tsc'), '--noEmit']],
   ['lint', [modules('@biomejs/biome/bin/biome'), 'lint', '--error-on-warnings', '.']],
   ['imports', [join(root, 'scripts/lint-imports.ts')]],
-  ['tests', [...vitest, ...(interop ? ['--config', 'vitest.interop.config.ts'] : []), ...words]],
+  ['tests', [...vitest, ...(config ? ['--config', config] : []), ...words]],
 ];
 let status = 0;
-for (const [title, args] of interop || words.length ? steps.slice(-1) : steps) {
+for (const [title, args] of config || words.length ? steps.slice(-1) : steps) {
   const start = Date.now();
   console.log(`\n== ${title}`);
   const run = spawnSync(node, args, { cwd: root, stdio: 'inherit' });
