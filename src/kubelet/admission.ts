@@ -68,6 +68,30 @@ export function admitPod(pod: Pod, others: Pod[], node: Node | undefined, alloca
   return undefined;
 }
 
+export interface ResizeProblem {
+  reason: 'Infeasible' | 'Deferred';
+  message: string;
+}
+
+/** Why a running pod cannot be given what its spec asks now: never on this node, or not beside the others that are here. */
+export function resizeProblem(pod: Pod, others: Pod[], allocatable: Record<string, string>): ResizeProblem | undefined {
+  const wanted = podRequests(pod);
+  for (const name of ['cpu', 'memory']) {
+    const requested = wanted.get(name) ?? 0;
+    const capacity = amount(name, allocatable[name]);
+    if (requested > capacity)
+      return { reason: 'Infeasible', message: `Node didn't have enough capacity: ${name}, requested: ${requested}, capacity: ${capacity}` };
+  }
+  for (const name of ['cpu', 'memory']) {
+    const requested = wanted.get(name) ?? 0;
+    const used = others.reduce((sum, other) => sum + (podRequests(other).get(name) ?? 0), 0);
+    const capacity = amount(name, allocatable[name]);
+    if (requested > 0 && used + requested > capacity)
+      return { reason: 'Deferred', message: `Node didn't have enough resource: ${name}, requested: ${requested}, used: ${used}, capacity: ${capacity}` };
+  }
+  return undefined;
+}
+
 interface Requirement {
   key: string;
   operator: string;

@@ -4,6 +4,7 @@ import type { Client } from '../client/client.ts';
 import type { Clock } from '../client/clock.ts';
 import type { EventRecorder } from '../client/events.ts';
 import type { DnsConfig, Runtime } from '../runtime/cri.ts';
+import type { ResizeProblem } from './admission.ts';
 import type { Backoff } from './backoff.ts';
 import type { Cgroups } from './cgroups.ts';
 import type { MountedVolume } from './container-config.ts';
@@ -55,6 +56,8 @@ export interface PodContext {
   networkError(): Promise<string | undefined>;
   /** Whether the node takes this pod. */
   admit(pod: Pod): { reason: string; message: string } | undefined;
+  /** Why the node cannot give a running pod what its spec asks now. */
+  resizeProblem(pod: Pod): ResizeProblem | undefined;
   /** The object the API server has for this pod: itself, or a static pod's mirror. */
   apiPod(pod: Pod): Pod | undefined;
 }

@@ -9,7 +9,7 @@ import { type ClientConfig, createHttpClient } from '../client/http.ts';
 import { createInformerFactory } from '../client/informers.ts';
 import { createEventRecorder } from '../client/recorder.ts';
 import type { ContainerStatus, Runtime } from '../runtime/cri.ts';
-import { admitPod } from './admission.ts';
+import { admitPod, resizeProblem } from './admission.ts';
 import { Backoff } from './backoff.ts';
 import { bootstrap } from './bootstrap.ts';
 import { CertificateStore, keepRotated } from './certificates.ts';
@@ -322,6 +322,12 @@ async function run(o: KubeletOptions, signal: AbortSignal, ends: (() => unknown)
     hostIPs,
     networkError: () => health.networkProblem(),
     admit: (pod: Pod) => admitPod(pod, pods.active(), registration.current, allocatable),
+    resizeProblem: (pod: Pod) =>
+      resizeProblem(
+        pod,
+        pods.active().filter((other) => other.metadata.uid !== pod.metadata.uid),
+        allocatable,
+      ),
     apiPod: (pod) => (isStaticPod(pod) ? pods.mirrorOf(pod) : pod),
   };
   await Promise.all([podInformer.synced(signal), services.synced(signal)]);

@@ -3,13 +3,14 @@ import type { Logger } from 'pino';
 import { isConflict, isNotFound } from '../api/errors.ts';
 import { resources } from '../api/generated/resources.ts';
 import type { Pod } from '../api/generated/types.ts';
+import type { ResizeProblem } from './admission.ts';
 import type { WaitingReason } from './container-status.ts';
 import { graceOf, killPod } from './container-kill.ts';
 import type { PodContext } from './context.ts';
 import { isRunning, type PodState } from './pod-state.ts';
 import { formatTime, isStaticPod, isTerminal } from './pods.ts';
 import { qosClassOf } from './qos.ts';
-import { appliedResources, isResizing } from './resize.ts';
+import { appliedResources, asApplied, isResizing } from './resize.ts';
 import { podStatus } from './status.ts';
 import { syncPod } from './sync-pod.ts';
 
@@ -40,6 +41,8 @@ export class PodWorker {
   private released = false;
   /** Files of volumes may be out of date: after a start of the kubelet, and when something they show has changed. */
   private volumesStale = true;
+  /** Why the node cannot give the containers what the spec asks now. */
+  private resizeProblem: ResizeProblem | undefined;
   private abort = new AbortController();
   private pending = true;
   private stopped = false;
@@ -204,10 +207,11 @@ export class PodWorker {
     if (!this.admitted && state.sandboxes.length === 0 && !pod.status?.startTime && !this.admit(pod)) return;
     this.admitted = true;
     if (this.pastDeadline(pod)) return;
+    this.resizeProblem = isResizing(pod, state, ctx.resized) ? ctx.resizeProblem(pod) : undefined;
     this.publish(state, false);
     const stale = this.volumesStale;
     this.volumesStale = false;
-    const result = await syncPod(ctx, pod, state, this.waiting, this.abort.signal);
+    const result = await syncPod(ctx, this.resizeProblem ? asApplied(pod, state, ctx.resized) : pod, state, this.waiting, this.abort.signal);
     state = await ctx.states.read(uid);
     // Nothing asked for an end while this ran: what was found there stands.
     if (this.phase !== 'sync') return;
@@ -281,6 +285,7 @@ export class PodWorker {
       resources: (c) => appliedResources(c, ctx.resized),
       terminal,
       resizing: this.phase === 'sync' && isResizing(this.pod, state, ctx.resized),
+      ...(this.resizeProblem ? { resizeProblem: this.resizeProblem } : {}),
       now: ctx.clock.now(),
       hostIPs: ctx.hostIPs(),
       ...(this.override ? { override: this.override } : {}),
@@ -341,7 +346,7 @@ export class PodWorker {
   }
 }
 
-const own = new Set(['PodResizeInProgress', 'PodReadyToStartContainers', 'Initialized', 'Ready', 'ContainersReady']);
+const own = new Set(['PodResizePending', 'PodResizeInProgress', 'PodReadyToStartContainers', 'Initialized', 'Ready', 'ContainersReady']);
 type Conditions = NonNullable<NonNullable<Pod['status']>['conditions']>;
 const mergeConditions = (ours: Conditions | undefined, api: Conditions | undefined): Conditions => [
   ...(ours ?? []).filter((c) => own.has(c.type)),

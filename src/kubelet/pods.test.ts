@@ -554,6 +554,29 @@ describe('while it runs', () => {
     expect(runtime.named('rz')!.config.linux.resources).toMatchObject({ cpuQuota: 40_000, memoryLimitInBytes: 20 * 1024 * 1024 });
   });
 
+  test('what the node cannot give waits, and the container keeps what it has', async () => {
+    const container = { name: 'greedy', image, resources: { requests: { cpu: '100m', memory: '10Mi' } } };
+    await cluster.createPod('greedy', { terminationGracePeriodSeconds: 1, containers: [container] });
+    await cluster.until('greedy', 'Ready', isReady);
+    const at = { namespace: 'default', name: 'greedy' };
+    const resize = (cpu: string) =>
+      cluster.admin.patch(
+        resources.pods,
+        at,
+        'strategic',
+        { spec: { containers: [{ name: 'greedy', resources: { requests: { cpu } } }] } },
+        { subresource: 'resize' },
+      );
+    const pending = (p: Pod) => p.status?.conditions?.find((c) => c.type === 'PodResizePending');
+    await resize('10000');
+    const pod = await cluster.until('greedy', 'the refusal', pending);
+    expect(pending(pod)).toMatchObject({ status: 'True', reason: 'Infeasible', message: expect.stringContaining('requested: 10000000, capacity:') });
+    expect(statusOf(pod, 'greedy')).toMatchObject({ restartCount: 0, resources: { requests: { cpu: '100m' } }, allocatedResources: { cpu: '100m' } });
+    await resize('200m');
+    const resized = await cluster.until('greedy', 'the resize', (p) => !pending(p) && statusOf(p, 'greedy').allocatedResources?.['cpu'] === '200m');
+    expect(resized.status?.conditions?.map((c) => c.type)).not.toContain('PodResizeInProgress');
+  });
+
   test('readiness gates count', async () => {
     await cluster.createPod('gated', { readinessGates: [{ conditionType: 'example.com/lb' }], containers: [{ name: 'c', image }] });
     const pod = await cluster.until('gated', 'ContainersReady', (p) =>

@@ -42,6 +42,17 @@ export function isResizing(pod: Pod, state: PodState, resized: Resized): boolean
   });
 }
 
+/** The pod with what its running containers have, where its spec asks for something that the node cannot give. */
+export function asApplied(pod: Pod, state: PodState, resized: Resized): Pod {
+  const applied = (spec: Container): Container => {
+    const status = latest(state, spec.name);
+    const has = status && isRunning(status) ? appliedResources(status, resized) : undefined;
+    return has ? { ...spec, resources: has } : spec;
+  };
+  const { containers, initContainers, ...spec } = pod.spec;
+  return { ...pod, spec: { ...spec, containers: containers.map(applied), ...(initContainers ? { initContainers: initContainers.map(applied) } : {}) } };
+}
+
 /** Gives running containers the resources that their spec says now. Throws what the runtime says. */
 export async function resizeContainers(ctx: PodContext, pod: Pod, state: PodState): Promise<void> {
   for (const { kind, spec } of containersOf(pod)) {

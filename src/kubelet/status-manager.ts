@@ -64,7 +64,7 @@ export class StatusManager {
       const text = comparable(status);
       if (entry.sent === text || (entry.sent === undefined && entry.pod.status && comparable(entry.pod.status) === text)) return;
       try {
-        await this.client.patch(resources.pods, { namespace, name }, 'strategic', statusPatch(uid, entry.pod.status, status, hasPassing(entry)), {
+        await this.client.patch(resources.pods, { namespace, name }, 'strategic', statusPatch(uid, entry.pod.status, status, passingOf(entry)), {
           subresource: 'status',
           signal: this.signal,
         });
@@ -95,6 +95,7 @@ function comparable(status: PodStatus): string {
 }
 
 const owned = new Set([
+  'PodResizePending',
   'PodResizeInProgress',
   'PodReadyToStartContainers',
   'Initialized',
@@ -104,20 +105,20 @@ const owned = new Set([
   'DisruptionTarget',
 ]);
 
-const passing = 'PodResizeInProgress';
-const hasPassing = ({ pod, sent }: Entry): boolean =>
-  sent === undefined ? (pod.status?.conditions ?? []).some((c) => c.type === passing) : sent.includes(`"${passing}"`);
+/** The conditions of ours that go again. */
+const passing = ['PodResizePending', 'PodResizeInProgress'];
+const passingOf = ({ pod, sent }: Entry): string[] =>
+  passing.filter((type) => (sent === undefined ? pod.status?.conditions?.some((c) => c.type === type) : sent.includes(`"${type}"`)));
 
 /**
  * A strategic merge patch that brings the status over. Conditions merge by type, so those of others stay; lists of addresses merge by ip,
- * so old addresses are deleted by name. had: the server has the condition of a resize in progress.
+ * so old addresses are deleted by name. passed: conditions that may go and that the server has.
  */
-export function statusPatch(uid: string, before: PodStatus | undefined, status: PodStatus, had = false): unknown {
+export function statusPatch(uid: string, before: PodStatus | undefined, status: PodStatus, passed: string[] = []): unknown {
   const dropIps = (old: { ip: string }[] | undefined, now: { ip: string }[] | undefined) =>
     (old ?? []).filter((o) => !(now ?? []).some((n) => n.ip === o.ip)).map((o) => ({ ip: o.ip, $patch: 'delete' }));
   const conditions: (PodCondition | { type: string; $patch: 'delete' })[] = (status.conditions ?? []).filter((c) => owned.has(c.type));
-  // The one condition of ours that goes again.
-  if (had && !conditions.some((c) => c.type === passing)) conditions.push({ type: passing, $patch: 'delete' });
+  for (const type of passed) if (!conditions.some((c) => c.type === type)) conditions.push({ type, $patch: 'delete' });
   return {
     metadata: { uid },
     status: {

@@ -1,4 +1,5 @@
 import type { ContainerStatus, Pod, PodCondition, PodStatus } from '../api/generated/types.ts';
+import type { ResizeProblem } from './admission.ts';
 import { type ContainerStatusInput, containerStatus } from './container-status.ts';
 import { containersOf, findCondition, formatTime, isSidecar } from './pods.ts';
 import { qosClassOf } from './qos.ts';
@@ -8,6 +9,8 @@ export interface PodStatusInput extends Omit<ContainerStatusInput, 'initializing
   hostIPs: string[];
   /** Running containers do not have yet what the spec gives them. */
   resizing: boolean;
+  /** Why they will not get it, or not yet. */
+  resizeProblem?: ResizeProblem;
   /** Set where the kubelet itself ended the pod (DeadlineExceeded, Evicted, an admission failure). */
   override?: { phase: 'Failed'; reason: string; message: string };
 }
@@ -85,7 +88,7 @@ export function podStatus(input: PodStatusInput): PodStatus {
   return status;
 }
 
-const ownedTypes = new Set(['PodResizeInProgress', 'PodReadyToStartContainers', 'Initialized', 'ContainersReady', 'Ready']);
+const ownedTypes = new Set(['PodResizePending', 'PodResizeInProgress', 'PodReadyToStartContainers', 'Initialized', 'ContainersReady', 'Ready']);
 
 function conditions(input: PodStatusInput, status: PodStatus, init: ContainerStatus[], regular: ContainerStatus[]): PodCondition[] {
   const { pod } = input;
@@ -143,7 +146,8 @@ function conditions(input: PodStatusInput, status: PodStatus, init: ContainerSta
     make('Ready', ready, ...gateReason),
     make('ContainersReady', containersReady, ...readyReason),
   ];
-  if (input.resizing) own.push(make('PodResizeInProgress', true));
+  if (input.resizing && input.resizeProblem) own.push(make('PodResizePending', true, input.resizeProblem.reason, input.resizeProblem.message));
+  else if (input.resizing) own.push(make('PodResizeInProgress', true));
   if (!others.some((c) => c.type === 'PodScheduled')) own.push(make('PodScheduled', true));
   return [...own, ...others];
 }
