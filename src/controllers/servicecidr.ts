@@ -28,6 +28,7 @@ export function startServiceCidrController(context: ControllerContext): Controll
   };
   cidrs.addHandlers({ onAdd: enqueueOverlapping, onUpdate: (_, after) => enqueueOverlapping(after), onDelete: enqueueOverlapping });
   const enqueueContaining = (ip: IPAddress) => {
+    if (ip.metadata.labels?.[MANAGED_BY] !== ALLOCATOR) return;
     for (const cidr of cidrs.list()) if (cidr.metadata.deletionTimestamp && contains(cidr, ip.metadata.name)) loop.enqueue(cidr.metadata.name);
   };
   addresses.addHandlers({ onAdd: enqueueContaining, onDelete: enqueueContaining });
@@ -52,13 +53,12 @@ export function startServiceCidrController(context: ControllerContext): Controll
 
   /** Whether an allocated address lies in this range only. */
   function isNeeded(cidr: ServiceCIDR): boolean {
-    const others = cidrs.list().filter((c) => c.metadata.uid !== cidr.metadata.uid);
-    return addresses
-      .list()
-      .some(
-        ({ metadata }) =>
-          metadata.labels?.[MANAGED_BY] === ALLOCATOR && contains(cidr, metadata.name) && !others.some((other) => contains(other, metadata.name)),
-      );
+    const own = blocksOf([cidr]);
+    const others = blocksOf(cidrs.list().filter((c) => c.metadata.uid !== cidr.metadata.uid));
+    return addresses.list().some(({ metadata: { name, labels } }) => {
+      const family = isIPv4(name) ? 'ipv4' : 'ipv6';
+      return labels?.[MANAGED_BY] === ALLOCATOR && own.check(name, family) && !others.check(name, family);
+    });
   }
 
   async function patchFinalizers(name: string, metadata: object): Promise<void> {
@@ -71,21 +71,23 @@ export function startServiceCidrController(context: ControllerContext): Controll
     const before = cidr.status?.conditions?.find((c) => c.type === 'Ready');
     if (before?.status === status && (before.reason ?? '') === reason && before.message === message) return;
     const condition = { type: 'Ready', status, reason, message, lastTransitionTime: timestamp(clock) };
+    const { name } = cidr.metadata;
+    const body = { apiVersion: 'networking.k8s.io/v1', kind: 'ServiceCIDR', metadata: { name }, status: { conditions: [condition] } };
     await client
-      .patch(resources.servicecidrs, cidr.metadata, 'merge', { status: { conditions: [condition] } }, { subresource: 'status' })
+      .patch(resources.servicecidrs, { name }, 'apply', body, { subresource: 'status', fieldManager: 'service-cidr-controller', force: true })
       .catch((error) => {
         if (!isNotFound(error)) throw error;
       });
   }
 }
 
-function contains(cidr: ServiceCIDR, address: string): boolean {
-  const family = isIPv4(address) ? 'ipv4' : 'ipv6';
-  return (cidr.spec?.cidrs ?? []).some((range) => {
+function blocksOf(cidrs: ServiceCIDR[]): BlockList {
+  const list = new BlockList();
+  for (const range of cidrs.flatMap((c) => c.spec?.cidrs ?? [])) {
     const [network = '', prefix = ''] = range.split('/');
-    if (isIPv4(network) !== (family === 'ipv4')) return false;
-    const list = new BlockList();
-    list.addSubnet(network, Number(prefix), family);
-    return list.check(address, family);
-  });
+    list.addSubnet(network, Number(prefix), isIPv4(network) ? 'ipv4' : 'ipv6');
+  }
+  return list;
 }
+
+const contains = (cidr: ServiceCIDR, address: string): boolean => blocksOf([cidr]).check(address, isIPv4(address) ? 'ipv4' : 'ipv6');

@@ -21,17 +21,18 @@ export class ApiServers {
   readonly folder = mkdtempSync(join(tmpdir(), 'kumulus-faults-'));
   readonly #ports: number[] = [];
   readonly #processes: (ChildProcess | undefined)[] = [];
-  readonly #flags: string[];
+  readonly #flags: (i: number) => string[];
   readonly #clients = new Set<Client>();
 
-  constructor(flags: string[] = []) {
-    this.#flags = flags;
+  /** Flags of all, or of each. */
+  constructor(flags: string[] | ((i: number) => string[]) = []) {
+    this.#flags = Array.isArray(flags) ? () => flags : flags;
   }
 
   /** Starts it (again) on the port it had; resolves when it is ready. */
   async start(i: number): Promise<void> {
     const port = (this.#ports[i] ??= await freePort());
-    const args = ['src/cli/main.ts', 'apiserver', '--data-dir', this.folder, '--secure-port', String(port), ...this.#flags];
+    const args = ['src/cli/main.ts', 'apiserver', '--data-dir', this.folder, '--secure-port', String(port), ...this.#flags(i)];
     const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', ...args], { cwd: repository, stdio: ['ignore', 'pipe', 'pipe'] });
     this.#processes[i] = child;
     let said = '';
@@ -52,12 +53,12 @@ export class ApiServers {
     });
   }
 
-  async kill(i: number): Promise<void> {
+  async kill(i: number, signal: NodeJS.Signals = 'SIGKILL'): Promise<void> {
     const child = this.#processes[i];
     this.#processes[i] = undefined;
     if (!child || child.exitCode !== null || child.signalCode !== null) return;
     const ended = new Promise((resolve) => child.once('exit', resolve));
-    child.kill('SIGKILL');
+    child.kill(signal);
     await ended;
   }
 

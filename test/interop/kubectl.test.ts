@@ -215,6 +215,8 @@ const scenarios: { title: string; steps: Step[] }[] = [
       'get storageclasses',
       'get configmaps -n kube-system -o name',
       'get servicecidrs',
+      'get ipaddress 10.96.0.1 --show-labels',
+      'describe ipaddress 10.96.0.1',
       'describe deployment web',
       'describe service web',
       'describe namespace default',
