@@ -1,4 +1,4 @@
-import { mkdir, rm, symlink, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, rm, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Pod } from '../api/generated/types.ts';
 import type { PodSandboxConfig, PodSandboxStatus } from '../runtime/cri.ts';
@@ -128,7 +128,9 @@ async function configOf(o: StartInput, restartCount: number) {
 
   const message = ctx.paths.terminationLog(uid, spec.name, restartCount);
   await mkdir(dirname(message), { recursive: true });
-  await writeFile(message, '', { mode: 0o666 });
+  await writeFile(message, '');
+  // Whatever user the container runs as writes there; not left to the umask.
+  await chmod(message, 0o666);
   const mounts = await containerMounts(spec, {
     volumes: o.volumes,
     envs,

@@ -88,14 +88,19 @@ describe('phases', () => {
   });
 
   test('the termination message comes from its file', async () => {
+    let mode = 0;
     runtime.programs.set('says', async (p) => {
-      const { writeFile } = await import('node:fs/promises');
-      await writeFile(runtime.hostPath(p.config, '/dev/termination-log'), 'out of cheese');
+      const { stat, writeFile } = await import('node:fs/promises');
+      const file = runtime.hostPath(p.config, '/dev/termination-log');
+      // For every user that a container may run as.
+      mode = (await stat(file)).mode & 0o777;
+      await writeFile(file, 'out of cheese');
       p.exit(1);
     });
     await cluster.createPod('says', { restartPolicy: 'Never', containers: [{ name: 'says', image }] });
     const pod = await cluster.until('says', 'Failed', (p) => p.status?.phase === 'Failed');
     expect(statusOf(pod, 'says').state?.terminated?.message).toBe('out of cheese');
+    expect(mode).toBe(0o666);
   });
 });
 
