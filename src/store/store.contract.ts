@@ -81,6 +81,26 @@ export function storeContract(name: string, open: () => Promise<Store>, reopen?:
       expect(seen).toEqual(['4 put /w/a 2 1', '5 put /w/a 3 2', '6 put /w/a 4 3', '7 put /w/b x -', '9 delete /w/b  x', '9 put /w/a end 4']);
     });
 
+    it('tells a watch from the past how far it is complete, also where others changed last', async () => {
+      const s = await fresh();
+      for (const key of ['/p/a', '/p/a', '/other/a', '/other/b']) await s.transaction([], [put(key, 'x')]);
+      const last = s.revision();
+      const seen: string[] = [];
+      const told = await new Promise<number>((resolve, reject) => {
+        s.watch({
+          ...prefix('/p/'),
+          startRevision: last - 2,
+          onError: reject,
+          onEvents: ({ revision, events }: StoreEvents) => {
+            for (const e of events) seen.push(`${revision} ${e.type} ${e.item.key}`);
+            if (revision >= last) resolve(revision);
+          },
+        });
+      });
+      expect(told).toBe(last);
+      expect(seen).toEqual([`${last - 2} put /p/a`]);
+    });
+
     it('forgets what is compacted and says so', async () => {
       const s = await fresh();
       for (let i = 0; i < 6; i++) await s.transaction([], [put('/c', `${i}`)]);

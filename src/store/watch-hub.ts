@@ -13,6 +13,8 @@ interface Watcher {
   request: WatchRequest;
   /** The next revision it has not heard of. */
   next: number;
+  /** The next revision to be read from history, which may be of others' keys. */
+  read: number;
   /** Whether it has caught up with history and is fed by publish. */
   live: boolean;
   closed: boolean;
@@ -40,7 +42,8 @@ export class WatchHub {
 
   watch(request: WatchRequest): StoreWatch {
     const revision = this.#source.revision();
-    const watcher: Watcher = { request, next: request.startRevision ?? revision + 1, live: false, closed: false };
+    const next = request.startRevision ?? revision + 1;
+    const watcher: Watcher = { request, next, read: next, live: false, closed: false };
     if (watcher.next > revision) {
       watcher.live = true;
       this.#watchers.add(watcher);
@@ -96,10 +99,11 @@ export class WatchHub {
     try {
       if (this.#failed) throw this.#failed;
       const compacted = this.#source.compactedRevision();
-      if (watcher.next < compacted) throw new CompactedError(compacted);
-      const chunk = this.#source.history(watcher.next, replayChunk);
+      if (watcher.read < compacted) throw new CompactedError(compacted);
+      const chunk = this.#source.history(watcher.read, replayChunk);
       for (const events of chunk) this.#deliver(watcher, events);
-      if (chunk.length > 0 && watcher.next <= this.#source.revision()) {
+      if (chunk.length > 0) watcher.read = chunk[chunk.length - 1]!.revision + 1;
+      if (chunk.length > 0 && watcher.read <= this.#source.revision()) {
         setImmediate(() => this.#replay(watcher));
         return;
       }

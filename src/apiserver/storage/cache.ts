@@ -35,7 +35,7 @@ export class ResourceCache {
   readonly prefix: string;
   /** By namespace/name. */
   readonly entries = new Map<string, Entry>();
-  /** Revision of the last change in this resource. */
+  /** No change in this resource is later than this revision. */
   lastChange = 0;
   #sorted: string[] = [];
   #history: CacheEvent[] = [];
@@ -98,8 +98,9 @@ export class ResourceCache {
     for (const entry of items) {
       this.entries.set(entry.key, entry);
       this.#sorted.push(entry.key);
-      if (entry.revision > this.lastChange) this.lastChange = entry.revision;
     }
+    // What was deleted before is not among them: any of these revisions may have been the last change.
+    this.lastChange = revision;
     this.#sorted.sort(compareKeys);
     this.#historyFrom = revision;
     this.#loadedAt = revision;

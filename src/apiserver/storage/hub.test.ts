@@ -44,6 +44,18 @@ describe('caches over the store', () => {
     await expect(hub.replay(cache, revision)).rejects.toBeInstanceOf(CompactedError);
   });
 
+  it('know that deletions from before their beginning are missing', async () => {
+    const store = openMemoryStore();
+    await put(store, 'b', '1');
+    const { revision } = await put(store, 'a', '1');
+    await store.transaction([], [{ type: 'delete', key: key('a') }]);
+    await store.transaction([], [{ type: 'put', key: '/registry/secrets/default/s', value: value('s', '1') }]);
+    const { hub, cache } = await open(store);
+    expect(cache.reaches(revision)).toBe(false);
+    const { events } = await hub.replay(cache, revision);
+    expect(events.map((e) => [e.revision, e.deleted, e.entry.key])).toEqual([[revision + 1, true, 'default/a']]);
+  });
+
   it('are filled anew when compaction has overtaken their watch; indexes hear what has changed, watches end', async () => {
     const inner = openMemoryStore();
     let request: WatchRequest | undefined;
