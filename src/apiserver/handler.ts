@@ -12,12 +12,13 @@ import { type Attributes, type Decision, forbiddenBy } from './authz/authorizer.
 import type { RemoteVersion } from './extensions/aggregation/aggregator.ts';
 import { passOn } from './extensions/aggregation/proxy.ts';
 import { reviews } from './authz/reviews.ts';
-import { pathNotFound, serveDiscovery } from './http/discovery.ts';
+import { serveDiscovery } from './http/discovery.ts';
 import { formatsOf, listKinds, objectKinds, sendEntry, sendError, sendList, sendValue } from './http/encode.ts';
 import { type HttpRequest, type HttpResponse, header } from './http/exchange.ts';
 import { bodyFormat, contentTypes, type Format, negotiate, streamFormats } from './http/negotiate.ts';
 import { callOf, listParameters, patchForce, watchParameters } from './http/parameters.ts';
 import { WatchResponse } from './http/watch-response.ts';
+import { checkRoute, nothingAt, PageNotFound, pathNotFound, sendPageNotFound } from './http/routes.ts';
 import { serveWellKnown } from './http/well-known.ts';
 import { nameFromFieldSelector, parseRequestInfo, type RequestInfo } from './request.ts';
 import type { Entry } from './storage/entry.ts';
@@ -69,14 +70,15 @@ export async function handle(api: Api, incoming: HttpRequest, response: HttpResp
     if (remote) return await passOn(remote, request, response, user);
     // 5. Paths that are not resources.
     if (!info.isResource) {
-      if (request.method !== 'GET' && request.method !== 'HEAD') throw pathNotFound();
+      if (request.path.startsWith('//')) throw new PageNotFound();
       if (await serveDiscovery(api, request, response)) return;
       if (await serveWellKnown(api, request, response)) return;
-      throw pathNotFound();
+      throw nothingAt(api.registry, info);
     }
     // 6. Which resource; then decode, default, admit, validate, store, encode: by verb.
     const target = api.registry.find(info.group, info.version, info.resource);
-    if (!target) throw pathNotFound();
+    if (!target) throw nothingAt(api.registry, info);
+    checkRoute(request, info, target);
     call = callOf(request, info, target, user);
     const deprecated = deprecations[`${info.group}/${info.version} ${target.served.kind}`];
     if (deprecated) response.headers['warning'] = [warningText(deprecated)];
@@ -282,7 +284,12 @@ async function serveWatch(api: Api, request: HttpRequest, response: HttpResponse
 async function readBody(request: HttpRequest, definition: string): Promise<ParsedBody> {
   const format = bodyFormat(header(request, 'content-type'));
   const bytes = await request.body(bodyLimit);
-  if (bytes.length === 0) throw badRequest('EOF');
+  if (bytes.length === 0) {
+    if (format !== 'application/json' || !definition.startsWith('io.k8s.')) throw badRequest('EOF');
+    const kind = definition.slice(definition.lastIndexOf('.') + 1);
+    const why = `couldn't get version/kind; json parse error: unexpected end of JSON input (<empty>)`;
+    throw badRequest(`the object provided is unrecognized (must be of type ${kind}): ${why}`);
+  }
   return parse(bytes, format, definition);
 }
 
@@ -385,6 +392,7 @@ function answerError(api: Api, request: HttpRequest, response: HttpResponse, err
     api.log.warn({ err: error, path: request.path }, 'a request failed after its answer had begun');
     return;
   }
+  if (error instanceof PageNotFound) return sendPageNotFound(response);
   if (error instanceof StatusError) {
     let format: Format = 'json';
     try {

@@ -63,7 +63,7 @@ describe.each([
   });
 
   test('HEAD has no body', async () => {
-    const answer = await send({ method: 'HEAD', path: '/version' });
+    const answer = await send({ method: 'HEAD', path: '/healthz' });
     expect(answer.status).toBe(200);
     expect(answer.body).toHaveLength(0);
   });

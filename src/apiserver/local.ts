@@ -16,7 +16,7 @@ import type {
 import type { Api, Call } from './api.ts';
 import { authenticated, type UserInfo } from './authn/user.ts';
 import { reviews } from './authz/reviews.ts';
-import { pathNotFound } from './http/discovery.ts';
+import { pathNotFound } from './http/routes.ts';
 import { LocalExchange } from './http/local-exchange.ts';
 import { listMetadata } from './http/encode.ts';
 import { statusOf } from './http/watch-response.ts';

@@ -268,6 +268,21 @@ function closeAuthenticators({ tokenFile, tokens = [] }: AuthenticationOptions):
 
 const tlsOptions = { minVersion: 'TLSv1.2' } as const;
 
+/** What is no HTTP/1.1 at all: told so where the connection still takes an answer, and closed. */
+function refuseUnreadable(error: Error, socket: Duplex): void {
+  if (!socket.writable || (error as { code?: string }).code === 'ECONNRESET') {
+    socket.destroy();
+    return;
+  }
+  const status = unreadable[(error as { code?: string }).code ?? ''] ?? '400 Bad Request';
+  const head = `HTTP/1.1 ${status}\r\ncontent-type: text/plain; charset=utf-8\r\nconnection: close\r\ncontent-length: ${status.length}\r\n\r\n`;
+  socket.end(head + status, () => socket.destroy());
+}
+const unreadable: Record<string, string | undefined> = {
+  HPE_HEADER_OVERFLOW: '431 Request Header Fields Too Large',
+  ERR_HTTP_REQUEST_TIMEOUT: '408 Request Timeout',
+};
+
 interface Listening {
   server: Http2SecureServer;
   /** Takes no new connections; resolves when the last one is closed. */
@@ -321,7 +336,7 @@ async function listen(
   server.on('upgrade', (message, socket, head) => {
     void handleUpgrade(api, message, socket, head);
   });
-  server.on('clientError', (_error, socket) => (socket as Duplex).destroy());
+  server.on('clientError', (error, socket) => refuseUnreadable(error, socket as Duplex));
   server.setTimeout(0);
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);

@@ -23,6 +23,8 @@ export interface Peer {
   /** URL of its etcd. */
   etcd: string;
   connection: Connection;
+  /** The authority that signed its certificate, and the administrator's own. */
+  tls: { ca: string; cert: string; key: string };
   /** A kubeconfig (JSON) of the administrator. */
   kubeconfig: string;
   stop(): Promise<void>;
@@ -121,6 +123,7 @@ export async function startPeer(flags: string[] = []): Promise<Peer> {
     return {
       etcd: url,
       connection,
+      tls: { ca: authority.cert, ...admin },
       kubeconfig,
       stop: async () => {
         connection.close();

@@ -1,10 +1,10 @@
 import { createHash } from 'node:crypto';
-import { StatusError } from '../../api/errors.ts';
 import type { Api } from '../api.ts';
 import type { Registered } from '../registry.ts';
 import { sendBytes, sendValue } from './encode.ts';
 import { header, type HttpRequest, type HttpResponse } from './exchange.ts';
 import { negotiate } from './negotiate.ts';
+import { checkDocumentMethod } from './routes.ts';
 import { compareVersions } from './versions.ts';
 
 const aggregatedKinds = ['APIGroupDiscoveryList.apidiscovery.k8s.io/v2', 'APIGroupDiscoveryList.apidiscovery.k8s.io/v2beta1'];
@@ -45,7 +45,10 @@ export async function serveDiscovery(api: Api, request: HttpRequest, response: H
   const parts = request.path.split('/').filter((p) => p);
   const docs = documents(api);
   if (parts[0] === 'api') {
-    if (parts.length === 1) return root(api, docs, request, response, true);
+    if (parts.length === 1) {
+      checkDocumentMethod(request);
+      return root(api, docs, request, response, true);
+    }
     if (parts.length === 2 && parts[1] === 'v1') return resources(docs, request, response, '', 'v1');
     return false;
   }
@@ -126,6 +129,7 @@ const withoutEmpty = (kind: { group: string; version: string; kind: string }, ow
 async function resources(docs: Documents, request: HttpRequest, response: HttpResponse, group: string, version: string): Promise<boolean> {
   const list = docs.groups.get(group)?.get(version);
   if (!list) return false;
+  checkDocumentMethod(request);
   const resourceList: object[] = [];
   for (const { served: r } of list) {
     const hash = createHash('sha256').update(`${r.storageGroup}/${r.storageVersion}/${r.kind}`).digest().subarray(0, 8).toString('base64');
@@ -185,4 +189,3 @@ function aggregatedGroup(
   };
 }
 
-export const pathNotFound = () => new StatusError(404, 'NotFound', 'the server could not find the requested resource', {});

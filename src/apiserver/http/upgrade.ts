@@ -11,7 +11,7 @@ import { admitConnection } from '../subresources/connect-options.ts';
 import { passedHeaders, proxies } from '../subresources/proxies.ts';
 import type { HttpRequest } from './exchange.ts';
 import { callOf } from './parameters.ts';
-import { pathNotFound } from './discovery.ts';
+import { pathNotFound } from './routes.ts';
 import { peerOf } from './transport.ts';
 import { wantsWebSocket, webSocketResponse } from './websocket-reader.ts';
 

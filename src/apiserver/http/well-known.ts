@@ -4,6 +4,7 @@ import { passOn } from '../extensions/aggregation/proxy.ts';
 import { openapiDocuments } from './openapi-documents.ts';
 import { openapiProtobufType } from './openapi-protobuf.ts';
 import { sendBytes, sendValue } from './encode.ts';
+import { checkDocumentMethod } from './routes.ts';
 import { header, type HttpRequest, type HttpResponse } from './exchange.ts';
 
 /** Paths outside of /api and /apis; false where the path is none of them. */
@@ -11,10 +12,12 @@ export async function serveWellKnown(api: Api, request: HttpRequest, response: H
   const { path } = request;
   switch (path) {
     case '/':
+    case '/index.html':
       await sendValue(request, response, 200, { paths: rootPaths(api) });
       return true;
     case '/version':
     case '/version/':
+      checkDocumentMethod(request);
       // As upstream's, this one is for people: it is indented.
       await sendBytes(request, response, 200, Buffer.from(JSON.stringify(versionInfo(api.version), null, 2)), 'application/json');
       return true;
@@ -22,11 +25,13 @@ export async function serveWellKnown(api: Api, request: HttpRequest, response: H
       response.send(200, { 'content-type': api.metrics.registry.contentType }, Buffer.from(await api.metrics.registry.metrics()));
       return true;
     case '/.well-known/openid-configuration':
+    case '/.well-known/openid-configuration/':
       await sendBytes(request, response, 200, Buffer.from(JSON.stringify(openidConfiguration(api))), 'application/json', {
         'cache-control': 'public, max-age=3600',
       });
       return true;
     case '/openid/v1/jwks':
+    case '/openid/v1/jwks/':
       await sendBytes(request, response, 200, Buffer.from(JSON.stringify(api.tokens.jwks)), 'application/jwk-set+json', {
         'cache-control': 'public, max-age=3600',
       });

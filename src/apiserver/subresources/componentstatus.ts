@@ -10,7 +10,10 @@ export function componentStatuses(api: Api, name?: string): object {
     metadata: { name: 'etcd-0' },
     conditions: [{ type: 'Healthy', status: failure ? 'False' : 'True', message: failure ?? 'ok' }],
   };
-  if (name === undefined) return { kind: 'ComponentStatusList', apiVersion: 'v1', metadata: {}, items: [store] };
-  if (name !== 'etcd-0') throw notFound({ group: '', resource: 'componentstatuses' }, name);
+  if (name === undefined) {
+    const { kind: _k, apiVersion: _a, ...item } = store;
+    return { kind: 'ComponentStatusList', apiVersion: 'v1', metadata: {}, items: [item] };
+  }
+  if (name !== 'etcd-0') throw notFound({ group: '', resource: 'componentstatus' }, name);
   return store;
 }
