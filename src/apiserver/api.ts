@@ -9,6 +9,9 @@ import type { ServiceAccountTokens } from './authn/serviceaccount.ts';
 import type { UserInfo } from './authn/user.ts';
 import type { Authorizer } from './authz/authorizer.ts';
 import type { RbacIndex } from './authz/rbac.ts';
+import type { FlowControl } from './flow-control/flow-control.ts';
+import type { Ticket } from './flow-control/priority-level.ts';
+import type { Deadlines } from './http/deadlines.ts';
 import type { Metrics } from './http/metrics.ts';
 import type { Trust } from './http/trust.ts';
 import type { Aggregator } from './extensions/aggregation/aggregator.ts';
@@ -43,6 +46,10 @@ export interface Api {
   /** By which other API servers know this one. */
   frontProxy: FrontProxy | undefined;
   metrics: Metrics;
+  flow: FlowControl;
+  deadlines: Deadlines;
+  /** Watches that name no time end after this to twice this, seconds. */
+  minRequestTimeout: number;
   dial: Dial;
   kubelet: KubeletClient | undefined;
   trust: Trust;
@@ -56,6 +63,8 @@ export interface Api {
   address(): string;
   /** Why the server is not ready yet, by check; empty when it is. */
   notReady: Map<string, string>;
+  /** The server is about to stop: it is not ready any more. */
+  draining: boolean;
   /** Aborts when the server stops: ends watches and proxied streams. */
   stopping: AbortSignal;
 }
@@ -78,6 +87,8 @@ export interface Call {
   /** Admission has been asked about the body of this request in another form. */
   admitted?: boolean;
   signal: AbortSignal | undefined;
+  /** Its seat, for callers in this process. */
+  ticket?: Ticket;
 }
 
 export const keyFor = (namespace: string, name: string): string => (namespace ? `${namespace}/${name}` : name);

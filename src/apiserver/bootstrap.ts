@@ -4,6 +4,7 @@ import { resources } from '../api/generated/resources.ts';
 import type { Client } from '../client/client.ts';
 import { type Clock, sleep } from '../client/clock.ts';
 import type { RequestHeaderOptions } from './authn/request-header.ts';
+import type { FlowConfiguration } from './flow-control/configuration.ts';
 import { reconcileDefaultRoles } from './authz/reconcile.ts';
 import { isRace, type KubernetesService } from './services/kubernetes-service.ts';
 import type { AllocationRepair } from './services/repair.ts';
@@ -20,6 +21,7 @@ export interface BootstrapOptions {
   serviceCidr: string;
   repair: AllocationRepair;
   kubernetesService: KubernetesService;
+  flowConfiguration: FlowConfiguration;
   notReady: Map<string, string>;
   clock: Clock;
   log: Logger;
@@ -52,6 +54,7 @@ export async function bootstrap(o: BootstrapOptions): Promise<void> {
     await Promise.all(systemPriorities.map((object) => createMissing(client, priorityClasses, object)));
   });
   o.notReady.delete(bootstrapChecks.priorities);
+  await again(o, () => o.flowConfiguration.start());
   await again(o, () => authentication(o));
   await again(o, () =>
     createMissing(client, resources.configmaps, {

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { parseBody } from '../api/decode.ts';
-import { badRequest, internalError, methodNotSupported, StatusError } from '../api/errors.ts';
+import { parseGoDuration } from '../api/go-duration.ts';
+import { badRequest, internalError, methodNotSupported, StatusError, timeout } from '../api/errors.ts';
 import { decodeProtobuf } from '../api/protobuf.ts';
 import type { DeleteOptions } from '../api/generated/types.ts';
 import type { PatchType } from '../client/client.ts';
@@ -9,6 +10,7 @@ import type { AuditRecord } from './audit/audit.ts';
 import { authenticate, impersonate } from './authn/authenticate.ts';
 import type { UserInfo } from './authn/user.ts';
 import { type Attributes, type Decision, forbiddenBy } from './authz/authorizer.ts';
+import type { Ticket } from './flow-control/priority-level.ts';
 import type { RemoteVersion } from './extensions/aggregation/aggregator.ts';
 import { passOn } from './extensions/aggregation/proxy.ts';
 import { reviews } from './authz/reviews.ts';
@@ -51,6 +53,8 @@ export async function handle(api: Api, incoming: HttpRequest, response: HttpResp
   let info: RequestInfo | undefined;
   let audit: AuditRecord | undefined;
   let call: Call | undefined;
+  let ticket: Ticket | undefined;
+  let deadline: ReturnType<typeof api.deadlines.begin> | undefined;
   const annotations: Record<string, string> = {};
   try {
     // 1. Every answer carries the request's id.
@@ -62,20 +66,26 @@ export async function handle(api: Api, incoming: HttpRequest, response: HttpResp
     const user = impersonated instanceof Promise ? await impersonated : impersonated;
     audit = api.audit?.begin(request, response, info, sender, user);
     if (audit) request = audit.request;
-    // 3. May they?
+    // 3. Is there room for it?
+    if (!isLongRunning(info, request)) {
+      if (info.verb !== 'watch') deadline = api.deadlines.begin(() => expire(api, request, response), timeoutOf(request, info));
+      const entered = api.flow.begin(user, info, objectsOf(api, info), response.headers, request.signal);
+      ticket = entered instanceof Promise ? await entered : entered;
+    }
+    // 4. May they?
     const allowed = authorize(api, request, info, user, audit);
     if (allowed) await allowed;
-    // 4. What another server serves is passed on to it.
+    // 5. What another server serves is passed on to it.
     const remote = remoteOf(api, info);
     if (remote) return await passOn(remote, request, response, user);
-    // 5. Paths that are not resources.
+    // 6. Paths that are not resources.
     if (!info.isResource) {
       if (request.path.startsWith('//')) throw new PageNotFound();
       if (await serveDiscovery(api, request, response)) return;
       if (await serveWellKnown(api, request, response)) return;
       throw nothingAt(api.registry, info);
     }
-    // 6. Which resource; then decode, default, admit, validate, store, encode: by verb.
+    // 7. Which resource; then decode, default, admit, validate, store, encode: by verb.
     const target = api.registry.find(info.group, info.version, info.resource);
     if (!target) throw nothingAt(api.registry, info);
     checkRoute(request, info, target);
@@ -92,10 +102,42 @@ export async function handle(api: Api, incoming: HttpRequest, response: HttpResp
     if (call && !response.begun) addWarnings(response, call);
     answerError(api, request, response, error);
   } finally {
+    if (deadline) api.deadlines.end(deadline);
+    if (ticket) api.flow.end(ticket);
     if (audit) for (const [key, value] of Object.entries(annotations)) audit.annotate(key, value);
     if (audit) finishAudit(audit, info?.verb, request, response);
     if (info) observe(api, info, response, started);
   }
+}
+
+const streams = new Set(['exec', 'attach', 'portforward', 'proxy']);
+
+/** What may go on for as long as it likes: neither counted nor timed. A watch is counted until it has begun. */
+function isLongRunning(info: RequestInfo, request: HttpRequest): boolean {
+  if (!info.isResource || !info.subresource) return false;
+  return streams.has(info.subresource) || (info.subresource === 'log' && request.query.get('follow') === 'true');
+}
+
+/** How many objects a list may have to look at. */
+export function objectsOf(api: Api, info: Pick<RequestInfo, 'verb' | 'group' | 'version' | 'resource' | 'name'>): number {
+  if (info.verb !== 'list' || info.name) return 0;
+  return api.registry.find(info.group, info.version, info.resource)?.storage?.cache.size ?? 0;
+}
+
+/** Milliseconds that the client gives the request, where it does; StatusError 400 where that is no duration. */
+function timeoutOf(request: HttpRequest, info: RequestInfo): number | undefined {
+  const asked = info.isResource ? request.query.get('timeout') : null;
+  if (!asked) return undefined;
+  const ms = parseGoDuration(asked);
+  if (ms === undefined) throw badRequest(`invalid timeout specified in the request URL: time: invalid duration ${JSON.stringify(asked)}`);
+  return ms > 0 ? ms : undefined;
+}
+
+function expire(api: Api, request: HttpRequest, response: HttpResponse): void {
+  if (response.begun) return;
+  const { metricLabels } = describe(api, parseRequestInfo(request.method, request.path, request.query));
+  api.metrics.terminated(metricLabels, 504);
+  sendError(request, response, timeout('request did not complete within the allotted timeout'));
 }
 
 /** The server behind an APIService that a request is for; its group version is the first part of the path. */
@@ -407,20 +449,17 @@ function answerError(api: Api, request: HttpRequest, response: HttpResponse, err
   sendError(request, response, internalError((error as Error).message ?? String(error)));
 }
 
-function observe(api: Api, info: RequestInfo, response: HttpResponse, started: number): void {
+function describe(api: Api, info: RequestInfo) {
   const scope = info.name ? 'resource' : info.namespace ? 'namespace' : 'cluster';
-  const longRunning =
-    info.verb === 'watch' ||
-    info.subresource === 'exec' ||
-    info.subresource === 'attach' ||
-    info.subresource === 'portforward' ||
-    info.subresource === 'log' ||
-    info.subresource === 'proxy';
   // Only what the registry knows becomes a label: paths that clients make up must not make series.
   const known = info.isResource && api.registry.find(info.group, info.version, info.resource) !== undefined;
-  api.metrics.observe(
-    known ? { ...info, scope } : { verb: info.isResource ? info.verb : 'get', group: '', version: '', resource: '', subresource: '', scope: '' },
-    response.status,
-    longRunning ? undefined : (performance.now() - started) / 1000,
-  );
+  const verb = info.isResource ? info.verb : 'get';
+  return { metricLabels: known ? { ...info, scope } : { verb, group: '', version: '', resource: '', subresource: '', scope: '' } };
+}
+
+function observe(api: Api, info: RequestInfo, response: HttpResponse, started: number): void {
+  const { metricLabels } = describe(api, info);
+  const longRunning = info.verb === 'watch' || streams.has(info.subresource) || info.subresource === 'log';
+  if (response.status === 429) api.metrics.terminated(metricLabels, 429);
+  api.metrics.observe(metricLabels, response.status, longRunning ? undefined : (performance.now() - started) / 1000);
 }

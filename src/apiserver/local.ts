@@ -20,7 +20,7 @@ import { pathNotFound } from './http/routes.ts';
 import { LocalExchange } from './http/local-exchange.ts';
 import { listMetadata } from './http/encode.ts';
 import { statusOf } from './http/watch-response.ts';
-import { handle } from './handler.ts';
+import { handle, objectsOf } from './handler.ts';
 import { nameFromFieldSelector } from './request.ts';
 import type { CacheEvent } from './storage/cache.ts';
 import type { Entry } from './storage/entry.ts';
@@ -85,31 +85,59 @@ export class LocalClient implements Client {
       ...(o.fieldSelector ? { fieldSelector: o.fieldSelector } : {}),
       ...(o.labelSelector ? { labelSelector: o.labelSelector } : {}),
     });
-    return allowed ? allowed.then(() => call) : call;
+    return allowed ? allowed.then(() => this.#enter(call)) : this.#enter(call);
+  }
+
+  /** In its turn, as requests over the network; then leave() it. */
+  #enter(call: Call): Call | Promise<Call> {
+    const { group, version, resource } = call.target.served;
+    const request = { isResource: true, path: '', verb: call.verb, group, version, resource, subresource: call.subresource, namespace: call.namespace, name: call.name };
+    const entered = this.#api.flow.begin(call.user, request, objectsOf(this.#api, request), undefined, call.signal);
+    if (!(entered instanceof Promise)) {
+      call.ticket = entered;
+      return call;
+    }
+    return entered.then((ticket) => {
+      call.ticket = ticket;
+      return call;
+    });
+  }
+
+  #leave(call: Call): void {
+    if (call.ticket) this.#api.flow.end(call.ticket);
+    delete call.ticket;
   }
 
   async get<T = KubeObject>(type: ResourceType<T>, key: ObjectKey, options: ReadOptions & { subresource?: string } = {}): Promise<T> {
     const call = await this.#call(type, 'get', key, options);
-    if (call.subresource === 'scale') return deepFreeze(await getScale(this.#api, call)) as T;
-    return (await get(this.#api, call, options.resourceVersion)).object as T;
+    try {
+      if (call.subresource === 'scale') return deepFreeze(await getScale(this.#api, call)) as T;
+      return (await get(this.#api, call, options.resourceVersion)).object as T;
+    } finally {
+      this.#leave(call);
+    }
   }
 
   async list<T = KubeObject>(type: ResourceType<T>, options: ListOptions = {}): Promise<KubeList<T>> {
     const call = await this.#call(type, 'list', options.namespace ? { namespace: options.namespace } : {}, options);
-    const result = await list(this.#api, call, options);
-    return {
-      apiVersion: apiVersionOf(type),
-      kind: call.target.served.custom?.listKind ?? `${type.kind}List`,
-      metadata: listMetadata(result),
-      items: result.entries.map((e) => e.object as T),
-    };
+    try {
+      const result = await list(this.#api, call, options);
+      return {
+        apiVersion: apiVersionOf(type),
+        kind: call.target.served.custom?.listKind ?? `${type.kind}List`,
+        metadata: listMetadata(result),
+        items: result.entries.map((e) => e.object as T),
+      };
+    } finally {
+      this.#leave(call);
+    }
   }
 
   async *watch<T = KubeObject>(type: ResourceType<T>, options: WatchOptions = {}): AsyncGenerator<WatchEvent<T>> {
     const call = await this.#call(type, 'watch', options.namespace ? { namespace: options.namespace } : {}, options);
     const queue = new EventQueue<T>(apiVersionOf(type), type.kind);
     const signal = options.signal ? AbortSignal.any([options.signal, this.#closed.signal]) : this.#closed.signal;
-    const stop = await watch(this.#api, { ...call, signal }, options, queue);
+    const stop = await watch(this.#api, { ...call, signal }, options, queue).finally(() => this.#leave(call));
     try {
       yield* queue.events();
     } finally {
@@ -122,14 +150,18 @@ export class LocalClient implements Client {
     const key = { ...(metadata?.namespace ? { namespace: metadata.namespace } : {}) };
     if (options.subresource) return this.createSubresource<T>(type, { ...key, name: metadata?.name ?? '' }, options.subresource, object, options);
     const call = await this.#call(type, 'create', key, options);
-    const body = { object: clone(object), duplicates: [] };
-    const review = reviews[`${type.group}/${type.resource}`];
-    if (review) return deepFreeze(await review(this.#api, call, body)) as T;
-    if (type.group === '' && type.resource === 'bindings') {
-      await bind(this.#api, call, body);
-      return deepFreeze(clone(object)) as unknown as T;
+    try {
+      const body = { object: clone(object), duplicates: [] };
+      const review = reviews[`${type.group}/${type.resource}`];
+      if (review) return deepFreeze(await review(this.#api, call, body)) as T;
+      if (type.group === '' && type.resource === 'bindings') {
+        await bind(this.#api, call, body);
+        return deepFreeze(clone(object)) as unknown as T;
+      }
+      return this.#answer<T>(call, await create(this.#api, call, body));
+    } finally {
+      this.#leave(call);
     }
-    return this.#answer<T>(call, await create(this.#api, call, body));
   }
 
   async update<T extends { metadata: { name: string; namespace?: string } }>(
@@ -138,16 +170,24 @@ export class LocalClient implements Client {
     options: WriteOptions = {},
   ): Promise<T> {
     const call = await this.#call(type, 'update', object.metadata, options);
-    const body = { object: clone(object), duplicates: [] };
-    if (call.subresource === 'scale') return deepFreeze(await updateScale(this.#api, call, body)) as unknown as T;
-    return this.#answer<T>(call, (await update(this.#api, call, body)).entry);
+    try {
+      const body = { object: clone(object), duplicates: [] };
+      if (call.subresource === 'scale') return deepFreeze(await updateScale(this.#api, call, body)) as unknown as T;
+      return this.#answer<T>(call, (await update(this.#api, call, body)).entry);
+    } finally {
+      this.#leave(call);
+    }
   }
 
   async patch<T = KubeObject>(type: ResourceType<T>, key: ObjectKey, patchType: PatchType, body: unknown, options: WriteOptions = {}): Promise<T> {
     const call = await this.#call(type, 'patch', key, options);
-    const patchBody = { object: body, force: options.force === true };
-    if (call.subresource === 'scale') return deepFreeze(await patchScale(this.#api, call, patchType, patchBody)) as T;
-    return this.#answer<T>(call, (await patch(this.#api, call, patchType, patchBody)).entry);
+    try {
+      const patchBody = { object: body, force: options.force === true };
+      if (call.subresource === 'scale') return deepFreeze(await patchScale(this.#api, call, patchType, patchBody)) as T;
+      return this.#answer<T>(call, (await patch(this.#api, call, patchType, patchBody)).entry);
+    } finally {
+      this.#leave(call);
+    }
   }
 
   async delete<T = KubeObject>(
@@ -158,8 +198,12 @@ export class LocalClient implements Client {
     const { signal, ...deleteOptions } = options;
     const dryRun = deleteOptions.dryRun?.includes('All') ?? false;
     const call = await this.#call(type, 'delete', key, { dryRun, ...(signal ? { signal } : {}) });
-    const deletion = await remove(this.#api, call, deleteOptions);
-    return deletion.entry ? this.#answer<T>(call, deletion.entry) : deletion.status;
+    try {
+      const deletion = await remove(this.#api, call, deleteOptions);
+      return deletion.entry ? this.#answer<T>(call, deletion.entry) : deletion.status;
+    } finally {
+      this.#leave(call);
+    }
   }
 
   async deleteCollection<T = KubeObject>(
@@ -168,7 +212,11 @@ export class LocalClient implements Client {
   ): Promise<void> {
     const { deleteOptions = {}, ...parameters } = options;
     const call = await this.#call(type, 'deletecollection', options.namespace ? { namespace: options.namespace } : {}, options);
-    await removeCollection(this.#api, call, parameters, deleteOptions);
+    try {
+      await removeCollection(this.#api, call, parameters, deleteOptions);
+    } finally {
+      this.#leave(call);
+    }
   }
 
   async createSubresource<R = unknown>(
@@ -179,19 +227,23 @@ export class LocalClient implements Client {
     options: WriteOptions = {},
   ): Promise<R> {
     const call = await this.#call(type, 'create', key, { ...options, subresource });
-    const body = { object: clone(object), duplicates: [] };
-    const success = { kind: 'Status', apiVersion: 'v1', metadata: {}, status: 'Success', code: 201 };
-    switch (subresource) {
-      case 'token':
-        return deepFreeze(await createToken(this.#api, call, body)) as R;
-      case 'binding':
-        await bind(this.#api, call, body);
-        return success as R;
-      case 'eviction':
-        await evict(this.#api, call, body);
-        return success as R;
-      default:
-        throw pathNotFound();
+    try {
+      const body = { object: clone(object), duplicates: [] };
+      const success = { kind: 'Status', apiVersion: 'v1', metadata: {}, status: 'Success', code: 201 };
+      switch (subresource) {
+        case 'token':
+          return deepFreeze(await createToken(this.#api, call, body)) as R;
+        case 'binding':
+          await bind(this.#api, call, body);
+          return success as R;
+        case 'eviction':
+          await evict(this.#api, call, body);
+          return success as R;
+        default:
+          throw pathNotFound();
+      }
+    } finally {
+      this.#leave(call);
     }
   }
 

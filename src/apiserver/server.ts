@@ -22,6 +22,10 @@ import { RbacIndex } from './authz/rbac.ts';
 import { bootstrap, bootstrapChecks } from './bootstrap.ts';
 import { compactRegularly } from './storage/compaction.ts';
 import { handle } from './handler.ts';
+import { FlowConfiguration } from './flow-control/configuration.ts';
+import { FlowControl, type FlowControlOptions } from './flow-control/flow-control.ts';
+import { flowMetrics } from './flow-control/metrics.ts';
+import { Deadlines } from './http/deadlines.ts';
 import { Metrics } from './http/metrics.ts';
 import { http1Exchange, http2Exchange } from './http/transport.ts';
 import { Trust } from './http/trust.ts';
@@ -69,6 +73,11 @@ export interface ApiServerOptions {
   authentication?: AuthenticationOptions;
   /** Node and RBAC where left out. */
   authorization?: AuthorizationOptions;
+  flowControl?: Omit<FlowControlOptions, 'waitMs'>;
+  /** Milliseconds after which a request that is not long-running is given up; a minute. */
+  requestTimeoutMs?: number;
+  /** Seconds; watches that name no time end after this to twice this. 1800. */
+  minRequestTimeout?: number;
   /** Is told of requests; closed with the server. */
   audit?: Auditor;
   log: Logger;
@@ -88,8 +97,11 @@ export interface ApiServer {
   updateCertificates(certificates: Certificates): void;
   /** Other authenticators or authorizers, for requests from now on. */
   updateAccess(access: { authentication?: AuthenticationOptions; authorization?: AuthorizationOptions }): void;
-  /** Ends watches, lets running requests finish for graceMs (2 s by default), then closes connections. The store stays open. */
-  stop(graceMs?: number): Promise<void>;
+  /**
+   * Is no longer ready, and serves on for delayMs (0 by default) so that whoever balances load may notice; then ends watches, lets running
+   * requests finish for graceMs (2 s by default), and closes connections. The store stays open.
+   */
+  stop(graceMs?: number, delayMs?: number): Promise<void>;
 }
 
 /** PEM texts. */
@@ -121,6 +133,9 @@ export async function startApiServer(o: ApiServerOptions): Promise<ApiServer> {
   const rbac = new RbacIndex(registry);
   const nodes = new NodeAuthorizer(registry);
   const metrics = new Metrics(hub);
+  const requestTimeoutMs = o.requestTimeoutMs ?? 60_000;
+  const flow = new FlowControl({ ...o.flowControl, waitMs: Math.min(60_000, requestTimeoutMs / 4) });
+  flowMetrics(flow, metrics.registry);
   const chainOf = (options: AuthorizationOptions) => authorizerChain(options, { nodes, rbac, clock, observer: metrics });
   let chain = chainOf(o.authorization ?? { authorizers: [{ type: 'Node' }, { type: 'RBAC' }] });
   let address = '';
@@ -134,6 +149,10 @@ export async function startApiServer(o: ApiServerOptions): Promise<ApiServer> {
     tokens: await ServiceAccountTokens.create(o.serviceAccount, registry, clock),
     services,
     metrics,
+    flow,
+    deadlines: new Deadlines(requestTimeoutMs),
+    minRequestTimeout: o.minRequestTimeout ?? 1800,
+    draining: false,
     dial: o.dial ?? directDial,
     kubelet: o.kubeletClient,
     trust: new Trust(o.clientCa, o.authentication?.requestHeader?.ca),
@@ -203,6 +222,7 @@ export async function startApiServer(o: ApiServerOptions): Promise<ApiServer> {
       signal: stopping.signal,
     }),
     kubernetesService,
+    flowConfiguration: new FlowConfiguration(flow, registry, client, o.log),
     notReady: api.notReady,
     clock,
     log: o.log,
@@ -220,7 +240,9 @@ export async function startApiServer(o: ApiServerOptions): Promise<ApiServer> {
   );
 
   let stopped: Promise<void> | undefined;
-  const stop = async (graceMs: number) => {
+  const stop = async (graceMs: number, delayMs: number) => {
+    api.draining = true;
+    if (delayMs > 0) await new Promise((resolve) => setTimeout(resolve, delayMs));
     // While this server can still write: others, and clients, then know at once. A store that does not answer holds up nothing.
     const left = kubernetesService.stop().catch((error) => o.log.warn({ err: error }, 'the endpoints of default/kubernetes could not be left'));
     await Promise.race([left, new Promise((resolve) => setTimeout(resolve, 2000).unref())]);
@@ -258,7 +280,7 @@ export async function startApiServer(o: ApiServerOptions): Promise<ApiServer> {
       chain.close();
       chain = next;
     },
-    stop: (graceMs = 2000) => (stopped ??= stop(graceMs)),
+    stop: (graceMs = 2000, delayMs = 0) => (stopped ??= stop(graceMs, delayMs)),
   };
 }
 

@@ -129,8 +129,8 @@ export async function startTestServer(options: Partial<ApiServerOptions> = {}): 
         'current-context': 'test',
       });
     },
-    async stop(graceMs) {
-      await server.stop(graceMs ?? 100);
+    async stop(graceMs, delayMs) {
+      await server.stop(graceMs ?? 100, delayMs);
       if (!options.store) await store.close();
     },
   };

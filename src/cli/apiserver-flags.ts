@@ -45,6 +45,12 @@ export interface AccessFlags {
   authorizationWebhookVersion: string;
   authorizationWebhookCacheAuthorizedTtl: string;
   authorizationWebhookCacheUnauthorizedTtl: string;
+  maxRequestsInflight: string;
+  maxMutatingRequestsInflight: string;
+  enablePriorityAndFairness: string;
+  requestTimeout: string;
+  minRequestTimeout: string;
+  shutdownDelayDuration: string;
 }
 
 const several = (value: string, before: string[] | undefined) => [...(before ?? []), ...value.split(',').filter((v) => v)];
@@ -95,7 +101,13 @@ export function accessFlags(command: Command): Command {
     .option('--authorization-webhook-config-file <file>', 'kubeconfig of the webhook of the mode Webhook')
     .option('--authorization-webhook-version <version>', 'version of the SubjectAccessReviews that it gets', 'v1beta1')
     .option('--authorization-webhook-cache-authorized-ttl <duration>', 'how long its yes is remembered', '5m0s')
-    .option('--authorization-webhook-cache-unauthorized-ttl <duration>', 'how long its no is remembered', '30s');
+    .option('--authorization-webhook-cache-unauthorized-ttl <duration>', 'how long its no is remembered', '30s')
+    .option('--max-requests-inflight <n>', 'reading requests at a time; with the next, the seats of priority and fairness', '400')
+    .option('--max-mutating-requests-inflight <n>', 'writing requests at a time', '200')
+    .option('--enable-priority-and-fairness <boolean>', 'queues and limits by FlowSchemas and PriorityLevelConfigurations', 'true')
+    .option('--request-timeout <duration>', 'after which a request that is not long-running is answered with 504', '1m0s')
+    .option('--min-request-timeout <seconds>', 'watches that name no time end after this to twice this', '1800')
+    .option('--shutdown-delay-duration <duration>', 'how long requests are served on when the server ends, while readyz fails', '0s');
 }
 
 /** A flag's duration in milliseconds. */
@@ -182,5 +194,23 @@ export function authorizationOf(o: AccessFlags): AuthorizationFiles {
       authorizedMs: milliseconds('--authorization-webhook-cache-authorized-ttl', o.authorizationWebhookCacheAuthorizedTtl),
       unauthorizedMs: milliseconds('--authorization-webhook-cache-unauthorized-ttl', o.authorizationWebhookCacheUnauthorizedTtl),
     },
+  };
+}
+
+/** Options of the server that say how much it does at a time, and for how long. */
+export function loadOf(o: AccessFlags) {
+  const whole = (flag: string, value: string): number => {
+    if (!/^\d+$/.test(value)) throw new UserError(`${flag}: '${value}' is no whole number`, 2);
+    return Number(value);
+  };
+  const priorityAndFairness = boolean('--enable-priority-and-fairness', o.enablePriorityAndFairness);
+  const maxRequestsInflight = whole('--max-requests-inflight', o.maxRequestsInflight);
+  const maxMutatingRequestsInflight = whole('--max-mutating-requests-inflight', o.maxMutatingRequestsInflight);
+  if (priorityAndFairness && maxRequestsInflight + maxMutatingRequestsInflight === 0)
+    throw new UserError('--max-requests-inflight and --max-mutating-requests-inflight must not both be 0 with priority and fairness', 2);
+  return {
+    flowControl: { maxRequestsInflight, maxMutatingRequestsInflight, priorityAndFairness },
+    requestTimeoutMs: milliseconds('--request-timeout', o.requestTimeout),
+    minRequestTimeout: whole('--min-request-timeout', o.minRequestTimeout),
   };
 }

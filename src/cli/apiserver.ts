@@ -5,7 +5,7 @@ import { Command } from 'commander';
 import { pino } from 'pino';
 import { clusterKubeconfig, kubeconfigText } from '../cluster/kubeconfig.ts';
 import { stateRoot, UserError, writeAtomically } from '../cluster/state.ts';
-import { type AccessFlags, accessFlags, authenticationOf, authorizationOf } from './apiserver-flags.ts';
+import { type AccessFlags, accessFlags, authenticationOf, authorizationOf, loadOf, milliseconds } from './apiserver-flags.ts';
 import { interruption } from './context.ts';
 
 interface Options extends AccessFlags {
@@ -84,6 +84,8 @@ export const apiserverCommand = () => accessFlags(
           clientCa: o.clientCaFile ? `${fromFile(o.clientCaFile)}\n${pki.ca.cert}` : pki.ca.cert,
           ...(o.requestheaderClientCaFile ? { requestHeaderCa: fromFile(o.requestheaderClientCaFile) } : {}),
         });
+        const load = loadOf(o);
+        const shutdownDelay = milliseconds('--shutdown-delay-duration', o.shutdownDelayDuration);
         const authentication = () => access.openAuthentication(authenticationOf(o, issuers));
         const authorization = () => access.openAuthorization(authorizationOf(o));
         const { tls, clientCa } = certificates();
@@ -105,6 +107,7 @@ export const apiserverCommand = () => accessFlags(
           nodePortRange: nodePorts,
           authentication: authentication(),
           authorization: authorization(),
+          ...load,
           ...(kubeletFiles.length
             ? {
                 kubeletClient: {
@@ -156,7 +159,7 @@ export const apiserverCommand = () => accessFlags(
         if (!interruption.signal.aborted)
           await new Promise<void>((resolve) => interruption.signal.addEventListener('abort', () => resolve(), { once: true }));
         for (const one of watching) one.close();
-        await server.stop(3000);
+        await server.stop(3000, shutdownDelay);
       } finally {
         await store.close();
       }

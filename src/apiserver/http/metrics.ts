@@ -9,6 +9,7 @@ export class Metrics implements WebhookObserver {
   #durations: Histogram;
   /** Counted by hand, for they are counted with every request. */
   #authenticated = new Map<string, number>();
+  #terminations: Counter;
   #webhookCalls: Counter;
   #webhookDurations: Histogram;
   #webhookFailOpen: Counter;
@@ -29,6 +30,12 @@ export class Metrics implements WebhookObserver {
       help: 'How long requests took; watches and streams are not counted',
       labelNames: labels,
       buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10],
+      registers: [this.registry],
+    });
+    this.#terminations = new Counter({
+      name: 'apiserver_request_terminations_total',
+      help: 'Number of requests which apiserver terminated in self-defense.',
+      labelNames: ['verb', 'group', 'version', 'resource', 'subresource', 'scope', 'code'],
       registers: [this.registry],
     });
     const webhook = { labelNames: ['name', 'result'], registers: [this.registry] };
@@ -95,6 +102,12 @@ export class Metrics implements WebhookObserver {
 
   authenticationRefused(result: 'failure' | 'error'): void {
     this.#attempts[result]++;
+  }
+
+  /** The server itself ended a request: it was too much, or too late. */
+  terminated(r: { verb: string; group: string; version: string; resource: string; subresource: string; scope: string }, code: number): void {
+    const { group, version, resource, subresource, scope } = r;
+    this.#terminations.inc({ verb: r.verb.toUpperCase(), group, version, resource, subresource, scope, code: String(code) });
   }
 
   evaluated(name: string, result: string, seconds: number, failedOpen: boolean): void {

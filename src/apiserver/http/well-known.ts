@@ -1,6 +1,7 @@
 import { notAcceptable } from '../../api/errors.ts';
 import type { Api } from '../api.ts';
 import { passOn } from '../extensions/aggregation/proxy.ts';
+import { dumpFlowControl } from '../flow-control/dump.ts';
 import { openapiDocuments } from './openapi-documents.ts';
 import { openapiProtobufType } from './openapi-protobuf.ts';
 import { sendBytes, sendValue } from './encode.ts';
@@ -47,6 +48,12 @@ export async function serveWellKnown(api: Api, request: HttpRequest, response: H
         ),
       });
       return true;
+  }
+  if (path.startsWith('/debug/api_priority_and_fairness/')) {
+    const text = dumpFlowControl(api.flow, path.slice('/debug/api_priority_and_fairness/'.length));
+    if (text === undefined) return false;
+    response.send(200, { 'content-type': 'text/plain; charset=utf-8' }, Buffer.from(text));
+    return true;
   }
   if (path.startsWith('/openapi/v3/apis/')) {
     const [group = '', version = ''] = path.slice('/openapi/v3/apis/'.length).split('/');
@@ -140,7 +147,7 @@ function checks(api: Api, kind: string): Check[] {
   ]) {
     list.push({ name, failing: () => api.notReady.get(name) });
   }
-  if (kind === 'readyz') list.push({ name: 'shutdown', failing: () => (api.stopping.aborted ? 'process is shutting down' : undefined) });
+  if (kind === 'readyz') list.push({ name: 'shutdown', failing: () => (api.draining || api.stopping.aborted ? 'process is shutting down' : undefined) });
   return list;
 }
 

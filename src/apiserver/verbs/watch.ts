@@ -130,7 +130,7 @@ export async function watch(api: Api, call: Call, p: WatchParameters, sink: Watc
   const bookmarks = setInterval(bookmark, bookmarkEveryMs);
   bookmarks.unref();
   // Watches without a wish of their own end within half an hour to an hour, not all at once.
-  const seconds = p.timeoutSeconds && p.timeoutSeconds > 0 ? p.timeoutSeconds : 1800 + Math.random() * 1800;
+  const seconds = p.timeoutSeconds && p.timeoutSeconds > 0 ? p.timeoutSeconds : api.minRequestTimeout * (1 + Math.random());
   const deadline = setTimeout(
     () => {
       bookmark();
