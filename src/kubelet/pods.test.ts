@@ -582,6 +582,17 @@ describe('while it runs', () => {
     expect(resized.status?.conditions?.map((c) => c.type)).not.toContain('PodResizeInProgress');
   });
 
+  test('a condition that has become true says no more why it was not', async () => {
+    await cluster.createPod('becomes', { containers: [{ name: 'c', image, readinessProbe: { exec: { command: ['is', 'it'] }, periodSeconds: 1 } }] });
+    runtime.commands.set('is it', () => ({ stdout: Buffer.alloc(0), stderr: Buffer.alloc(0), exitCode: 1 }));
+    const ready = (p: Pod) => p.status?.conditions?.find((c) => c.type === 'Ready');
+    await cluster.until('becomes', 'the reason', (p) => ready(p)?.reason === 'ContainersNotReady');
+    runtime.commands.set('is it', () => ({ stdout: Buffer.alloc(0), stderr: Buffer.alloc(0), exitCode: 0 }));
+    const pod = await cluster.until('becomes', 'Ready', isReady);
+    expect(ready(pod)).not.toHaveProperty('reason');
+    expect(ready(pod)).not.toHaveProperty('message');
+  });
+
   test('readiness gates count', async () => {
     await cluster.createPod('gated', { readinessGates: [{ conditionType: 'example.com/lb' }], containers: [{ name: 'c', image }] });
     const pod = await cluster.until('gated', 'ContainersReady', (p) =>

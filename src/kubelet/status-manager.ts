@@ -3,7 +3,7 @@ import type { Client } from '../client/client.ts';
 import { type Clock, sleep } from '../client/clock.ts';
 import { isNotFound, StatusError } from '../api/errors.ts';
 import { resources } from '../api/generated/resources.ts';
-import type { Pod, PodCondition, PodStatus } from '../api/generated/types.ts';
+import type { Pod, PodStatus } from '../api/generated/types.ts';
 
 interface Entry {
   pod: Pod;
@@ -117,8 +117,11 @@ const passingOf = ({ pod, sent }: Entry): string[] =>
 export function statusPatch(uid: string, before: PodStatus | undefined, status: PodStatus, passed: string[] = []): unknown {
   const dropIps = (old: { ip: string }[] | undefined, now: { ip: string }[] | undefined) =>
     (old ?? []).filter((o) => !(now ?? []).some((n) => n.ip === o.ip)).map((o) => ({ ip: o.ip, $patch: 'delete' }));
-  const conditions: (PodCondition | { type: string; $patch: 'delete' })[] = (status.conditions ?? []).filter((c) => owned.has(c.type));
-  for (const type of passed) if (!conditions.some((c) => c.type === type)) conditions.push({ type, $patch: 'delete' });
+  // A merge keeps what is not named: why a condition was false must not stay when it is true.
+  const conditions: unknown[] = (status.conditions ?? [])
+    .filter((c) => owned.has(c.type))
+    .map((c) => ({ ...c, ...(c.reason ? {} : { reason: null }), ...(c.message ? {} : { message: null }) }));
+  for (const type of passed) if (!status.conditions?.some((c) => c.type === type)) conditions.push({ type, $patch: 'delete' });
   return {
     metadata: { uid },
     status: {

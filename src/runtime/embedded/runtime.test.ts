@@ -179,6 +179,14 @@ describe('a container', () => {
     expect(out).toEqual(['search default.svc.cluster.local', 'nameserver 192.0.2.10', 'options ndots:5', pod.hostname, 'pid 1', 'lo']);
   });
 
+  it('gets other resources while it runs', async () => {
+    const { id } = await startOne(containerConfig('sleep 1000'));
+    await runtime.updateContainerResources(id, { cpuPeriod: 100_000, cpuQuota: 35_000, memoryLimitInBytes: 50 << 20 });
+    const found = spawnSync('find', ['/sys/fs/cgroup', '-path', `*${id}*`, '(', '-name', 'memory.limit_in_bytes', '-o', '-name', 'memory.max', ')']);
+    const files = found.stdout.toString().split('\n').filter(Boolean);
+    expect(files.map((file) => readFileSync(file, 'utf8').trim())).toContain(String(50 << 20));
+  });
+
   it('sees the kernel settings of its pod, and nobody else does', async () => {
     const files = ['kernel/shm_rmid_forced', 'net/ipv4/ip_unprivileged_port_start'].map((file) => `/proc/sys/${file}`);
     const before = files.map((file) => readFileSync(file, 'utf8'));

@@ -405,7 +405,10 @@ class EmbeddedRuntime implements Runtime {
   async updateContainerResources(id: string, resources: LinuxResources): Promise<void> {
     const container = this.container(id);
     if (container.state === 'CONTAINER_RUNNING') {
-      await run(this.oci, [`--root=${this.ociRoot}`, 'update', '--resources', '-', id], { input: JSON.stringify(ociResources(resources)) });
+      // By a file: crun opens /dev/stdin anew, which a socket, as Node gives its children, does not allow.
+      const file = join(this.containers.folder(id), 'resources.json');
+      await writeFile(file, JSON.stringify(ociResources(resources)));
+      await run(this.oci, [`--root=${this.ociRoot}`, 'update', '--resources', file, id]);
     }
     const config = { ...container.config, linux: { ...container.config.linux, resources: { ...container.config.linux.resources, ...resources } } };
     await this.containers.save({ ...this.container(id), config });
