@@ -100,7 +100,14 @@ export async function handle(api: Api, incoming: HttpRequest, response: HttpResp
   } catch (error) {
     // What was wrong with a body is told even where something else stopped the request.
     if (call && !response.begun) addWarnings(response, call);
-    answerError(api, request, response, error);
+    try {
+      answerError(api, request, response, error);
+    } catch (failure) {
+      // Whatever a header cannot hold must end this request, not the server.
+      api.log.error({ err: failure, path: request.path }, 'an error could not be answered');
+      for (const name of Object.keys(response.headers)) if (name !== 'audit-id') delete response.headers[name];
+      sendError(request, response, internalError('the answer could not be written'));
+    }
   } finally {
     if (deadline) api.deadlines.end(deadline);
     if (ticket) api.flow.end(ticket);
@@ -411,7 +418,12 @@ function warningsOf(call: Call): Record<string, string> {
   return call.warnings.length ? { warning: call.warnings.slice(0, 50).map(warningText).join(', ') } : {};
 }
 
-const warningText = (text: string) => `299 - ${JSON.stringify(text.slice(0, 256).replace(/[\r\n]/g, ' '))}`;
+/** A warning as a header: what clients sent may stand in it, so it goes as UTF-8, one character a byte, without control characters. */
+function warningText(text: string): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what a header cannot hold.
+  const plain = text.slice(0, 256).replace(/[\u0000-\u001f\u007f]/g, ' ').toWellFormed();
+  return Buffer.from(`299 - ${JSON.stringify(plain)}`, 'utf8').toString('latin1');
+}
 
 function addWarnings(response: HttpResponse, call: Call): void {
   if (!call.warnings.length) return;
