@@ -420,7 +420,6 @@ function warningsOf(call: Call): Record<string, string> {
 
 /** A warning as a header: what clients sent may stand in it, so it goes as UTF-8, one character a byte, without control characters. */
 function warningText(text: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what a header cannot hold.
   const plain = text.slice(0, 256).replace(/[\u0000-\u001f\u007f]/g, ' ').toWellFormed();
   return Buffer.from(`299 - ${JSON.stringify(plain)}`, 'utf8').toString('latin1');
 }
