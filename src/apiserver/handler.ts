@@ -67,7 +67,7 @@ export async function handle(api: Api, incoming: HttpRequest, response: HttpResp
     audit = api.audit?.begin(request, response, info, sender, user);
     if (audit) request = audit.request;
     // 3. Is there room for it?
-    if (!isLongRunning(info, request)) {
+    if (!info.isResource || !streams.has(info.subresource)) {
       if (info.verb !== 'watch') deadline = api.deadlines.begin(() => expire(api, request, response), timeoutOf(request, info));
       const entered = api.flow.begin(user, info, objectsOf(api, info), response.headers, request.signal);
       ticket = entered instanceof Promise ? await entered : entered;
@@ -77,7 +77,14 @@ export async function handle(api: Api, incoming: HttpRequest, response: HttpResp
     if (allowed) await allowed;
     // 5. What another server serves is passed on to it.
     const remote = remoteOf(api, info);
-    if (remote) return await passOn(remote, request, response, user);
+    if (remote) {
+      // A watch there lasts: it is the other server's to count.
+      if (ticket && info.verb === 'watch') {
+        api.flow.end(ticket);
+        ticket = undefined;
+      }
+      return await passOn(remote, request, response, user);
+    }
     // 6. Paths that are not resources.
     if (!info.isResource) {
       if (request.path.startsWith('//')) throw new PageNotFound();
@@ -117,13 +124,8 @@ export async function handle(api: Api, incoming: HttpRequest, response: HttpResp
   }
 }
 
-const streams = new Set(['exec', 'attach', 'portforward', 'proxy']);
-
 /** What may go on for as long as it likes: neither counted nor timed. A watch is counted until it has begun. */
-function isLongRunning(info: RequestInfo, request: HttpRequest): boolean {
-  if (!info.isResource || !info.subresource) return false;
-  return streams.has(info.subresource) || (info.subresource === 'log' && request.query.get('follow') === 'true');
-}
+const streams = new Set(['exec', 'attach', 'portforward', 'proxy', 'log']);
 
 /** How many objects a list may have to look at. */
 export function objectsOf(api: Api, info: Pick<RequestInfo, 'verb' | 'group' | 'version' | 'resource' | 'name'>): number {
@@ -470,7 +472,7 @@ function describe(api: Api, info: RequestInfo) {
 
 function observe(api: Api, info: RequestInfo, response: HttpResponse, started: number): void {
   const { metricLabels } = describe(api, info);
-  const longRunning = info.verb === 'watch' || streams.has(info.subresource) || info.subresource === 'log';
+  const longRunning = info.verb === 'watch' || streams.has(info.subresource);
   if (response.status === 429) api.metrics.terminated(metricLabels, 429);
   api.metrics.observe(metricLabels, response.status, longRunning ? undefined : (performance.now() - started) / 1000);
 }
