@@ -34,6 +34,11 @@ beforeAll(async () => {
   backend = createHttpServer((request, response) => {
     const chunks: Buffer[] = [];
     request.on('data', (c: Buffer) => chunks.push(c));
+    if (request.url === '/page') {
+      response.setHeader('content-type', 'text/html');
+      response.end('<a href="/next">next</a>');
+      return;
+    }
     request.on('end', () => response.end(`backend ${request.method} ${request.url} ${Buffer.concat(chunks)}`));
   });
   await new Promise<void>((resolve) => kubelet.listen(0, '127.0.0.1', resolve));
@@ -221,6 +226,8 @@ describe('proxies', () => {
       body: 'hello',
     });
     expect(posted.body.toString()).toBe('backend POST /x hello');
+    const page = await get('/api/v1/namespaces/default/pods/one:8080/proxy/page');
+    expect(page.body.toString()).toBe('<a href="/api/v1/namespaces/default/pods/one:8080/proxy/next">next</a>');
     const moved = await get('/api/v1/namespaces/default/pods/one:8080/proxy?a=b');
     expect([moved.status, moved.headers['location']]).toEqual([301, '/api/v1/namespaces/default/pods/one:8080/proxy/?a=b']);
     expect((await get('/api/v1/nodes/n1/proxy/healthz')).body.toString()).toBe('kubelet GET /healthz auth=none');

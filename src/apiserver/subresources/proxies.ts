@@ -1,9 +1,11 @@
-import { request as httpRequest } from 'node:http';
+import { type IncomingMessage, request as httpRequest } from 'node:http';
 import type { Socket } from 'node:net';
+import { gunzipSync } from 'node:zlib';
 import { badRequest, internalError } from '../../api/errors.ts';
 import type { Api, Call } from '../api.ts';
 import type { HttpRequest, HttpResponse } from '../http/exchange.ts';
 import { type Destination, logDestination, openConnection, proxyDestination } from './connections.ts';
+import { rewriteLinks, throughProxy } from './html-links.ts';
 
 /** Subresources that are answered by a kubelet, a pod or a service. Those that upgrade the connection are in upgrade.ts. */
 export const proxies: Record<
@@ -38,7 +40,11 @@ async function forwardAll(api: Api, request: HttpRequest, response: HttpResponse
     return;
   }
   const to = await proxyDestination(api, call, rest, query < 0 ? '' : request.url.slice(query));
-  await forward(api, request, response, to, { method: request.method, body: request.method !== 'GET' && request.method !== 'HEAD' });
+  await forward(api, request, response, to, {
+    method: request.method,
+    body: request.method !== 'GET' && request.method !== 'HEAD',
+    prefix: request.path.slice(0, request.path.length - rest.length),
+  });
 }
 
 /** Belongs to one connection, or to this server: never passed on. */
@@ -70,7 +76,12 @@ async function forward(
   request: HttpRequest,
   response: HttpResponse,
   to: Destination,
-  how: { method: string; body: boolean },
+  how: {
+    method: string;
+    body: boolean;
+    /** The path behind which a web page stands: its links are led through here. */
+    prefix?: string;
+  },
 ): Promise<void> {
   const connection = await openConnection(api, to, request.signal);
   const headers = passedHeaders(request);
@@ -100,6 +111,21 @@ async function forward(
     outgoing.on('response', (incoming) => {
       const answer: Record<string, string | string[]> = {};
       for (const [name, value] of Object.entries(incoming.headers)) if (value !== undefined && !notPassed.has(name)) answer[name] = value;
+      if (how.prefix !== undefined && typeof answer['location'] === 'string')
+        answer['location'] = throughProxy(answer['location'], how.prefix, `${to.host}:${to.port}`);
+      if (how.prefix !== undefined && how.method !== 'HEAD' && isRewritable(incoming)) {
+        sendPage(response, incoming, answer, (page) => rewriteLinks(page, how.prefix as string, `${to.host}:${to.port}`)).then(
+          () => {
+            done();
+            resolve();
+          },
+          (error) => {
+            done();
+            reject(internalError(`error trying to reach service: ${error.message}`));
+          },
+        );
+        return;
+      }
       const stream = response.stream(incoming.statusCode ?? 502, answer);
       stream.onDrain(() => incoming.resume());
       incoming.on('data', (chunk: Buffer) => {
@@ -120,4 +146,29 @@ async function forward(
     if (body) body.pipe(outgoing);
     else outgoing.end();
   });
+}
+
+/** Larger pages pass as they are. */
+const pageLimit = 10 * 1024 * 1024;
+
+function isRewritable(incoming: IncomingMessage): boolean {
+  const { 'content-type': type = '', 'content-encoding': encoding = '', 'content-length': length } = incoming.headers;
+  return /^text\/html\b/i.test(type) && ['', 'identity', 'gzip'].includes(encoding) && Number(length ?? 0) <= pageLimit;
+}
+
+/** A web page, whole, as `change` makes it. */
+async function sendPage(
+  response: HttpResponse,
+  incoming: IncomingMessage,
+  headers: Record<string, string | string[]>,
+  change: (page: string) => string,
+): Promise<void> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of incoming) chunks.push(chunk as Buffer);
+  let page = Buffer.concat(chunks);
+  if (headers['content-encoding'] === 'gzip' && page.length) page = gunzipSync(page, { maxOutputLength: 4 * pageLimit });
+  const { 'content-length': _length, 'content-encoding': _encoding, ...rest } = headers;
+  // Bytes of other encodings than UTF-8 stay as they are: links are ASCII.
+  const changed = Buffer.from(change(page.toString('latin1')), 'latin1');
+  response.send(incoming.statusCode ?? 502, { ...rest, 'content-length': String(changed.length) }, changed);
 }
