@@ -87,6 +87,19 @@ const image = (name: string) =>
   >;
 
 describe('Deployment', () => {
+  test('counts on from whatever number a set that it adopts has, to the digit', async () => {
+    const template = { metadata: { labels: { app: 'web' } }, spec: { containers: [{ name: 'c', image: 'web:0' }] } };
+    const adopted = {
+      apiVersion: 'apps/v1',
+      kind: 'ReplicaSet',
+      metadata: { name: 'earlier', namespace: 'default', uid: 'earlier', labels: { app: 'web' }, annotations: { 'deployment.kubernetes.io/revision': '3546343826724305832' } },
+      spec: { replicas: 1, selector: { matchLabels: { app: 'web' } }, template },
+    };
+    start([deployment(), adopted]);
+    const d = await eventually('the rollout', complete);
+    expect(d.metadata.annotations!['deployment.kubernetes.io/revision']).toBe('3546343826724305833');
+  });
+
   test('creates a ReplicaSet and pods, and reports them', async () => {
     start([deployment()]);
     const d = await eventually('the rollout', complete);

@@ -52,8 +52,9 @@ export const newestFirst = (a: ReplicaSet, b: ReplicaSet): number => created(b) 
 export const findNewReplicaSet = (d: Deployment, sets: ReplicaSet[]): ReplicaSet | undefined =>
   [...sets].sort(oldestFirst).find((rs) => sameTemplate(rs.spec.template, d.spec.template));
 
-export const revisionOf = (o: { metadata: { annotations?: Record<string, string> } }): number =>
-  Number.parseInt(o.metadata.annotations?.[REVISION] ?? '0', 10) || 0;
+/** Of 64 bits: whoever adopts a set may have numbered it as he liked. 0 where there is none. */
+export const parseRevision = (text: string | undefined): bigint => (/^\d{1,19}$/.test(text ?? '') ? BigInt(text as string) : 0n);
+export const revisionOf = (o: { metadata: { annotations?: Record<string, string> } }): bigint => parseRevision(o.metadata.annotations?.[REVISION]);
 
 /** How large the new ReplicaSet may become now, given what the others hold. */
 export function newReplicaSetSize(d: Deployment, all: ReplicaSet[], current: number): number {

@@ -7,7 +7,7 @@ import type { ControllerContext } from '../controller.ts';
 import { controllerRef, isControlledBy } from '../ownership.ts';
 import { isNamespaceTerminating } from '../pod-control.ts';
 import { conditionOf, DESIRED_REPLICAS, findNewReplicaSet, HASH_LABEL, MAX_REPLICAS, maxSurgeOf, newReplicaSetSize } from './facts.ts';
-import { REVISION, REVISION_HISTORY, replicasOf, revisionOf, sameTemplate, withCondition } from './facts.ts';
+import { parseRevision, REVISION, REVISION_HISTORY, replicasOf, revisionOf, sameTemplate, withCondition } from './facts.ts';
 import { newCondition } from './progress.ts';
 
 /** One reconciliation of a Deployment: what was read, kept current by what is written. */
@@ -36,13 +36,14 @@ export async function findSets(context: ControllerContext, deployment: Deploymen
   const found = findNewReplicaSet(deployment, sets);
   const old = sets.filter((rs) => rs.metadata.uid !== found?.metadata.uid);
   const rollout: Rollout = { deployment, newSet: found, old };
-  const revision = Math.max(0, ...old.map(revisionOf)) + 1;
+  let revision = 1n;
+  for (const before of old.map(revisionOf)) if (before >= revision) revision = before + 1n;
   if (found) await keepNewSet(context, rollout, revision);
   else if (create) await createNewSet(context, rollout, revision);
   return rollout;
 }
 
-async function keepNewSet(context: ControllerContext, rollout: Rollout, revision: number): Promise<void> {
+async function keepNewSet(context: ControllerContext, rollout: Rollout, revision: bigint): Promise<void> {
   const { client, clock } = context;
   const { deployment: d, newSet } = rollout;
   const rs = newSet!;
@@ -60,7 +61,7 @@ async function keepNewSet(context: ControllerContext, rollout: Rollout, revision
   }
 }
 
-async function createNewSet(context: ControllerContext, rollout: Rollout, revision: number): Promise<void> {
+async function createNewSet(context: ControllerContext, rollout: Rollout, revision: bigint): Promise<void> {
   const { client, clock, events } = context;
   const { deployment: d, old } = rollout;
   const size = newReplicaSetSize(d, old, 0);
@@ -95,7 +96,7 @@ async function ownSetOrCollision({ client }: ControllerContext, rollout: Rollout
   throw new Error(`replica set ${name} exists already and is not ours: trying another hash`);
 }
 
-function newSetDraft(d: Deployment, revision: number, replicas: number): Draft<ReplicaSet> {
+function newSetDraft(d: Deployment, revision: bigint, replicas: number): Draft<ReplicaSet> {
   const hash = objectHash(d.spec.template, d.status?.collisionCount);
   const template = structuredClone(d.spec.template);
   const labels = { ...template.metadata?.labels, [HASH_LABEL]: hash };
@@ -125,11 +126,11 @@ function newSetDraft(d: Deployment, revision: number, replicas: number): Draft<R
 }
 
 /** The ReplicaSet's annotations as they should be, or undefined where they are so already. */
-function annotationsFor(d: Deployment, before: Record<string, string> | undefined, revision: number): Record<string, string> | undefined {
+function annotationsFor(d: Deployment, before: Record<string, string> | undefined, revision: bigint): Record<string, string> | undefined {
   const after = { ...before };
   for (const [key, value] of Object.entries(d.metadata.annotations ?? {})) if (!NOT_COPIED.has(key)) after[key] = value;
   const was = before?.[REVISION];
-  if ((Number.parseInt(was ?? '0', 10) || 0) < revision) {
+  if (parseRevision(was) < revision) {
     after[REVISION] = String(revision);
     if (was) after[REVISION_HISTORY] = shortened([...(before?.[REVISION_HISTORY]?.split(',') ?? []), was]);
   }

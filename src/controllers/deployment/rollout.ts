@@ -64,7 +64,7 @@ export async function growNew(context: ControllerContext, rollout: Rollout): Pro
 export async function cleanUp({ client }: ControllerContext, { deployment, old }: Rollout): Promise<void> {
   const limit = deployment.spec.revisionHistoryLimit;
   if (limit === undefined || limit === 2147483647) return;
-  const candidates = old.filter((rs) => !rs.metadata.deletionTimestamp).sort((a, b) => revisionOf(a) - revisionOf(b) || oldestFirst(a, b));
+  const candidates = old.filter((rs) => !rs.metadata.deletionTimestamp).sort((a, b) => Number(revisionOf(a) - revisionOf(b)) || oldestFirst(a, b));
   for (const rs of candidates.slice(0, Math.max(0, candidates.length - limit))) {
     const busy = rs.status?.replicas || replicasOf(rs) || (rs.metadata.generation ?? 0) > (rs.status?.observedGeneration ?? 0);
     if (busy) continue;
