@@ -210,7 +210,7 @@ const checks: Record<string, () => Promise<void>> = {
       return state?.waiting?.reason === 'RunContainerError' || state?.waiting?.reason === 'CrashLoopBackOff';
     });
     const { state, lastState } = statusOf(pod)!;
-    assert.match(`${state?.waiting?.message} ${lastState?.terminated?.message}`, /no such file or directory/);
+    assert.match(`${state?.waiting?.message} ${lastState?.terminated?.message}`, /no such file or directory/i);
     await remove('absent');
     await gone('absent');
   },

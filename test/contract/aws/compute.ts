@@ -53,6 +53,7 @@ export const computeChecks: Check[] = [
       const input = { InstanceId: id, Attribute: 'userData' as const };
       const { UserData } = await peer.ec2.send(new sdk.DescribeInstanceAttributeCommand(input));
       expect(Buffer.from(UserData!.Value!, 'base64').toString()).toContain('echo hello');
+      expect((await peer.ec2.send(new sdk.GetConsoleOutputCommand({ InstanceId: id }))).InstanceId).toBe(id);
     },
   },
   {

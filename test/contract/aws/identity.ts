@@ -110,6 +110,7 @@ export const identityChecks: Check[] = [
       expect([several.Parameters!.map((one) => one.Value), several.InvalidParameters]).toEqual([['two'], ['/contract/none']]);
       const resource = { ResourceType: 'Parameter' as const, ResourceId: Name };
       await client.send(new ssm.AddTagsToResourceCommand({ ...resource, Tags: [{ Key: 'a', Value: 'b' }] }));
+      expect((await client.send(new ssm.ListTagsForResourceCommand(resource))).TagList).toEqual([{ Key: 'a', Value: 'b' }]);
       await client.send(new ssm.RemoveTagsFromResourceCommand({ ...resource, TagKeys: ['a'] }));
       await client.send(new ssm.DeleteParameterCommand({ Name }));
       expect(await refusal(client.send(new ssm.GetParameterCommand({ Name })))).toBe('ParameterNotFound');
