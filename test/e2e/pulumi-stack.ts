@@ -1,7 +1,7 @@
 /** The Pulumi command as people run it, and an AWS to run it against. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { accessSync, constants, copyFileSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { accessSync, constants, copyFileSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -103,6 +103,7 @@ export class PulumiStack {
     child.stderr.on('data', hear);
     const [code, signal] = await ended;
     if (signal !== 'SIGKILL') throw new Error(`pulumi up ended by itself (${code}) before it said '${words}':\n${said}`);
+    this.endPlugins();
     this.mendState();
     // What the user does then: the dead update's lock is taken away.
     await this.run('cancel', '--yes');
@@ -119,8 +120,21 @@ export class PulumiStack {
     for (const attributes of [`${file}.attrs`, `${file}.bak.attrs`]) if (!isJson(attributes)) rmSync(attributes, { force: true });
   }
 
+  /** Language hosts and providers are in process groups of their own, and outlive a pulumi that was killed. */
+  private endPlugins(): void {
+    const ours = `PULUMI_HOME=${this.env['PULUMI_HOME']}`;
+    for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
+      try {
+        if (readFileSync(`/proc/${pid}/environ`, 'utf8').split('\0').includes(ours)) process.kill(Number(pid), 'SIGKILL');
+      } catch {
+        // It has ended meanwhile.
+      }
+    }
+  }
+
   async remove(): Promise<void> {
     await this.run('stack', 'rm', '--yes', '--force').catch(() => {});
+    this.endPlugins();
     rmSync(join(quickstart, `Pulumi.${this.name}.yaml`), { force: true });
   }
 }
