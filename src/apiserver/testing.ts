@@ -8,6 +8,11 @@ import {
   type X509Certificate,
   X509CertificateGenerator,
 } from '@peculiar/x509';
+import { execFile } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { delimiter, join } from 'node:path';
+import { promisify } from 'node:util';
 import { connect as http2Connect } from 'node:http2';
 import { request as httpsRequest } from 'node:https';
 import { generateKeyPairSync, type webcrypto } from 'node:crypto';
@@ -209,4 +214,16 @@ function answerOf(status: number, headers: TestAnswer['headers'], body: Buffer):
       return JSON.parse(body.toString('utf8'));
     },
   };
+}
+
+/** kubectl 1.37 from the tools' cache or PATH: another version speaks otherwise. */
+export async function findKubectl(): Promise<string> {
+  const tools = process.env['KUMULUS_TOOLS'] ?? join(homedir(), '.cache/kumulus-tools');
+  const candidates = [join(tools, 'bin/kubectl'), ...(process.env['PATH'] ?? '').split(delimiter).map((dir) => join(dir, 'kubectl'))];
+  for (const candidate of candidates) {
+    if (!existsSync(candidate)) continue;
+    const { stdout } = await promisify(execFile)(candidate, ['version', '--client', '-o', 'json']);
+    if (JSON.parse(stdout).clientVersion.gitVersion.startsWith('v1.37.')) return candidate;
+  }
+  throw new Error('these tests need kubectl 1.37 in PATH or in ~/.cache/kumulus-tools/bin');
 }

@@ -2,6 +2,7 @@ import { forbidden } from '../../api/errors.ts';
 import type { ResourceQuota } from '../../api/generated/types.ts';
 import { addQuantities, canonicalQuantity, compareQuantities } from '../../api/quantity.ts';
 import { isInScope, type Usage, usageOf } from '../../api/quota.ts';
+import { keyFor } from '../api.ts';
 import type { AdmissionPlugin, AdmissionRequest } from './chain.ts';
 
 /** An object that was let through and is not in the caches yet. */
@@ -34,8 +35,6 @@ export const resourceQuota: AdmissionPlugin = {
   },
 };
 
-const keyOf = (r: AdmissionRequest, name: string) => `${r.namespace}/${name}`;
-
 function onTheirWay(r: AdmissionRequest): any[] {
   const { cache } = r.call.target.storage!;
   const waiting = admitted.get(cache);
@@ -58,7 +57,7 @@ function remember(r: AdmissionRequest): void {
     cache.onChange(({ entry }) => fresh.delete(entry.key));
     admitted.set(cache, (waiting = fresh));
   }
-  waiting.set(keyOf(r, r.object.metadata.name), { object: r.object, until: r.api.clock.now() + admittedMs });
+  waiting.set(keyFor(r.namespace, r.object.metadata.name), { object: r.object, until: r.api.clock.now() + admittedMs });
 }
 
 function check(r: AdmissionRequest, quota: ResourceQuota, coming: any[]): void {

@@ -1,27 +1,15 @@
 import { execFile } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { homedir, tmpdir } from 'node:os';
-import { delimiter, join } from 'node:path';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { startTestServer, type TestServer } from '../../testing.ts';
+import { findKubectl, startTestServer, type TestServer } from '../../testing.ts';
 
 const run = promisify(execFile);
 let server: TestServer;
 let folder: string;
 let program: string;
-
-/** kubectl 1.37 from the tools' cache or PATH: another version speaks otherwise. */
-async function findKubectl(): Promise<string> {
-  const tools = process.env['KUMULUS_TOOLS'] ?? join(homedir(), '.cache/kumulus-tools');
-  const candidates = [join(tools, 'bin/kubectl'), ...(process.env['PATH'] ?? '').split(delimiter).map((dir) => join(dir, 'kubectl'))];
-  for (const candidate of candidates) {
-    if (!existsSync(candidate)) continue;
-    const { stdout } = await run(candidate, ['version', '--client', '-o', 'json']);
-    if (JSON.parse(stdout).clientVersion.gitVersion.startsWith('v1.37.')) return candidate;
-  }
-  throw new Error('these tests need kubectl 1.37 in PATH or in ~/.cache/kumulus-tools/bin');
-}
 
 beforeAll(async () => {
   program = await findKubectl();
