@@ -106,10 +106,11 @@ test('what services and addresses lack of each other is repaired', async () => {
   await admin.delete(resources.ipaddresses, address);
   await vi.waitFor(async () => expect(((await admin.get(resources.ipaddresses, address)) as any).metadata.uid).not.toBe(uid), 10_000);
   // A service of the same name never had this one.
-  const stray = { ...((await admin.get(resources.ipaddresses, address)) as any), metadata: { name: '10.96.0.13' } };
+  const free = made.spec.clusterIP === '10.96.0.13' ? '10.96.0.14' : '10.96.0.13';
+  const stray = { ...((await admin.get(resources.ipaddresses, address)) as any), metadata: { name: free } };
   stray.metadata.labels = { 'ipaddress.kubernetes.io/ip-family': 'IPv4', 'ipaddress.kubernetes.io/managed-by': 'ipallocator.k8s.io' };
   await admin.create(resources.ipaddresses, stray);
-  await vi.waitFor(async () => expect(await message(admin.get(resources.ipaddresses, { name: '10.96.0.13' }))).toContain('not found'), 15_000);
+  await vi.waitFor(async () => expect(await message(admin.get(resources.ipaddresses, { name: free }))).toContain('not found'), 15_000);
   await admin.delete(services, key('kept'));
 }, 30_000);
 
