@@ -266,7 +266,8 @@ describe.each(backends)('StatefulSet on $name', ({ open }) => {
     await bench.create(resources.pods, { metadata: { name: 'web-0', labels: { app: 'web' } }, spec: template().spec });
     startStatefulSetController(bench.as('statefulset-controller'));
     bench.kubelet.start();
-    await bench.create(resources.statefulsets, set({ replicas: 1 }));
+    // A rolling update would replace what it adopts, which is of no revision.
+    await bench.create(resources.statefulsets, set({ replicas: 1, updateStrategy: { type: 'OnDelete' } }));
     const owner = async () => (await pods())[0]?.metadata.ownerReferences?.[0];
     await eventually('the adoption', async () => (await owner())?.name === 'web');
     await bench.patch(resources.pods, 'web-0', { metadata: { labels: { app: 'other' } } });
