@@ -1,5 +1,6 @@
 import { isAlias, isMap, isScalar, isSeq, parseDocument, LineCounter } from 'yaml';
 import { badRequest, type StatusError } from './errors.ts';
+import { hasLongDigits, parseJson, wholeNumber } from './json.ts';
 import { parseQuantity } from './quantity.ts';
 import { type Definition, definitionOf, type Shape, typeName } from './schema.ts';
 
@@ -28,7 +29,7 @@ export function parseBody(text: string | Buffer, contentType: 'application/json'
   const duplicates: string[] = [];
   checkDepthAndDuplicates(source, duplicates);
   try {
-    return { object: JSON.parse(source), duplicates };
+    return { object: parseJson(source), duplicates };
   } catch (error) {
     throw badRequest(`couldn't get version/kind; json parse error: ${goJsonError((error as Error).message)}`);
   }
@@ -92,7 +93,9 @@ function safeString(raw: string): string {
 
 function parseYaml(source: string): ParsedBody {
   const lineCounter = new LineCounter();
-  const document = parseDocument(source, { version: '1.1', uniqueKeys: false, strict: true, lineCounter });
+  // Digits in groups, other than decimal, are found by this too.
+  const intAsBigInt = hasLongDigits(source.replace(/[_a-fA-F]/g, '0'));
+  const document = parseDocument(source, { version: '1.1', uniqueKeys: false, strict: true, lineCounter, intAsBigInt });
   const first = document.errors[0];
   if (first) throw badRequest(`error converting YAML to JSON: yaml: ${first.message.split('\n')[0]}`);
   const duplicates: string[] = [];
@@ -120,14 +123,31 @@ function parseYaml(source: string): ParsedBody {
   };
   visit(document.contents, '', 0);
   try {
-    return { object: document.toJS({ maxAliasCount: mostAliases }) ?? null, duplicates, ...(duplicates.length ? { duplicateLines } : {}) };
+    const object: unknown = document.toJS({ maxAliasCount: mostAliases }) ?? null;
+    return { object: intAsBigInt ? withNumbers(object) : object, duplicates, ...(duplicates.length ? { duplicateLines } : {}) };
   } catch (error) {
     throw badRequest(`error converting YAML to JSON: yaml: ${(error as Error).message}`);
   }
 }
 
+/** Integers as numbers wherever they fit, in place. Aliases make parts that stand in several places. */
+function withNumbers(value: unknown, seen = new Set<object>()): unknown {
+  if (typeof value === 'bigint') return wholeNumber(value);
+  if (typeof value !== 'object' || value === null || seen.has(value)) return value;
+  seen.add(value);
+  for (const [key, inner] of Object.entries(value)) if (typeof inner === 'bigint') (value as Record<string, unknown>)[key] = wholeNumber(inner);
+  else withNumbers(inner, seen);
+  return value;
+}
+
+const isNumber = (value: unknown): value is number | bigint => typeof value === 'number' || typeof value === 'bigint';
 const goKind = (value: unknown): string =>
-  Array.isArray(value) ? 'array' : value === null ? 'null' : typeof value === 'boolean' ? 'bool' : typeof value;
+  Array.isArray(value) ? 'array' : value === null ? 'null' : typeof value === 'boolean' ? 'bool' : isNumber(value) ? 'number' : typeof value;
+const isInt32 = (value: number | bigint): boolean => Number.isInteger(value) && value <= 2_147_483_647 && value >= -2_147_483_648;
+/** What a number of the text lost is beyond 64 bits; a whole number may come from a caller within the process. */
+const isInt64 = (value: number | bigint): boolean => typeof value === 'bigint' || (Number.isInteger(value) && value < 2 ** 63 && value >= -(2 ** 63));
+/** As it stood in the body, where it can be told. */
+const digitsOf = (value: number | bigint): string => (Number.isInteger(value) ? BigInt(value).toString() : String(value));
 const goType: Partial<Record<Shape['kind'], string>> = { string: 'string', int32: 'int32', int64: 'int64', number: 'float64', boolean: 'bool', bytes: '[]uint8' };
 const timeLayouts = { time: '2006-01-02T15:04:05Z07:00', microTime: '2006-01-02T15:04:05.000000Z07:00' };
 
@@ -140,7 +160,7 @@ export function checkTypes(definition: string, object: unknown, gvk: GroupVersio
     throw badRequest(`${gvk.kind} in version "${gvk.version}" cannot be handled as a ${gvk.kind}: ${what}`);
   };
   const mismatch = (value: unknown, owner: Definition, path: string, type: string) => {
-    const shown = typeof value === 'number' ? `number ${value}` : goKind(value);
+    const shown = isNumber(value) ? `number ${digitsOf(value)}` : goKind(value);
     return fail(
       `json: cannot unmarshal ${goKind(value) === 'number' && /^(int|float|\[\]?u?int)/.test(type) ? shown : goKind(value)} into Go struct field ${typeName(owner)}.${path} of type ${type}`,
     );
@@ -151,13 +171,14 @@ export function checkTypes(definition: string, object: unknown, gvk: GroupVersio
       case 'quantity':
         try {
           // Anything but text and numbers is no quantity, and its text is none either.
-          parseQuantity(typeof value === 'string' || typeof value === 'number' ? value : '');
+          parseQuantity(typeof value === 'string' || isNumber(value) ? value : '');
         } catch (error) {
           fail((error as Error).message);
         }
         return;
       case 'intOrString':
-        if (typeof value !== 'string' && typeof value !== 'number') mismatch(value, owner, path, 'int32');
+        if (typeof value !== 'string' && !isNumber(value)) mismatch(value, owner, path, 'int32');
+        else if (isNumber(value) && !isInt32(value)) fail(`json: cannot unmarshal number ${digitsOf(value)} into Go value of type int32`);
         return;
       case 'time':
       case 'microTime':
@@ -203,11 +224,10 @@ export function checkTypes(definition: string, object: unknown, gvk: GroupVersio
         if (typeof value !== 'boolean') mismatch(value, owner, path, 'bool');
         return;
       case 'number':
-        if (typeof value !== 'number') mismatch(value, owner, path, 'float64');
+        if (!isNumber(value)) mismatch(value, owner, path, 'float64');
         return;
       default:
-        if (typeof value !== 'number') return mismatch(value, owner, path, goType[shape.kind] as string);
-        if (!Number.isInteger(value) || (shape.kind === 'int32' && (value > 2_147_483_647 || value < -2_147_483_648)))
+        if (!isNumber(value) || !(shape.kind === 'int32' ? isInt32(value) : isInt64(value)))
           mismatch(value, owner, path, goType[shape.kind] as string);
     }
   };

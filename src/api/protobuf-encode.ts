@@ -37,12 +37,14 @@ class Writer {
   }
 
   /** int32 and int64: what is negative takes ten bytes. */
-  integer(value: number): void {
-    if (value >= 0) return this.varint(value);
+  integer(value: number | bigint): void {
+    if (value >= 0 && (typeof value === 'number' || value <= Number.MAX_SAFE_INTEGER)) return this.varint(Number(value));
     this.reserve(10);
     let rest = BigInt.asUintN(64, BigInt(value));
-    let at = (this.at -= 10);
-    for (let i = 0; i < 9; i++, rest >>= 7n) this.buffer[at++] = Number(rest & 0x7fn) | 0x80;
+    let size = 1;
+    for (let left = rest; left >= 0x80n; left >>= 7n) size++;
+    let at = (this.at -= size);
+    for (; rest >= 0x80n; rest >>= 7n) this.buffer[at++] = Number(rest & 0x7fn) | 0x80;
     this.buffer[at] = Number(rest);
   }
 
@@ -186,7 +188,7 @@ function writeText(w: Writer, id: number, value: string): void {
   w.varint(id * 8 + 2);
 }
 
-function writeNumber(w: Writer, id: number, value: number): void {
+function writeNumber(w: Writer, id: number, value: number | bigint): void {
   w.integer(value);
   w.varint(id * 8);
 }
@@ -208,11 +210,11 @@ function writeValue(w: Writer, field: Field, id: number, value: any): void {
     case 'bool':
       return writeNumber(w, id, value ? 1 : 0);
     case 'double':
-      w.double(value);
+      w.double(Number(value));
       w.varint(id * 8 + 1);
       return;
     default:
-      writeNumber(w, id, Number(value));
+      writeNumber(w, id, typeof value === 'bigint' ? value : Number(value));
   }
 }
 

@@ -1,4 +1,5 @@
 import { badRequest } from './errors.ts';
+import { parseJson } from './json.ts';
 import { definitionOfKind, type Field, type Message, messageOf } from './protobuf-messages.ts';
 
 /**
@@ -46,14 +47,16 @@ class Reader {
     throw new Error('unexpected EOF');
   }
 
-  /** int32 and int64: ten bytes are a negative number in two's complement. */
-  integer(): number {
+  /** int32 and int64: ten bytes are a negative number in two's complement. A bigint beyond 2^53. */
+  integer(): number | bigint {
     const start = this.at;
     const value = this.varint();
     if (value < 2 ** 53) return value;
     let exact = 0n;
     for (let at = start, shift = 0n; at < this.at; at++, shift += 7n) exact |= BigInt((this.bytes[at] as number) & 0x7f) << shift;
-    return Number(BigInt.asIntN(64, exact));
+    exact = BigInt.asIntN(64, exact);
+    const rounded = Number(exact);
+    return Number.isSafeInteger(rounded) ? rounded : exact;
   }
 
   /** Reads a length; answers where what is that long ends. */
@@ -249,7 +252,7 @@ function raw(reader: Reader): unknown {
     reader.at = end;
     if (bytes.length === 0) return;
     if (!bytes.subarray(0, 4).equals(magic)) {
-      value = JSON.parse(bytes.toString('utf8'));
+      value = parseJson(bytes.toString('utf8'));
       return;
     }
     const { apiVersion, kind } = openEnvelope(bytes);
@@ -260,7 +263,8 @@ function raw(reader: Reader): unknown {
 }
 
 function time(reader: Reader, message: Message, digits: number): unknown {
-  const { 1: seconds = 0, 2: nanos = 0 } = scalars(reader, message) as Record<number, number>;
+  const parts = scalars(reader, message);
+  const [seconds, nanos] = [Number(parts[1] ?? 0), Number(parts[2] ?? 0)];
   // Go's zero time, and an empty message, mean that there is none.
   if ((seconds === 0 && nanos === 0) || seconds <= -62135596800) return null;
   const text = new Date(seconds * 1000).toISOString().slice(0, 19);

@@ -17,7 +17,7 @@ const suffixError = "unable to parse quantity's suffix";
  * Parses a quantity such as 100m, 1.5Gi, 12e6. Throws Error on bad syntax, in upstream's words. Values finer than nano are rounded
  * up, those of binary suffixes capped at 2^63-1.
  */
-export function parseQuantity(text: string | number): Quantity {
+export function parseQuantity(text: string | number | bigint): Quantity {
   const s = String(text).trim();
   const m = s.length > 100 ? null : grammar.exec(s);
   if (!m || !/[\d.]/.test(s)) throw new Error(loose.test(s) && !/\..*\./.test(s) ? suffixError : syntaxError);

@@ -6,9 +6,19 @@ export interface Clock {
   after(ms: number, callback: () => void): () => void;
 }
 
+const longest = 2 ** 31 - 1;
+
 export const systemClock: Clock = {
   now: () => Date.now(),
   after(ms, callback) {
+    // A timer holds 24 days; beyond, it would ring at once.
+    if (ms > longest) {
+      const cancel = { now: () => {} };
+      cancel.now = systemClock.after(longest, () => {
+        cancel.now = systemClock.after(ms - longest, callback);
+      });
+      return () => cancel.now();
+    }
     const timer = setTimeout(callback, ms);
     timer.unref();
     return () => clearTimeout(timer);

@@ -1,4 +1,5 @@
 import { type Draft, apiVersionOf, type KubeList, type KubeObject, type ResourceType } from '../api/object.ts';
+import { parseJson } from '../api/json.ts';
 import { StatusError } from '../api/errors.ts';
 import type { DeleteOptions, Status } from '../api/generated/types.ts';
 import type {
@@ -90,7 +91,7 @@ class HttpClient implements Client {
       for await (const chunk of response.stream) {
         const lines = (rest + chunk).split('\n');
         rest = lines.pop() as string;
-        for (const line of lines) if (line) yield deepFreeze(JSON.parse(line) as WatchEvent<T>);
+        for (const line of lines) if (line) yield deepFreeze(parseJson(line) as WatchEvent<T>);
       }
       if (o.signal?.aborted) throw reasonOf(o.signal);
     } catch (error) {
@@ -151,7 +152,7 @@ class HttpClient implements Client {
     const response = await this.#send(method, path, body, signal, contentType);
     const text = await textOf(response, signal);
     try {
-      return JSON.parse(text) as R;
+      return parseJson(text) as R;
     } catch (error) {
       throw new Error(`${method} ${path}: the answer is not whole, or not JSON: ${(error as Error).message}`, { cause: error });
     }

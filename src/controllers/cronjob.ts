@@ -127,7 +127,7 @@ export function startCronJobController(context: ControllerContext): Controller {
       const message = 'too many missed start times. Set or decrease .spec.startingDeadlineSeconds or check clock skew';
       events.event(cronJob, 'Warning', 'TooManyMissedTimes', message);
     }
-    if (startingDeadlineSeconds !== undefined && at + startingDeadlineSeconds * 1000 < now) {
+    if (startingDeadlineSeconds !== undefined && at + Number(startingDeadlineSeconds) * 1000 < now) {
       events.event(cronJob, 'Warning', 'MissSchedule', `Missed scheduled time to start a job: ${rfc1123(at)}`);
       return;
     }

@@ -76,7 +76,7 @@ function evictionTime(pod: Pod, taints: Taint[], now: number): number | undefine
   for (const taint of taints) {
     const used = (pod.spec.tolerations ?? []).filter((t) => tolerates(t, taint));
     if (used.length === 0) return now;
-    for (const { tolerationSeconds } of used) if (tolerationSeconds !== undefined) seconds = Math.min(seconds, Math.max(0, tolerationSeconds));
+    for (const { tolerationSeconds } of used) if (tolerationSeconds !== undefined) seconds = Math.min(seconds, Math.max(0, Number(tolerationSeconds)));
   }
   if (seconds === Number.POSITIVE_INFINITY) return undefined;
   const since = Math.max(millis(pod.metadata.creationTimestamp), ...taints.map((t) => millis(t.timeAdded)));

@@ -39,7 +39,7 @@ export async function killContainer(ctx: PodContext, pod: Pod, container: Contai
 /** The grace period of an ordinary end, from the pod or, where that is no longer known, from what the sandbox was labelled with. */
 export function graceOf(pod: Pod, state?: PodState): number {
   const labelled = Number(state?.sandboxes[0]?.annotations[podGraceAnnotation]);
-  return pod.metadata.deletionGracePeriodSeconds ?? pod.spec.terminationGracePeriodSeconds ?? (Number.isFinite(labelled) ? labelled : 30);
+  return Number(pod.metadata.deletionGracePeriodSeconds ?? pod.spec.terminationGracePeriodSeconds ?? (Number.isFinite(labelled) ? labelled : 30));
 }
 
 /**

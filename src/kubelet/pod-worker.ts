@@ -250,7 +250,7 @@ export class PodWorker {
   }
 
   private pastDeadline(pod: Pod): boolean {
-    const seconds = pod.spec.activeDeadlineSeconds;
+    const seconds = pod.spec.activeDeadlineSeconds && Number(pod.spec.activeDeadlineSeconds);
     const start = pod.status?.startTime ?? this.ctx.statuses.get(pod.metadata.uid)?.startTime;
     if (seconds === undefined) return false;
     const left = start ? Date.parse(start) + seconds * 1000 - this.ctx.clock.now() : seconds * 1000;
@@ -260,7 +260,7 @@ export class PodWorker {
     }
     const message = 'Pod was active on the node longer than the specified deadline';
     this.ctx.recorder.event(pod, 'Normal', 'DeadlineExceeded', message);
-    this.fail('DeadlineExceeded', message, pod.spec.terminationGracePeriodSeconds ?? 30);
+    this.fail('DeadlineExceeded', message, Number(pod.spec.terminationGracePeriodSeconds ?? 30));
     return true;
   }
 

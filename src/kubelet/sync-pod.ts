@@ -33,7 +33,7 @@ export async function syncPod(
   signal: AbortSignal,
 ): Promise<SyncResult> {
   const actions = computePodActions(pod, state, ctx.probes);
-  const grace = pod.spec.terminationGracePeriodSeconds ?? 30;
+  const grace = Number(pod.spec.terminationGracePeriodSeconds ?? 30);
   if (actions.killPod) {
     if (!actions.createSandbox) return { finished: true, retryMs: undefined, mounted: false };
     ctx.recorder.event(pod, 'Normal', 'SandboxChanged', 'Pod sandbox changed, it will be killed and re-created.');
@@ -87,8 +87,8 @@ const initialized = (pod: Pod, state: PodState) => pod.spec.containers.some((c) 
 /** A probe may set a grace period of its own for the restart that it brings about. */
 function graceFor(pod: Pod, name: string, reason: string, grace: number): number {
   const spec = [...(pod.spec.initContainers ?? []), ...pod.spec.containers].find((c) => c.name === name);
-  if (reason === 'liveness') return spec?.livenessProbe?.terminationGracePeriodSeconds ?? grace;
-  if (reason === 'startup') return spec?.startupProbe?.terminationGracePeriodSeconds ?? grace;
+  if (reason === 'liveness') return Number(spec?.livenessProbe?.terminationGracePeriodSeconds ?? grace);
+  if (reason === 'startup') return Number(spec?.startupProbe?.terminationGracePeriodSeconds ?? grace);
   return grace;
 }
 

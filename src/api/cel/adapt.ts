@@ -18,6 +18,7 @@ export function adapt(value: unknown, schema: JsonSchema | undefined, isResource
     return new JsonObject(value as Record<string, unknown>, isResource ? withResourceFields(schema) : schema);
   }
   if (typeof value === 'number') return schema.type === 'integer' ? BigInt(Math.trunc(value)) : value;
+  if (typeof value === 'bigint') return schema.type === 'number' ? Number(value) : value;
   if (typeof value === 'string') return adaptText(value, schema.format);
   return value as boolean;
 }
@@ -48,7 +49,7 @@ export function adaptAny(value: unknown): Value {
   if (typeof value === 'number') return Number.isInteger(value) ? BigInt(value) : value;
   if (Array.isArray(value)) return new JsonList(value, noSchema, noSchema);
   if (typeof value === 'object') return new JsonMap(value as Record<string, unknown>, noSchema);
-  return value as string | boolean;
+  return value as string | boolean | bigint;
 }
 
 class JsonList implements CelList {

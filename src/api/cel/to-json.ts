@@ -1,11 +1,12 @@
+import { wholeNumber } from '../json.ts';
 import { durationText, timestampText } from './library/time.ts';
 import { CelError, Duration, isList, isMap, itemsOfList, Optional, Timestamp, typeNameOf, Uint, type Value } from './values.ts';
 
 /** A value as JSON: what mutations put into objects. CelError where it has no form there. */
 export function toJson(value: Value): unknown {
   if (value === null || typeof value === 'boolean' || typeof value === 'string' || typeof value === 'number') return value;
-  if (typeof value === 'bigint') return Number(value);
-  if (value instanceof Uint) return Number(value.value);
+  if (typeof value === 'bigint') return wholeNumber(value);
+  if (value instanceof Uint) return wholeNumber(value.value);
   if (value instanceof Uint8Array) return Buffer.from(value).toString('base64');
   if (value instanceof Timestamp) return timestampText(value);
   if (value instanceof Duration) return durationText(value);

@@ -39,7 +39,7 @@ function checkWhole(schema: JsonSchema, value: unknown, path: string, correlated
   if (value !== null) {
     merge(alternatives(schema, value, path));
     if (typeof value === 'string') one(stringErrors(schema, value, path));
-    else if (typeof value === 'number') one(numberErrors(schema, value, path));
+    else if (typeof value === 'number' || typeof value === 'bigint') one(numberErrors(schema, value, path));
     else if (Array.isArray(value)) merge(checkList(schema, value, path, correlated));
   }
   if (schema.enum && !schema.enum.some((allowed) => sameJson(allowed, value))) {
@@ -54,6 +54,7 @@ const jsonType = (value: unknown): string => {
   if (value === null) return 'null';
   if (Array.isArray(value)) return 'array';
   if (typeof value === 'number') return Number.isInteger(value) ? 'integer' : 'number';
+  if (typeof value === 'bigint') return 'integer';
   return typeof value;
 };
 
@@ -104,7 +105,7 @@ function stringErrors(schema: JsonSchema, value: string, path: string): FieldErr
   return [];
 }
 
-function numberErrors(schema: JsonSchema, value: number, path: string): FieldError[] {
+function numberErrors(schema: JsonSchema, value: number | bigint, path: string): FieldError[] {
   const field = named(path);
   const errors: FieldError[] = [];
   const wrong = (detail: string) => errors.push({ type: 'FieldValueInvalid', field, value, detail: `${field} in body ${detail}` });
@@ -115,7 +116,7 @@ function numberErrors(schema: JsonSchema, value: number, path: string): FieldErr
   }
   if (multipleOf !== undefined) {
     // Upstream compares whole numbers with the factor's whole part.
-    const factor = Number.isInteger(value) ? Math.trunc(multipleOf) : multipleOf;
+    const factor = typeof value === 'bigint' || Number.isInteger(value) ? Math.trunc(multipleOf) : multipleOf;
     if (factor <= 0) {
       const detail = `factor MultipleOf declared for ${field} must be positive: ${factor}`;
       errors.push({ type: 'FieldValueInvalid', field, value: factor, detail });
@@ -130,7 +131,8 @@ function numberErrors(schema: JsonSchema, value: number, path: string): FieldErr
 
 const mostItems = (most: number): string => `must have at most ${most} item${most === 1 ? '' : 's'}`;
 
-const isMultiple = (value: number, factor: number): boolean => Number.isInteger(factor < 1 ? (1 / factor) * value : value / factor);
+const isMultiple = (value: number | bigint, factor: number): boolean =>
+  typeof value === 'bigint' ? value % BigInt(factor) === 0n : Number.isInteger(factor < 1 ? (1 / factor) * value : value / factor);
 
 function alternatives(schema: JsonSchema, value: unknown, path: string): Result {
   const result: Result = { errors: [], passed: 0 };

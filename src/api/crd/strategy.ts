@@ -161,7 +161,7 @@ function validateReplicas(object: unknown, scale: CustomResource['scale'], part:
   if (parent !== undefined) wrong(path, 0, `${path} accessor error: ${goText(parent)} is of the type ${goType(parent)}, expected map[string]interface{}`);
   const value = memberAt(object, path);
   if (value !== undefined) {
-    if (typeof value !== 'number' || !Number.isInteger(value))
+    if (typeof value !== 'bigint' && (typeof value !== 'number' || !Number.isInteger(value)))
       wrong(path, 0, `${path} accessor error: ${goText(value)} is of the type ${goType(value)}, expected int64`);
     else if (value < 0) wrong(path, value, 'should be a non-negative integer');
     else if (value > 2_147_483_647) wrong(path, value, 'should be less than or equal to 2147483647');
@@ -192,5 +192,5 @@ const goType = (value: unknown): string => {
   if (Array.isArray(value)) return '[]interface {}';
   if (typeof value === 'object') return 'map[string]interface {}';
   if (typeof value === 'boolean') return 'bool';
-  return typeof value === 'number' ? (Number.isInteger(value) ? 'int64' : 'float64') : 'string';
+  return typeof value === 'bigint' || Number.isInteger(value) ? 'int64' : typeof value === 'number' ? 'float64' : 'string';
 };

@@ -1,6 +1,8 @@
 import { type FieldError, ShownValue } from '../errors.ts';
 import { canonical } from './spec-and-status.ts';
 
+const isNumber = (value: unknown): value is number | bigint => typeof value === 'number' || typeof value === 'bigint';
+
 /** Collects what validation finds, each finding in a line. */
 export class Findings {
   readonly errors: FieldError[] = [];
@@ -50,11 +52,11 @@ export class Findings {
     else this.problems(field, value, check);
   }
   nonNegative(field: string, value: unknown): void {
-    if (typeof value === 'number' && value < 0) this.invalid(field, value, 'must be greater than or equal to 0');
+    if (isNumber(value) && value < 0) this.invalid(field, value, 'must be greater than or equal to 0');
   }
   /** A number in a range, both ends included. */
   between(field: string, value: unknown, least: number, most: number): void {
-    if (typeof value === 'number' && (value < least || value > most)) this.invalid(field, value, `must be between ${least} and ${most}, inclusive`);
+    if (isNumber(value) && (value < least || value > most)) this.invalid(field, value, `must be between ${least} and ${most}, inclusive`);
   }
   port(field: string, value: unknown): void {
     this.between(field, value ?? 0, 1, 65_535);

@@ -1,3 +1,4 @@
+import { parseJson } from '../json.ts';
 import type { ListType } from './types.ts';
 
 /**
@@ -57,9 +58,9 @@ export function parseStep(text: string): string | undefined {
     case 'f':
       return text;
     case 'v':
-      return `v:${goJson(JSON.parse(rest))}`;
+      return `v:${goJson(parseJson(rest))}`;
     case 'k': {
-      const keys = JSON.parse(rest) as Record<string, unknown>;
+      const keys = parseJson(rest) as Record<string, unknown>;
       if (typeof keys !== 'object' || keys === null || Array.isArray(keys)) throw new Error(`expect { or n, but found ${rest[0]}`);
       const names = Object.keys(keys).sort();
       return `k:{${names.map((name) => `${JSON.stringify(name)}:${goJson(keys[name])}`).join(',')}}`;
@@ -81,8 +82,8 @@ export function compareSteps(a: string, b: string): number {
   if (kind !== b[0]) return (classes[kind] as number) - (classes[b[0] as string] as number);
   if (kind === 'f') return a < b ? -1 : 1;
   if (kind === 'i') return Number(a.slice(2)) - Number(b.slice(2));
-  const x = JSON.parse(a.slice(2));
-  const y = JSON.parse(b.slice(2));
+  const x = parseJson(a.slice(2));
+  const y = parseJson(b.slice(2));
   return kind === 'v' ? compareValues(x, y) : compareKeys(x, y);
 }
 
@@ -100,7 +101,7 @@ function compareKeys(a: Record<string, unknown>, b: Record<string, unknown>): nu
 
 /** Numbers, texts, booleans, lists, objects, null. */
 const rankOf = (value: unknown): number =>
-  typeof value === 'number' ? 0 : typeof value === 'string' ? 1 : typeof value === 'boolean' ? 2 : Array.isArray(value) ? 3 : value === null ? 5 : 4;
+  typeof value === 'number' || typeof value === 'bigint' ? 0 : typeof value === 'string' ? 1 : typeof value === 'boolean' ? 2 : Array.isArray(value) ? 3 : value === null ? 5 : 4;
 
 function compareValues(a: any, b: any): number {
   const rank = rankOf(a) - rankOf(b);
@@ -119,8 +120,8 @@ export function pathText(path: readonly string[]): string {
       const rest = step.slice(2);
       if (step[0] === 'f') return `.${rest}`;
       if (step[0] === 'i') return `[${rest}]`;
-      if (step[0] === 'v') return `[=${shown(JSON.parse(rest))}]`;
-      return `[${Object.entries(JSON.parse(rest))
+      if (step[0] === 'v') return `[=${shown(parseJson(rest))}]`;
+      return `[${Object.entries(parseJson(rest))
         .map(([name, value]) => `${name}=${shown(value)}`)
         .join(',')}]`;
     })

@@ -1,5 +1,6 @@
 import type { ManagedFieldsEntry } from '../generated/types.ts';
 import { badRequest, StatusError } from '../errors.ts';
+import { parseJson } from '../json.ts';
 import { compareValues, fieldsOf } from './compare.ts';
 import { ApplyConflict } from './conflicts.ts';
 import { FieldSet } from './field-set.ts';
@@ -186,7 +187,7 @@ function lastAppliedFields(o: Ownership, live: Tracked | undefined, writer: Fiel
   const text = live?.metadata?.annotations?.[lastAppliedAnnotation];
   if (!live || !text) return undefined;
   try {
-    const last = JSON.parse(text);
+    const last = parseJson(text);
     if (last?.apiVersion !== writer.apiVersion) return undefined;
     const { type, value } = o.convert(comparable(live), writer.apiVersion) as { type: any; value: any };
     if (configurationProblems(type, last) !== '') return undefined;

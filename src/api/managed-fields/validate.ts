@@ -56,7 +56,7 @@ function scalarProblem(type: ScalarType, value: unknown): string | undefined {
   const actual = typeof value;
   switch (type.of) {
     case 'number':
-      return actual === 'number' ? undefined : `expected numeric (int or float), got ${goTypeName(value)}`;
+      return actual === 'number' || actual === 'bigint' ? undefined : `expected numeric (int or float), got ${goTypeName(value)}`;
     case 'string':
       return actual === 'string' ? undefined : `expected string, got ${goSyntax(value)}`;
     case 'boolean':
@@ -73,11 +73,11 @@ const goTypeName = (value: unknown): string =>
       ? 'map[string]interface {}'
       : typeof value === 'boolean'
         ? 'bool'
-        : typeof value === 'number'
-          ? Number.isInteger(value)
-            ? 'int64'
-            : 'float64'
-          : 'string';
+        : typeof value === 'bigint' || Number.isInteger(value)
+          ? 'int64'
+          : typeof value === 'number'
+            ? 'float64'
+            : 'string';
 
 const goSyntax = (value: unknown): string => `&value.valueUnstructured{Value:${typeof value === 'string' ? JSON.stringify(value) : goValue(value)}}`;
 

@@ -1,4 +1,5 @@
 import { gunzipSync } from 'node:zlib';
+import { parseJson } from '../../api/json.ts';
 import { decodeProtobuf } from '../../api/protobuf.ts';
 import type { UserInfo } from '../authn/user.ts';
 import { header, type HttpRequest, type HttpResponse } from '../http/exchange.ts';
@@ -138,7 +139,7 @@ export class AuditRecord {
   #parse(bytes: Buffer, contentType: string | string[] | undefined, headers: Record<string, string | string[]> = {}): unknown {
     try {
       const plain = headers['content-encoding'] === 'gzip' ? gunzipSync(bytes) : bytes;
-      if (!String(contentType).startsWith('application/vnd.kubernetes.protobuf')) return JSON.parse(plain.toString());
+      if (!String(contentType).startsWith('application/vnd.kubernetes.protobuf')) return parseJson(plain.toString());
       return this.definition ? decodeProtobuf(plain, this.definition) : undefined;
     } catch {
       // YAML, a log, a body that was refused: the event is told without.

@@ -1,5 +1,6 @@
 import { type ClientRequest, Agent as HttpAgent, request as httpRequest } from 'node:http';
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
+import { parseJson } from '../../api/json.ts';
 import type { ClientConfig } from '../../client/config.ts';
 
 export interface WebhookClient {
@@ -54,7 +55,7 @@ export function createWebhookClient(config: ClientConfig): WebhookClient {
                 reject(Object.assign(new Error(`${url.href} answered ${statusCode}: ${answer.slice(0, 300)}`), { statusCode }));
               else {
                 try {
-                  resolve(answer === '' ? undefined : JSON.parse(answer));
+                  resolve(answer === '' ? undefined : parseJson(answer));
                 } catch {
                   reject(new Error(`${url.href} did not answer JSON: ${answer.slice(0, 300)}`));
                 }

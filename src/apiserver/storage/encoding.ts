@@ -1,3 +1,4 @@
+import { parseJson } from '../../api/json.ts';
 import type { KubeObject } from '../../api/object.ts';
 
 /**
@@ -28,7 +29,7 @@ export function splice(stored: Buffer, revision: number): Spliced {
   // Values of ours start {"apiVersion":"…","kind":"…","metadata":{ ; no string before it can hold the marker.
   const at = stored.indexOf(marker);
   if (at < 0 || at > 160 || !isOurForm(stored, at)) {
-    const rewritten = encodeForStore(JSON.parse(stored.toString('utf8')));
+    const rewritten = encodeForStore(parseJson(stored.toString('utf8')));
     return insert(rewritten, rewritten.indexOf(marker) + marker.length, revision);
   }
   return insert(stored, at + marker.length, revision);

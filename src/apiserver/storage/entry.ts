@@ -1,4 +1,5 @@
 import { convert } from '../../api/convert.ts';
+import { parseJson } from '../../api/json.ts';
 import { apiVersionOf, type KubeObject } from '../../api/object.ts';
 import { decodeProtobuf } from '../../api/protobuf.ts';
 import type { ServedResource } from '../../api/scheme.ts';
@@ -78,7 +79,7 @@ export class Entry {
 
   /** Frozen; carries resourceVersion. */
   get object(): KubeObject {
-    if (!this.#object) this.#object = deepFreeze(JSON.parse(this.bytes.toString('utf8')) as KubeObject);
+    if (!this.#object) this.#object = deepFreeze(parseJson(this.bytes.toString('utf8')) as KubeObject);
     return this.#object;
   }
 

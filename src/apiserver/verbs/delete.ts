@@ -16,6 +16,9 @@ export type Deletion =
   /** The object stays (grace, finalizers), or is of a kind whose deletion answers with it. */
   { entry: Entry; status?: undefined } | { entry?: undefined; status: Status };
 
+/** Seconds that a deletion may lie ahead and still have a date: three thousand years. It is only the date that is nearer then. */
+const mostGrace = 3000 * 365 * 86_400;
+const seconds = (grace: number): number => Math.min(Number(grace), mostGrace);
 const foreground = 'foregroundDeletion';
 const orphan = 'orphan';
 /** Deleting these answers with the object. */
@@ -158,10 +161,10 @@ function deletionOf(api: Api, path: string, before: KubeObject, options: Partial
   }
   if (!metadata.deletionTimestamp || (metadata.deletionGracePeriodSeconds ?? 0) > grace) {
     metadata.deletionTimestamp = metadata.deletionTimestamp
-      ? new Date(Date.parse(metadata.deletionTimestamp) - ((metadata.deletionGracePeriodSeconds ?? 0) - grace) * 1000)
+      ? new Date(Date.parse(metadata.deletionTimestamp) - (seconds(metadata.deletionGracePeriodSeconds ?? 0) - seconds(grace)) * 1000)
           .toISOString()
           .replace('.000Z', 'Z')
-      : timestamp(api, grace);
+      : timestamp(api, seconds(grace));
     metadata.deletionGracePeriodSeconds = grace;
     if (metadata.generation) metadata.generation++;
   }
@@ -179,7 +182,7 @@ function gracePeriod(object: KubeObject, options: Partial<DeleteOptions>): numbe
   let grace = options.gracePeriodSeconds ?? pod.spec?.terminationGracePeriodSeconds ?? 30;
   // A pod that no kubelet looks after, or that has run its course, has nothing to end.
   if (!pod.spec?.nodeName || pod.status?.phase === 'Succeeded' || pod.status?.phase === 'Failed') grace = 0;
-  return Math.max(grace < 0 ? 1 : grace, 0);
+  return grace < 0 ? 1 : grace;
 }
 
 /** The finalizers for the garbage collector follow the propagation policy; others stay. */

@@ -18,7 +18,7 @@ export interface Due {
 export function dueNow(cronJob: CronJob, schedule: Schedule, now: number, withDeadline = true): Due {
   const { startingDeadlineSeconds } = cronJob.spec;
   let since = millis(cronJob.status?.lastScheduleTime ?? cronJob.metadata.creationTimestamp);
-  if (withDeadline && startingDeadlineSeconds !== undefined) since = Math.max(since, now - startingDeadlineSeconds * 1000);
+  if (withDeadline && startingDeadlineSeconds !== undefined) since = Math.max(since, now - Number(startingDeadlineSeconds) * 1000);
   const first = schedule.next(since);
   if (first === undefined || now < first) return { since, tooMany: false };
   const second = schedule.next(first);

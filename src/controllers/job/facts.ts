@@ -47,7 +47,7 @@ export function finishedAt(pod: Pod): number {
   const ready = podCondition(pod, 'Ready');
   if (ready?.status === 'False' && ready.lastTransitionTime) return millis(ready.lastTransitionTime);
   const { deletionTimestamp, deletionGracePeriodSeconds = 0, creationTimestamp } = pod.metadata;
-  return deletionTimestamp ? millis(deletionTimestamp) - deletionGracePeriodSeconds * 1000 : millis(creationTimestamp);
+  return deletionTimestamp ? millis(deletionTimestamp) - Number(deletionGracePeriodSeconds) * 1000 : millis(creationTimestamp);
 }
 
 export function jobCondition(type: string, status: string, reason: string, message: string, now: number): JobCondition {

@@ -146,7 +146,7 @@ export function untilDeadline({ job, now }: JobView): number | undefined {
   const { activeDeadlineSeconds } = job.spec;
   const started = job.status?.startTime;
   if (activeDeadlineSeconds === undefined || isSuspended(job)) return undefined;
-  return Math.max(0, (started ? Date.parse(started) : now) + activeDeadlineSeconds * 1000 - now);
+  return Math.max(0, (started ? Date.parse(started) : now) + Number(activeDeadlineSeconds) * 1000 - now);
 }
 
 /** With restartPolicy OnFailure it is the containers' restarts that count. */

@@ -150,7 +150,7 @@ export class PodSimulator {
     };
     if (pod.metadata.deletionTimestamp) {
       life.deletedAt ??= now;
-      const grace = (pod.metadata.deletionGracePeriodSeconds ?? 30) * 1000;
+      const grace = Number(pod.metadata.deletionGracePeriodSeconds ?? 30) * 1000;
       const at = life.deletedAt + Math.min(grace, behaviour.terminateAfterMs ?? 0);
       return at > now ? wait(at) : void this.remove(life);
     }

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { ClientConfig } from '../../../api/crd/client-config.ts';
 import { badRequest, internalError, StatusError } from '../../../api/errors.ts';
+import { parseJson } from '../../../api/json.ts';
 import type { KubeObject } from '../../../api/object.ts';
 import { applyJsonPatch } from '../../../api/patch.ts';
 import type { ServedResource } from '../../../api/scheme.ts';
@@ -170,7 +171,7 @@ async function mutate(all: Prepared[], request: AdmissionRequest): Promise<void>
 }
 
 function parsePatch(patch: string): unknown[] {
-  const parsed: unknown = JSON.parse(Buffer.from(patch, 'base64').toString('utf8'));
+  const parsed: unknown = parseJson(Buffer.from(patch, 'base64').toString('utf8'));
   return Array.isArray(parsed) ? parsed : [];
 }
 

@@ -3,6 +3,7 @@ import { Agent, request as httpsRequest, type RequestOptions } from 'node:https'
 import type { Duplex } from 'node:stream';
 import { connect as tlsConnect, type TLSSocket } from 'node:tls';
 import { certificatesOf, type ClientConfig } from '../../../api/crd/client-config.ts';
+import { parseJson } from '../../../api/json.ts';
 import type { Api, Dial } from '../../api.ts';
 import { serviceEndpoint } from '../../subresources/connections.ts';
 
@@ -144,7 +145,7 @@ function post(agent: Agent, target: Target, path: string, ca: string | undefined
           return reject(new BadAnswer(response.statusCode === 404 ? 'the server could not find the requested resource' : shown));
         }
         try {
-          resolve(JSON.parse(text));
+          resolve(parseJson(text));
         } catch (error) {
           reject(new BadAnswer(`couldn't get version/kind; json parse error: ${(error as Error).message}`));
         }
