@@ -13,7 +13,12 @@ const packages: Record<string, { path: string; test?: boolean }> = {
   'e2e.test': { path: 'k8s.io/kubernetes/test/e2e', test: true },
   agnhost: { path: 'k8s.io/kubernetes/test/images/agnhost' },
   'sample-apiserver': { path: 'k8s.io/sample-apiserver' },
+  nnp: { path: 'k8s.io/kubernetes/test/images/nonewprivs' },
 };
+/** Some tests look at the version that they are built with. */
+const linked = `-s -w ${Object.entries({ gitVersion: version, gitMajor: '1', gitMinor: version.split('.')[1] })
+  .map(([name, value]) => `-X k8s.io/component-base/version.${name}=${value}`)
+  .join(' ')}`;
 
 /** Upstream's module, whose own modules are replaced by what was published with it. */
 function scratchModule(): string {
@@ -43,7 +48,7 @@ export function program(name: keyof typeof packages & string): string {
   mkdirSync(join(tools, 'bin'), { recursive: true });
   const partial = `${path}.${process.pid}`;
   const verb = test ? ['test', '-c'] : ['build'];
-  execFileSync('nice', ['-n', '5', 'go', ...verb, '-trimpath', '-ldflags', '-s -w', '-o', partial, source], {
+  execFileSync('nice', ['-n', '5', 'go', ...verb, '-trimpath', '-ldflags', linked, '-o', partial, source], {
     cwd: scratchModule(),
     env: environment,
     stdio: ['ignore', 'inherit', 'inherit'],
@@ -54,13 +59,14 @@ export function program(name: keyof typeof packages & string): string {
 
 /** A Debian root with what the tests run in containers, made once. */
 export function debianRoot(): string {
-  const root = join(tools, 'conformance-root');
+  const root = join(tools, 'conformance-root-trixie');
   if (existsSync(join(root, 'complete'))) return root;
   rmSync(root, { recursive: true, force: true });
-  const include = 'curl,dnsutils,netcat-openbsd,iproute2,procps,ca-certificates,nginx-light';
+  // bash stands in for the shell of upstream's busybox: Debian's drops variables whose names are no identifiers.
+  const include = 'curl,bind9-dnsutils,netcat-openbsd,iproute2,procps,ca-certificates,nginx,busybox-static,bash-static';
   console.log('making a Debian root (debootstrap)');
   const mirror = /^URIs: *(\S+)/m.exec(existsSync('/etc/apt/sources.list.d/debian.sources') ? readFileSync('/etc/apt/sources.list.d/debian.sources', 'utf8') : '')?.[1];
-  execFileSync('debootstrap', ['--variant=minbase', `--include=${include}`, 'bookworm', root, ...(mirror ? [mirror] : [])], { stdio: ['ignore', 'ignore', 'inherit'] });
+  execFileSync('debootstrap', ['--variant=minbase', `--include=${include}`, 'trixie', root, ...(mirror ? [mirror] : [])], { stdio: ['ignore', 'ignore', 'inherit'] });
   for (const folder of ['var/cache/apt', 'var/lib/apt/lists', 'usr/share/doc', 'usr/share/man', 'usr/share/locale'])
     rmSync(join(root, folder), { recursive: true, force: true });
   writeFileSync(join(root, 'complete'), '');
