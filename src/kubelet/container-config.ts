@@ -103,6 +103,8 @@ export interface MountedVolume {
   hostPath: string;
   readOnly: boolean;
   block?: boolean;
+  /** The files of an image, which the runtime mounts itself. */
+  image?: string;
 }
 
 const propagations: Record<string, Mount['propagation']> = {
@@ -139,10 +141,16 @@ export async function containerMounts(container: Container, o: MountDependencies
     if (subPath) {
       if (subPath.startsWith('/')) throw new ContainerConfigError(`error SubPath \`${subPath}\` must not be an absolute path`);
       if (subPath.split('/').includes('..')) throw new ContainerConfigError(`unable to provision SubPath \`${subPath}\`: must not contain '..'`);
-      hostPath = await o.subPath(volume, m.name, subPath, container.name, index, readonly);
+      if (volume.image === undefined) hostPath = await o.subPath(volume, m.name, subPath, container.name, index, readonly);
     }
     const containerPath = m.mountPath.startsWith('/') ? m.mountPath : `/${m.mountPath}`;
-    mounts.push({ containerPath, hostPath, readonly, propagation: propagations[m.mountPropagation ?? 'None'] ?? 'PROPAGATION_PRIVATE' });
+    mounts.push({
+      containerPath,
+      hostPath,
+      readonly,
+      propagation: propagations[m.mountPropagation ?? 'None'] ?? 'PROPAGATION_PRIVATE',
+      ...(volume.image === undefined ? {} : { image: { image: volume.image }, ...(subPath ? { imageSubPath: subPath } : {}) }),
+    });
   }
   const taken = new Set(mounts.map((m) => m.containerPath.replace(/\/+$/, '')));
   if (o.etcHosts && !taken.has('/etc/hosts') && !taken.has('/etc'))

@@ -48,6 +48,8 @@ export async function startContainer(o: StartInput): Promise<void> {
     throw error instanceof ImageError ? new StartError(error.reason, error.message, error.retryMs) : error;
   });
 
+  await pullImageVolumes(o);
+
   const last = latest(o.state, spec.name);
   const reported = containerStatusNamed(pod, spec.name);
   const seenBefore = reported?.containerID !== undefined;
@@ -92,6 +94,20 @@ export async function startContainer(o: StartInput): Promise<void> {
     ctx.recorder.event(pod, 'Normal', 'Killing', `FailedPostStartHook`);
     await ctx.runtime.stopContainer(containerId, pod.spec.terminationGracePeriodSeconds ?? 30);
     throw new StartError('PostStartHookError', text(error));
+  }
+}
+
+/** Images of the volumes that the container mounts. Throws StartError as for its own. */
+async function pullImageVolumes({ ctx, pod, container, signal }: StartInput): Promise<void> {
+  const mounted = new Set((container.spec.volumeMounts ?? []).map((m) => m.name));
+  for (const { name, image } of pod.spec.volumes ?? []) {
+    if (!image || !mounted.has(name)) continue;
+    const wanted = { image: image.reference ?? '', ...(image.pullPolicy ? { imagePullPolicy: image.pullPolicy } : {}) };
+    await ctx.images.ensure(pod, wanted, signal).catch((error: unknown) => {
+      if (!(error instanceof ImageError)) throw error;
+      ctx.recorder.event(pod, 'Warning', 'Failed', `Error: ${error.message}`);
+      throw new StartError(error.reason, error.message, error.retryMs);
+    });
   }
 }
 

@@ -37,7 +37,9 @@ export class ImageGc {
     const { runtime, clock, log } = this.o;
     const [images, containers, info] = await Promise.all([runtime.listImages(), runtime.listContainers(), runtime.imageFsInfo()]);
     const now = clock.now();
-    const inUse = new Set(containers.flatMap((c) => [c.imageRef, c.image.image]));
+    const mounts = await Promise.all(containers.map(async ({ id }) => (await runtime.containerStatus(id).catch(() => undefined))?.mounts ?? []));
+    const volumes = mounts.flat().flatMap((m) => m.image?.image ?? []);
+    const inUse = new Set([...containers.flatMap((c) => [c.imageRef, c.image.image]), ...volumes]);
     const isUsed = (image: Image) => [image.id, ...image.repoTags, ...image.repoDigests].some((name) => inUse.has(name));
     for (const image of images) {
       const known = this.seen.get(image.id) ?? { first: now, used: 0 };

@@ -80,7 +80,10 @@ export function credentialsFor(image: string, configs: Record<string, Record<str
   return found.sort((a, b) => b.key.length - a.key.length).map((f) => f.auth);
 }
 
-export const pullPolicyOf = (container: Container): string => {
+/** An image that a pod wants: a container's, or that of an image volume. */
+export type WantedImage = Pick<Container, 'image' | 'imagePullPolicy'>;
+
+export const pullPolicyOf = (container: WantedImage): string => {
   if (container.imagePullPolicy) return container.imagePullPolicy;
   const image = container.image ?? '';
   return splitImage(image).tag === 'latest' && !image.includes('@') ? 'Always' : 'IfNotPresent';
@@ -107,7 +110,7 @@ export class ImageManager {
   }
 
   /** Resolves to the image; throws ImageError. */
-  async ensure(pod: Pod, container: Container, signal: AbortSignal): Promise<Image | undefined> {
+  async ensure(pod: Pod, container: WantedImage, signal: AbortSignal): Promise<Image | undefined> {
     const image = container.image ?? '';
     if (!/^[a-zA-Z0-9][a-zA-Z0-9._\-/:@]*$/.test(image))
       throw new ImageError(

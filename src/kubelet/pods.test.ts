@@ -381,6 +381,21 @@ describe('hooks', () => {
 });
 
 describe('images', () => {
+  test('an image volume: its image is pulled as its policy says, and mounted by the runtime', async () => {
+    const spec = (name: string, reference: string) => ({
+      containers: [{ name, image, volumeMounts: [{ name: 'files', mountPath: '/files', subPath: 'etc' }] }],
+      volumes: [{ name: 'files', image: { reference, pullPolicy: 'Always' } }],
+    });
+    await cluster.createPod('with-files', spec('with-files', 'registry.test/files:1'));
+    await cluster.until('with-files', 'Running', (p) => p.status?.phase === 'Running');
+    expect(runtime.pulls.map((p) => p.image)).toContain('registry.test/files:1');
+    const config = [...runtime.containers.values()].find((c) => c.config.metadata.name === 'with-files')?.config;
+    expect(config?.mounts[0]).toMatchObject({ containerPath: '/files', image: { image: 'registry.test/files:1' }, imageSubPath: 'etc' });
+    runtime.failPulls.set('registry.test/no-files:1', 'no such image');
+    await cluster.createPod('without-files', spec('without-files', 'registry.test/no-files:1'));
+    await cluster.until('without-files', 'ImagePullBackOff', (p) => waitingReason(p, 'without-files') === 'ImagePullBackOff');
+  });
+
   test('an image that cannot be pulled: ErrImagePull, then ImagePullBackOff', async () => {
     runtime.failPulls.set('registry.example/gone:v1', 'manifest unknown');
     await cluster.createPod('no-image', { containers: [{ name: 'c', image: 'registry.example/gone:v1' }] });

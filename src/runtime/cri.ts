@@ -73,6 +73,10 @@ export interface ContainerMetadata {
 export interface Mount {
   containerPath: string;
   hostPath: string;
+  /** The files of this image, which must have been pulled, in place of hostPath; always read-only. */
+  image?: { image: string };
+  /** A folder or file within it. */
+  imageSubPath?: string;
   readonly: boolean;
   propagation: 'PROPAGATION_PRIVATE' | 'PROPAGATION_HOST_TO_CONTAINER' | 'PROPAGATION_BIDIRECTIONAL';
 }

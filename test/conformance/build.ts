@@ -28,14 +28,25 @@ function scratchModule(): string {
   if (existsSync(file)) return folder;
   const found = JSON.parse(execFileSync('go', ['mod', 'download', '-json', `k8s.io/kubernetes@${version}`], { encoding: 'utf8', env: environment }));
   const replaced = [...readFileSync(found.GoMod, 'utf8').matchAll(/^\t(k8s\.io\/[a-z0-9-]+) => \.\/staging\//gm)].map((m) => m[1]);
-  const lines = ['module conformance', '', 'go 1.26.0', '', `require k8s.io/kubernetes ${version}`, ...replaced.map((m) => `replace ${m} => ${m} ${staging}`)];
+  const lines = [
+    'module conformance',
+    '',
+    'go 1.26.0',
+    '',
+    `require k8s.io/kubernetes ${version}`,
+    ...replaced.map((m) => `replace ${m} => ${m} ${staging}`),
+  ];
   writeFileSync(file, `${lines.join('\n')}\n`);
   return folder;
 }
 
 /** A folder of upstream's sources, from the module cache: what its images are made with is there. */
 export function upstream(folder: string): string {
-  const directory = execFileSync('go', ['list', '-m', '-f', '{{.Dir}}', 'k8s.io/kubernetes'], { cwd: scratchModule(), env: environment, encoding: 'utf8' });
+  const directory = execFileSync('go', ['list', '-m', '-f', '{{.Dir}}', 'k8s.io/kubernetes'], {
+    cwd: scratchModule(),
+    env: environment,
+    encoding: 'utf8',
+  });
   return join(directory.trim(), folder);
 }
 
@@ -65,8 +76,12 @@ export function debianRoot(): string {
   // bash stands in for the shell of upstream's busybox: Debian's drops variables whose names are no identifiers.
   const include = 'curl,bind9-dnsutils,netcat-openbsd,iproute2,procps,ca-certificates,nginx,busybox-static,bash-static';
   console.log('making a Debian root (debootstrap)');
-  const mirror = /^URIs: *(\S+)/m.exec(existsSync('/etc/apt/sources.list.d/debian.sources') ? readFileSync('/etc/apt/sources.list.d/debian.sources', 'utf8') : '')?.[1];
-  execFileSync('debootstrap', ['--variant=minbase', `--include=${include}`, 'trixie', root, ...(mirror ? [mirror] : [])], { stdio: ['ignore', 'ignore', 'inherit'] });
+  const mirror = /^URIs: *(\S+)/m.exec(
+    existsSync('/etc/apt/sources.list.d/debian.sources') ? readFileSync('/etc/apt/sources.list.d/debian.sources', 'utf8') : '',
+  )?.[1];
+  execFileSync('debootstrap', ['--variant=minbase', `--include=${include}`, 'trixie', root, ...(mirror ? [mirror] : [])], {
+    stdio: ['ignore', 'ignore', 'inherit'],
+  });
   for (const folder of ['var/cache/apt', 'var/lib/apt/lists', 'usr/share/doc', 'usr/share/man', 'usr/share/locale'])
     rmSync(join(root, folder), { recursive: true, force: true });
   writeFileSync(join(root, 'complete'), '');

@@ -38,19 +38,41 @@ export async function pushImages(record: ClusterRecord): Promise<void> {
   };
   const e2e = (name: string) => `e2e-test-images/${name}`;
   const files = ['localhost.crt', 'localhost.key'].map((name) => ({ path: name, hostFile: join(upstream('test/images/agnhost/porter'), name) }));
-  const whole = await image([...debian, ...files, { path: 'uploads', directory: true }, agnhost('agnhost'), agnhost('agnhost-2')], { Entrypoint: ['/agnhost'], Cmd: ['pause'], WorkingDir: '/' });
+  const whole = await image([...debian, ...files, { path: 'uploads', directory: true }, agnhost('agnhost'), agnhost('agnhost-2')], {
+    Entrypoint: ['/agnhost'],
+    Cmd: ['pause'],
+    WorkingDir: '/',
+  });
   await push(whole, e2e('agnhost:2.66.1'), e2e('agnhost:2.55'), e2e('glibc-dns-testing:2.1.1'));
   const webServer = (name: string, more: ImageEntry[] = []) =>
-    image([agnhost('agnhost'), ...mountPoints, ...readdirSync(upstream(`test/images/${name}/html`)).map((file) => ({ path: file, hostFile: join(upstream(`test/images/${name}/html`), file) })), ...more], {
-      Entrypoint: ['/agnhost'],
-      Cmd: ['test-webserver'],
-      WorkingDir: '/',
-    });
+    image(
+      [
+        agnhost('agnhost'),
+        ...mountPoints,
+        ...readdirSync(upstream(`test/images/${name}/html`)).map((file) => ({
+          path: file,
+          hostFile: join(upstream(`test/images/${name}/html`), file),
+        })),
+        ...more,
+      ],
+      {
+        Entrypoint: ['/agnhost'],
+        Cmd: ['test-webserver'],
+        WorkingDir: '/',
+      },
+    );
   await push(await webServer('nautilus'), e2e('nautilus:1.8'));
   // As in the base of upstream's image, where a test of image volumes looks for it.
   await push(await webServer('kitten', [{ path: 'etc/os-release', content: 'NAME="Alpine Linux"\nID=alpine\n' }]), e2e('kitten:1.8'));
-  await push(await image([...debian, { path: 'usr/local/bin/nnp', hostFile: program('nnp'), mode: 0o6755 }], { Cmd: ['nnp'] }), e2e('nonewprivs:1.4'));
-  await push(await busyboxImage([{ path: 'bin/sh', hostFile: join(root, 'bin/bash-static'), mode: 0o755 }], { busybox: join(root, 'usr/bin/busybox') }), e2e('busybox:1.36.1-1'), e2e('busybox:1.37.0-2'));
+  await push(
+    await image([...debian, { path: 'usr/local/bin/nnp', hostFile: program('nnp'), mode: 0o6755 }], { Cmd: ['nnp'] }),
+    e2e('nonewprivs:1.4'),
+  );
+  await push(
+    await busyboxImage([{ path: 'bin/sh', hostFile: join(root, 'bin/bash-static'), mode: 0o755 }], { busybox: join(root, 'usr/bin/busybox') }),
+    e2e('busybox:1.36.1-1'),
+    e2e('busybox:1.37.0-2'),
+  );
   const pause = [agnhost('agnhost'), ...mountPoints];
   await push(await image(pause, { Entrypoint: ['/agnhost', 'pause'] }), 'pause:3.10.2');
   await push(await image(pause, { Entrypoint: ['/agnhost', 'pause'], User: '1234' }), e2e('nonroot:1.5'));

@@ -24,8 +24,7 @@ const { values } = parseArgs({
 const focus = new RegExp(values.focus);
 const skip = values.skip ? new RegExp(values.skip) : undefined;
 const chosen = listSpecs().filter(
-  (spec) =>
-    (spec.conformance || values.beyond) && (!values.sig || values.sig.includes(spec.sig)) && focus.test(spec.name) && !skip?.test(spec.name),
+  (spec) => (spec.conformance || values.beyond) && (!values.sig || values.sig.includes(spec.sig)) && focus.test(spec.name) && !skip?.test(spec.name),
 );
 if (values.list) {
   const known = values.continue ? new Outcomes(resolve(values.continue)) : undefined;
@@ -99,7 +98,8 @@ try {
   );
 } finally {
   for (const line of outcomes.summary(chosen)) console.log(line);
-  if (values.keep || interrupted.signal.aborted) console.log(`left: KUMULUS_STATE=${state} KUBECONFIG=${kubeconfig}; go on with --continue ${folder}`);
+  if (values.keep || interrupted.signal.aborted)
+    console.log(`left: KUMULUS_STATE=${state} KUBECONFIG=${kubeconfig}; go on with --continue ${folder}`);
   else {
     kumulus('delete', 'cluster', 'conformance');
     if (unpassed().length === 0) rmSync(folder, { recursive: true, force: true });

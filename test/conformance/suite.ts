@@ -34,7 +34,9 @@ interface SpecReport {
 }
 const nameOf = (spec: SpecReport): string => [...(spec.ContainerHierarchyTexts ?? []), spec.LeafNodeText].join(' ');
 const specsOf = (report: string): SpecReport[] =>
-  (JSON.parse(readFileSync(report, 'utf8')) as { SpecReports: SpecReport[] }[]).flatMap((suite) => suite.SpecReports).filter((spec) => spec.LeafNodeType === 'It');
+  (JSON.parse(readFileSync(report, 'utf8')) as { SpecReports: SpecReport[] }[])
+    .flatMap((suite) => suite.SpecReports)
+    .filter((spec) => spec.LeafNodeType === 'It');
 
 /** All tests that e2e.test has, as it says itself. */
 export function listSpecs(): Spec[] {
@@ -42,12 +44,19 @@ export function listSpecs(): Spec[] {
   try {
     const kubeconfig = join(folder, 'kubeconfig');
     const named = { name: 'a', cluster: { server: 'https://127.0.0.1:1' }, context: { cluster: 'a', user: 'a' }, user: {} };
-    writeFileSync(kubeconfig, JSON.stringify({ apiVersion: 'v1', kind: 'Config', 'current-context': 'a', clusters: [named], contexts: [named], users: [named] }));
+    writeFileSync(
+      kubeconfig,
+      JSON.stringify({ apiVersion: 'v1', kind: 'Config', 'current-context': 'a', clusters: [named], contexts: [named], users: [named] }),
+    );
     const report = join(folder, 'report.json');
-    const ran = spawnSync(program('e2e.test'), [`--kubeconfig=${kubeconfig}`, '--provider=skeleton', '--ginkgo.dry-run', `--ginkgo.json-report=${report}`], {
-      encoding: 'utf8',
-      maxBuffer: 1 << 28,
-    });
+    const ran = spawnSync(
+      program('e2e.test'),
+      [`--kubeconfig=${kubeconfig}`, '--provider=skeleton', '--ginkgo.dry-run', `--ginkgo.json-report=${report}`],
+      {
+        encoding: 'utf8',
+        maxBuffer: 1 << 28,
+      },
+    );
     if (!existsSync(report)) throw new Error(`e2e.test does not list its tests: ${ran.stderr}${ran.stdout}`);
     return specsOf(report).map((spec) => {
       const name = nameOf(spec);
@@ -77,7 +86,8 @@ export async function runSpecs(specs: Spec[], o: { folder: string; kubeconfig: s
       '--provider=skeleton',
       '--ginkgo.no-color',
       '--ginkgo.v',
-      `--ginkgo.focus=^(?:${specs.map((spec) => literal(spec.name)).join('|')})$`,
+      // Ginkgo puts its suite's name before a test's.
+      `--ginkgo.focus=(?:${specs.map((spec) => literal(spec.name)).join('|')})$`,
       `--ginkgo.timeout=${o.timeout}`,
       `--ginkgo.json-report=${report}`,
       '--num-nodes=2',
@@ -95,7 +105,9 @@ export async function runSpecs(specs: Spec[], o: { folder: string; kubeconfig: s
   log.end();
   if (!existsSync(report)) return [];
   const wanted = new Set(specs.map((spec) => spec.name));
-  const ended = specsOf(report).filter((spec) => wanted.has(nameOf(spec)) && !/^(|pending|interrupted|aborted)$/.test(spec.State) && (spec.State !== 'skipped' || spec.Failure));
+  const ended = specsOf(report).filter(
+    (spec) => wanted.has(nameOf(spec)) && !/^(|pending|interrupted|aborted)$/.test(spec.State) && (spec.State !== 'skipped' || spec.Failure),
+  );
   rmSync(report);
   return ended.map((spec) => ({
     name: nameOf(spec),

@@ -83,6 +83,8 @@ export class VolumeManager implements PodVolumes {
         await checkHostPath(volume.hostPath);
         return { hostPath: volume.hostPath.path, readOnly: false };
       }
+      // Pulled as a container's own image is, when one that mounts it starts.
+      if (volume.image) return { hostPath: '', readOnly: true, image: volume.image.reference ?? '' };
       if (isPayloadVolume(volume)) return await this.payload(pod, volume, signal);
       if (volume.persistentVolumeClaim || volume.ephemeral) return await this.claim(pod, volume, signal);
       throw new Error('no volume plugin matched');

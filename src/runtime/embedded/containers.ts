@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { readJson, writeJson } from '../atomic-file.ts';
 import type { ContainerConfig, ContainerState } from '../cri.ts';
 import { finish } from './command.ts';
+import { unmountImageVolumes } from './image-volumes.ts';
 import type { ProcessIdentity } from './processes.ts';
 
 /** A container as it is kept in containers/ID/container.json. */
@@ -114,6 +115,7 @@ export class Containers {
   /** Takes a container's mount and files away. */
   async discard(id: string): Promise<void> {
     await finish('umount', ['-l', join(this.folder(id), 'rootfs')]);
+    await unmountImageVolumes(this.folder(id));
     await rm(this.folder(id), { recursive: true, force: true });
     await rm(join(this.exits, id), { force: true });
     this.all.delete(id);

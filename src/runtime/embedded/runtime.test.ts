@@ -187,6 +187,34 @@ describe('a container', () => {
     expect(files.map((file) => readFileSync(file, 'utf8').trim())).toContain(String(50 << 20));
   });
 
+  it('has the files of another image where it asks for them, to read only', async () => {
+    const mount = { hostPath: '', readonly: false, propagation: 'PROPAGATION_PRIVATE' as const, image: { image: reference } };
+    const mounts = [
+      { ...mount, containerPath: '/whole' },
+      { ...mount, containerPath: '/etc/only-users', imageSubPath: 'etc/passwd' },
+      { ...mount, containerPath: '/not-outside', imageSubPath: '../../../../etc' },
+    ];
+    const { id, pod } = await startOne(
+      containerConfig('cmp /whole/etc/group /etc/group && cmp /etc/only-users /etc/passwd && ls /not-outside; touch /whole/new 2>&1', { mounts }),
+    );
+    await ended(id);
+    expect(linesOf(pod)).toEqual(['stdout F group', 'stdout F passwd', 'stdout F touch: /whole/new: Read-only file system']);
+    await runtime.removeContainer(id);
+    const again = await startOne(containerConfig('cat /whole/etc/group', { mounts }));
+    await ended(again.id);
+    expect(linesOf(again.pod).length).toBeGreaterThan(0);
+  });
+
+  it('is not made where an image it mounts, or a path in it, is missing', async () => {
+    const pod = sandboxConfig();
+    const sandbox = await runtime.runPodSandbox(pod);
+    const mount = { containerPath: '/m', hostPath: '', readonly: true, propagation: 'PROPAGATION_PRIVATE' as const };
+    const make = (change: object) => runtime.createContainer(sandbox, containerConfig('true', { mounts: [{ ...mount, ...change }] }), pod);
+    await expect(make({ image: { image: 'registry.invalid/none:1' } })).rejects.toThrow('ImageVolumeMountFailed');
+    await expect(make({ image: { image: reference }, imageSubPath: 'no/such' })).rejects.toThrow('has no no/such');
+    expect(readFileSync('/proc/self/mountinfo', 'utf8')).not.toMatch(/image-volumes/);
+  });
+
   it('sees the kernel settings of its pod, and nobody else does', async () => {
     const files = ['kernel/shm_rmid_forced', 'net/ipv4/ip_unprivileged_port_start'].map((file) => `/proc/sys/${file}`);
     const before = files.map((file) => readFileSync(file, 'utf8'));

@@ -32,6 +32,7 @@ import { attach } from './attach.ts';
 import { boundingSet, ociConfig, ociResources } from './bundle.ts';
 import { finish, run, start } from './command.ts';
 import { createWithConmon } from './conmon.ts';
+import { mountImageVolumes } from './image-volumes.ts';
 import { Containers, type StoredContainer } from './containers.ts';
 import { execStream, execSync } from './exec.ts';
 import { bootIdentity, identify, isAlive, signalProcess } from './processes.ts';
@@ -244,9 +245,10 @@ class EmbeddedRuntime implements Runtime {
         (['network', 'ipc', 'uts'] as const).map((kind) => [kind, this.sandboxes.namespace(sandbox, kind)]),
       );
       const pid = this.pidNamespace(sandbox, config);
+      const volumes = await mountImageVolumes(folder, config.mounts, this.images);
       const spec = ociConfig({
         id,
-        config,
+        config: { ...config, mounts: volumes.mounts },
         sandbox: sandboxConfig,
         image: process,
         user,
@@ -267,7 +269,7 @@ class EmbeddedRuntime implements Runtime {
         config,
         imageId: image.id,
         imageRef: image.repoDigests[0] ?? image.id,
-        snapshots: image.snapshots,
+        snapshots: [...image.snapshots, ...volumes.snapshots],
         state: 'CONTAINER_CREATED',
         createdAt: Date.now(),
         startedAt: 0,
