@@ -74,7 +74,6 @@ export type LaunchTemplateArgs = Owned &
     name: string;
     imageId: string;
     instanceType: string;
-    securityGroupIds: pulumi.Input<string>[];
     instanceProfile: string;
     userData: string;
   }>;
@@ -86,7 +85,14 @@ export class LaunchTemplate extends KumulusResource {
 }
 
 export type InstanceArgs = Owned &
-  Inputs<{ launchTemplateId: string; launchTemplateVersion: string; subnetId: string; instanceProfile: string; privateIpAddress?: string }>;
+  Inputs<{
+    launchTemplateId: string;
+    launchTemplateVersion: string;
+    subnetId: string;
+    securityGroupIds: pulumi.Input<string>[];
+    instanceProfile: string;
+    privateIpAddress?: string;
+  }>;
 export class Instance extends KumulusResource {
   declare readonly privateIpAddress: pulumi.Output<string>;
   declare readonly publicIpAddress: pulumi.Output<string>;

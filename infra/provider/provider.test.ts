@@ -198,7 +198,6 @@ describe('update and delete', () => {
     name: 'unit-template',
     imageId: 'resolve:ssm:/aws/service/kumulus/node/recommended/image_id',
     instanceType: 't3.medium',
-    securityGroupIds: [],
     instanceProfile: 'unit',
     userData,
   });

@@ -130,6 +130,25 @@ describe.skipIf(missing.length > 0).each(fakes)('infra/quickstart on %s', { time
     expect(await served()).toBe('ok');
   });
 
+  test('the control plane is replaced at its address, and the cluster is the same', async () => {
+    await machine.kubectl('create configmap kept --from-literal=a=b');
+    const ec2 = await clients.ec2();
+    const running = async () => {
+      const Filters = [{ Name: 'tag:kumulus:logical-id', Values: ['control-plane-0'] }, { Name: 'instance-state-name', Values: ['running'] }];
+      return (await ec2.send(new DescribeInstancesCommand({ Filters }))).Reservations?.[0]?.Instances?.[0];
+    };
+    const lost = await running();
+    await ec2.send(new TerminateInstancesCommand({ InstanceIds: [lost?.InstanceId as string] }));
+    await stack.up('--refresh');
+    const found = await running();
+    expect(found?.InstanceId).not.toBe(lost?.InstanceId);
+    expect(found?.PrivateIpAddress).toBe(lost?.PrivateIpAddress);
+    expect(await machine.kubectl('get configmap kept -o jsonpath={.data.a}')).toBe('b');
+    expect((await nodes()).length).toBe(2);
+    expect(await served()).toBe('ok');
+    await stack.run('preview', '--refresh', '--expect-no-changes');
+  });
+
   test('two workers become four and two again', async () => {
     const two = await nodes();
     await stack.run('config', 'set', 'nodes', '4');

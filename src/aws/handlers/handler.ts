@@ -43,3 +43,8 @@ export interface ResourceHandler<P> {
   tag(context: HandlerContext, id: string, set: Record<string, string>, unset: string[]): Promise<void>;
   remove(context: HandlerContext, existing: Existing, properties: P): Promise<void>;
 }
+
+/** What is there of a list without an order, as the very list that was declared where it holds the same. */
+export function inOrder(declared: string[] | undefined, there: string[]): string[] {
+  return declared && declared.length === there.length && declared.every((one) => there.includes(one)) ? declared : there;
+}

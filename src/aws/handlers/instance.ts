@@ -1,8 +1,14 @@
-import { DescribeInstancesCommand, type Instance, RunInstancesCommand, TerminateInstancesCommand } from '@aws-sdk/client-ec2';
+import {
+  DescribeInstancesCommand,
+  type Instance,
+  ModifyNetworkInterfaceAttributeCommand,
+  RunInstancesCommand,
+  TerminateInstancesCommand,
+} from '@aws-sdk/client-ec2';
 import { hasCode, ignore, waitUntil } from '../clients.ts';
 import { fromTags, ownershipFilters, tagSpecification } from '../tags.ts';
 import { madeId, tagEc2 } from './ec2-tags.ts';
-import type { Existing, HandlerContext, ResourceHandler } from './handler.ts';
+import { type Existing, type HandlerContext, inOrder, type ResourceHandler } from './handler.ts';
 import { createOnce } from './once.ts';
 
 export interface InstanceProperties {
@@ -10,6 +16,7 @@ export interface InstanceProperties {
   /** A number, as text. */
   LaunchTemplateVersion: string;
   SubnetId: string;
+  SecurityGroupIds: string[];
   /** The profile's name, the template's once more: moto and LocalStack do not take it from there. */
   InstanceProfile: string;
   /** One of the subnet's choice where left out. */
@@ -19,6 +26,20 @@ export interface InstanceProperties {
 /** Where an instance keeps which template and version it was launched from. */
 const templateTag = 'kumulus:launch-template';
 const alive = ['pending', 'running', 'stopping', 'stopped'];
+
+/**
+ * The instance's only interface, all of it in words: what is said beside it is refused, and LocalStack and moto keep an interface, with
+ * its address, whose deletion was left to the default.
+ */
+const networkInterface = (p: InstanceProperties) => ({
+  DeviceIndex: 0,
+  SubnetId: p.SubnetId,
+  Groups: p.SecurityGroupIds,
+  DeleteOnTermination: true,
+  ...(p.PrivateIpAddress ? { PrivateIpAddress: p.PrivateIpAddress } : {}),
+});
+
+const groupsOf = (i: Instance): string[] => (i.NetworkInterfaces?.[0]?.Groups ?? []).map((g) => g.GroupId ?? '');
 
 const existing = (i: Instance): Existing => ({
   id: madeId(i.InstanceId),
@@ -56,10 +77,9 @@ export const instance: ResourceHandler<InstanceProperties> = {
     const run = (ClientToken: string) =>
       new RunInstancesCommand({
         LaunchTemplate: { LaunchTemplateId: p.LaunchTemplateId, Version: p.LaunchTemplateVersion },
-        SubnetId: p.SubnetId,
+        NetworkInterfaces: [networkInterface(p)],
         IamInstanceProfile: { Name: p.InstanceProfile },
         MetadataOptions: { HttpTokens: 'required', HttpEndpoint: 'enabled' },
-        ...(p.PrivateIpAddress ? { PrivateIpAddress: p.PrivateIpAddress } : {}),
         MinCount: 1,
         MaxCount: 1,
         ClientToken,
@@ -84,7 +104,7 @@ export const instance: ResourceHandler<InstanceProperties> = {
     });
     return existing(answer.Instances?.[0] as Instance);
   },
-  async read(context, id) {
+  async read(context, id, declared) {
     const found = await look(context, id);
     if (!found) return undefined;
     const { [templateTag]: template = '', ...tags } = fromTags(found.Tags);
@@ -95,11 +115,20 @@ export const instance: ResourceHandler<InstanceProperties> = {
         LaunchTemplateId,
         LaunchTemplateVersion,
         SubnetId: found.SubnetId ?? '',
+        SecurityGroupIds: inOrder(declared?.SecurityGroupIds, groupsOf(found)),
         InstanceProfile: found.IamInstanceProfile?.Arn?.split('/').at(-1) ?? '',
         PrivateIpAddress: found.PrivateIpAddress ?? '',
       },
       tags,
     };
+  },
+  async repair(context, { id }, p) {
+    const found = await look(context, id);
+    const NetworkInterfaceId = found?.NetworkInterfaces?.[0]?.NetworkInterfaceId;
+    if (!NetworkInterfaceId || inOrder(p.SecurityGroupIds, groupsOf(found)) === p.SecurityGroupIds) return undefined;
+    const change = new ModifyNetworkInterfaceAttributeCommand({ NetworkInterfaceId, Groups: p.SecurityGroupIds });
+    await (await context.clients.ec2()).send(change);
+    return undefined;
   },
   async settle(context, id) {
     await waitUntil(

@@ -20,7 +20,6 @@ export interface LaunchTemplateProperties {
   /** An AMI's id, or resolve:ssm:PARAMETER. */
   ImageId: string;
   InstanceType: string;
-  SecurityGroupIds: string[];
   /** The profile's name. */
   InstanceProfile: string;
   /** Not base64. At most 16 KiB. */
@@ -29,11 +28,10 @@ export interface LaunchTemplateProperties {
 
 const gone = ignore('InvalidLaunchTemplateId.NotFound', 'InvalidLaunchTemplateName.NotFoundException', 'InvalidLaunchTemplateId.NotFoundException');
 
-/** Instance metadata answers version 2 (IMDSv2) only. */
+/** Without network settings, which each instance brings. Instance metadata answers version 2 (IMDSv2) only. */
 const request = (p: LaunchTemplateProperties): RequestLaunchTemplateData => ({
   ImageId: p.ImageId,
   InstanceType: p.InstanceType as never,
-  SecurityGroupIds: p.SecurityGroupIds,
   IamInstanceProfile: { Name: p.InstanceProfile },
   UserData: Buffer.from(p.UserData).toString('base64'),
   MetadataOptions: { HttpTokens: 'required', HttpEndpoint: 'enabled' },
@@ -58,7 +56,6 @@ const propertiesOf = (name: string, d: ResponseLaunchTemplateData): LaunchTempla
   Name: name,
   ImageId: d.ImageId ?? '',
   InstanceType: d.InstanceType ?? '',
-  SecurityGroupIds: d.SecurityGroupIds ?? [],
   InstanceProfile: d.IamInstanceProfile?.Name ?? '',
   UserData: Buffer.from(d.UserData ?? '', 'base64').toString(),
 });

@@ -283,6 +283,23 @@ export const computeChecks: Check[] = [
       expect(gone.NetworkInterfaces ?? []).toEqual([]);
     },
   },
+  {
+    name: 'an address asked for by an interface that goes with its instance can be asked for again when that is terminated',
+    async run(peer) {
+      const { subnetIds, groupId } = await network(peer);
+      const wanted = { DeviceIndex: 0, SubnetId: subnetIds[0], Groups: [groupId], PrivateIpAddress: '10.0.14.77', DeleteOnTermination: true };
+      const input = { MinCount: 1, MaxCount: 1, InstanceType: 't3.medium' as const, NetworkInterfaces: [wanted] };
+      for (let n = 0; n < 2; n++) {
+        const made = await peer.ec2.send(new sdk.RunInstancesCommand({ ...input, ImageId: await peer.image() }));
+        const id = made.Instances![0]!.InstanceId!;
+        const { PrivateIpAddress, NetworkInterfaces } = await describe(peer, id);
+        expect(PrivateIpAddress).toBe(wanted.PrivateIpAddress);
+        expect(NetworkInterfaces![0]!.Groups!.map((one) => one.GroupId)).toEqual([groupId]);
+        await peer.ec2.send(new sdk.TerminateInstancesCommand({ InstanceIds: [id] }));
+        await until('its end', async () => (await describe(peer, id)).State?.Name === 'terminated');
+      }
+    },
+  },
 ];
 
 /** Everything that the checks launched ends. */
