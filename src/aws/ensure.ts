@@ -1,13 +1,15 @@
-import type { Existing, HandlerContext, ResourceHandler } from './handlers/handler.ts';
+import { type Existing, findOrCreate, type HandlerContext, type ResourceHandler } from './handlers/handler.ts';
 import { instanceProfile } from './handlers/iam.ts';
 import { instance } from './handlers/instance.ts';
 import { launchTemplate } from './handlers/launch-template.ts';
-import { listener, loadBalancer, targetGroup } from './handlers/load-balancer.ts';
+import { listener } from './handlers/listener.ts';
+import { loadBalancer } from './handlers/load-balancer.ts';
 import { internetGateway, subnet, vpc } from './handlers/network.ts';
 import { networkInterface } from './handlers/network-interface.ts';
 import { parameter } from './handlers/parameter.ts';
 import { routeTable } from './handlers/route-table.ts';
 import { securityGroup } from './handlers/security-group.ts';
+import { targetGroup } from './handlers/target-group.ts';
 import { volume } from './handlers/volume.ts';
 import { ownershipTags } from './tags.ts';
 import { type Declaration, isRef, type ResourceKind } from './topology.ts';
@@ -66,11 +68,9 @@ export async function ensure(context: HandlerContext, declarations: Declaration[
 }
 
 async function ensureOne(context: HandlerContext, declaration: Declaration, properties: Record<string, unknown>): Promise<Existing> {
-  const handler = handlers[declaration.kind];
   try {
     const tags = ownershipTags(context.cluster, declaration.id, declaration.tags);
-    const found = (await handler.find(context, declaration.id, properties)) ?? (await handler.create(context, declaration.id, properties, tags));
-    return (await handler.repair?.(context, found, properties)) ?? found;
+    return await findOrCreate(handlers[declaration.kind], context, { logicalId: declaration.id, properties, tags });
   } catch (error) {
     throw new Error(`${declaration.kind} ${declaration.id}: ${(error as Error).message}`, { cause: error });
   }

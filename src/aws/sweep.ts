@@ -9,15 +9,12 @@ import {
   DetachVolumeCommand,
   RevokeSecurityGroupIngressCommand,
 } from '@aws-sdk/client-ec2';
-import {
-  DeleteLoadBalancerCommand,
-  DeleteTargetGroupCommand,
-  DescribeTagsCommand,
-  paginateDescribeLoadBalancers,
-  paginateDescribeTargetGroups,
-} from '@aws-sdk/client-elastic-load-balancing-v2';
+import { paginateDescribeLoadBalancers } from '@aws-sdk/client-elastic-load-balancing-v2';
 import { hasCode, ignore, waitUntil } from './clients.ts';
+import { tagsOfAll } from './handlers/elbv2.ts';
 import type { HandlerContext } from './handlers/handler.ts';
+import { loadBalancer } from './handlers/load-balancer.ts';
+import { targetGroup, targetGroupsOf } from './handlers/target-group.ts';
 import { clusterTag, fromTags, logicalIdTag } from './tags.ts';
 
 /**
@@ -39,36 +36,15 @@ const waiting = (context: HandlerContext) => ({ timeoutMs: 120_000, ...(context.
 async function sweepLoadBalancers(context: HandlerContext, vpcId: string): Promise<void> {
   const elb = await context.clients.elbv2();
   const leavings = async (arns: string[]) => {
-    const found: string[] = [];
-    // DescribeTags takes twenty at once.
-    for (let i = 0; i < arns.length; i += 20) {
-      const { TagDescriptions } = await elb.send(new DescribeTagsCommand({ ResourceArns: arns.slice(i, i + 20) }));
-      for (const one of TagDescriptions ?? []) if (left(context, fromTags(one.Tags))) found.push(one.ResourceArn as string);
-    }
-    return found;
+    const tags = await tagsOfAll(context, arns);
+    return arns.filter((arn) => left(context, tags.get(arn) ?? {}));
   };
   const balancers: string[] = [];
   for await (const page of paginateDescribeLoadBalancers({ client: elb }, {}))
     for (const one of page.LoadBalancers ?? []) if (one.VpcId === vpcId) balancers.push(one.LoadBalancerArn as string);
-  for (const LoadBalancerArn of await leavings(balancers)) await elb.send(new DeleteLoadBalancerCommand({ LoadBalancerArn }));
-  const groups: string[] = [];
-  for await (const page of paginateDescribeTargetGroups({ client: elb }, {}))
-    for (const one of page.TargetGroups ?? []) if (one.VpcId === vpcId) groups.push(one.TargetGroupArn as string);
-  for (const TargetGroupArn of await leavings(groups)) {
-    await waitUntil(
-      `target group ${TargetGroupArn} to be out of use`,
-      () =>
-        elb.send(new DeleteTargetGroupCommand({ TargetGroupArn })).then(
-          () => true,
-          (error) => {
-            if (hasCode(error, 'ResourceInUse', 'ResourceInUseException')) return undefined;
-            ignore('TargetGroupNotFound', 'TargetGroupNotFoundException')(error);
-            return true;
-          },
-        ),
-      waiting(context),
-    );
-  }
+  for (const id of await leavings(balancers)) await loadBalancer.remove(context, { id });
+  const groups = (await targetGroupsOf(context, { vpcId })).map((one) => one.TargetGroupArn as string);
+  for (const id of await leavings(groups)) await targetGroup.remove(context, { id });
 }
 
 async function sweepVolumes(context: HandlerContext): Promise<void> {

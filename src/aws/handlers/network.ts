@@ -13,11 +13,12 @@ import {
   DetachInternetGatewayCommand,
   ModifySubnetAttributeCommand,
   ModifyVpcAttributeCommand,
+  type Subnet,
 } from '@aws-sdk/client-ec2';
 import { ignore } from '../clients.ts';
 import { fromTags, ownershipFilters, tagSpecification } from '../tags.ts';
 import { madeId, tagEc2 } from './ec2-tags.ts';
-import type { Existing, ResourceHandler } from './handler.ts';
+import { type Existing, type Found, isFound, type ResourceHandler } from './handler.ts';
 
 const existing = (id: string | undefined): Existing | undefined => (id ? { id, attributes: {} } : undefined);
 
@@ -108,10 +109,23 @@ export interface SubnetProperties {
   MapPublicIpOnLaunch: boolean;
 }
 
+const foundSubnet = (one: Subnet): Found<SubnetProperties> => ({
+  id: madeId(one.SubnetId),
+  attributes: {},
+  properties: {
+    VpcId: one.VpcId ?? '',
+    CidrBlock: one.CidrBlock ?? '',
+    AvailabilityZone: one.AvailabilityZone ?? '',
+    MapPublicIpOnLaunch: one.MapPublicIpOnLaunch ?? false,
+  },
+  tags: fromTags(one.Tags),
+});
+
 export const subnet: ResourceHandler<SubnetProperties> = {
   async find({ clients, cluster }, logicalId) {
-    const found = await (await clients.ec2()).send(new DescribeSubnetsCommand({ Filters: ownershipFilters(cluster, logicalId) }));
-    return existing(found.Subnets?.[0]?.SubnetId);
+    const answer = await (await clients.ec2()).send(new DescribeSubnetsCommand({ Filters: ownershipFilters(cluster, logicalId) }));
+    const found = answer.Subnets?.[0];
+    return found && foundSubnet(found);
   },
   async create({ clients }, _logicalId, p, tags) {
     const answer = await (await clients.ec2()).send(
@@ -122,27 +136,18 @@ export const subnet: ResourceHandler<SubnetProperties> = {
         TagSpecifications: tagSpecification('subnet', tags),
       }),
     );
-    return { id: madeId(answer.Subnet?.SubnetId), attributes: {} };
+    return { id: madeId(answer.Subnet?.SubnetId), attributes: {}, properties: { ...p, MapPublicIpOnLaunch: false }, tags };
   },
   async read({ clients }, id) {
     const answer = await (await clients.ec2()).send(new DescribeSubnetsCommand({ SubnetIds: [id] })).catch(ignore('InvalidSubnetID.NotFound'));
     const found = answer?.Subnets?.[0];
-    return (
-      found && {
-        id,
-        attributes: {},
-        properties: {
-          VpcId: found.VpcId ?? '',
-          CidrBlock: found.CidrBlock ?? '',
-          AvailabilityZone: found.AvailabilityZone ?? '',
-          MapPublicIpOnLaunch: found.MapPublicIpOnLaunch ?? false,
-        },
-        tags: fromTags(found.Tags),
-      }
-    );
+    return found && foundSubnet(found);
   },
-  async repair({ clients }, { id }, p) {
-    await (await clients.ec2()).send(new ModifySubnetAttributeCommand({ SubnetId: id, MapPublicIpOnLaunch: { Value: p.MapPublicIpOnLaunch } }));
+  async repair({ clients }, known, p) {
+    if (isFound(known) && known.properties.MapPublicIpOnLaunch === p.MapPublicIpOnLaunch) return undefined;
+    const change = { SubnetId: known.id, MapPublicIpOnLaunch: { Value: p.MapPublicIpOnLaunch } };
+    await (await clients.ec2()).send(new ModifySubnetAttributeCommand(change));
+    return undefined;
   },
   tag: tagEc2,
   async remove({ clients }, { id }) {

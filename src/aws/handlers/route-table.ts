@@ -9,7 +9,7 @@ import {
   ReplaceRouteCommand,
   type RouteTable,
 } from '@aws-sdk/client-ec2';
-import { ignore } from '../clients.ts';
+import { hasCode, ignore } from '../clients.ts';
 import { fromTags, ownershipFilters, tagSpecification } from '../tags.ts';
 import { madeId, tagEc2 } from './ec2-tags.ts';
 import type { HandlerContext, ResourceHandler } from './handler.ts';
@@ -30,6 +30,24 @@ async function look({ clients }: HandlerContext, id: string): Promise<RouteTable
     .send(new DescribeRouteTablesCommand({ RouteTableIds: [id] }))
     .catch(ignore('InvalidRouteTableID.NotFound'));
   return answer?.RouteTables?.[0];
+}
+
+/** Where a route leads: a gateway, or an instance. */
+export type RouteTarget = { GatewayId: string } | { InstanceId: string };
+
+/** A route in this table, in place of one that leads elsewhere. */
+export async function putRoute({ clients }: HandlerContext, RouteTableId: string, DestinationCidrBlock: string, target: RouteTarget): Promise<void> {
+  const ec2 = await clients.ec2();
+  const route = { RouteTableId, DestinationCidrBlock, ...target };
+  await ec2.send(new CreateRouteCommand(route)).catch(async (error) => {
+    if (!hasCode(error, 'RouteAlreadyExists')) throw error;
+    await ec2.send(new ReplaceRouteCommand(route));
+  });
+}
+
+export async function dropRoute({ clients }: HandlerContext, RouteTableId: string, DestinationCidrBlock: string): Promise<void> {
+  const ec2 = await clients.ec2();
+  await ec2.send(new DeleteRouteCommand({ RouteTableId, DestinationCidrBlock })).catch(ignore('InvalidRoute.NotFound'));
 }
 
 /** Routes and associations declared here are made and taken away; others (the pod routes of the route controller) stay. */
@@ -73,14 +91,11 @@ export const routeTable: ResourceHandler<RouteTableProperties> = {
     const table = await look(context, id);
     for (const route of p.Routes) {
       const current = table?.Routes?.find((r) => r.DestinationCidrBlock === route.DestinationCidrBlock);
-      if (!current) await ec2.send(new CreateRouteCommand({ RouteTableId: id, ...route })).catch(ignore('RouteAlreadyExists'));
-      else if (current.GatewayId !== route.GatewayId) await ec2.send(new ReplaceRouteCommand({ RouteTableId: id, ...route }));
+      if (current?.GatewayId !== route.GatewayId) await putRoute(context, id, route.DestinationCidrBlock, { GatewayId: route.GatewayId });
     }
     for (const route of previous?.Routes ?? []) {
       if (p.Routes.some((r) => r.DestinationCidrBlock === route.DestinationCidrBlock)) continue;
-      await ec2
-        .send(new DeleteRouteCommand({ RouteTableId: id, DestinationCidrBlock: route.DestinationCidrBlock }))
-        .catch(ignore('InvalidRoute.NotFound'));
+      await dropRoute(context, id, route.DestinationCidrBlock);
     }
     for (const SubnetId of p.SubnetIds) {
       if (table?.Associations?.some((a) => a.SubnetId === SubnetId)) continue;

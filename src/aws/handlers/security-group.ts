@@ -10,7 +10,7 @@ import {
 import { hasCode, ignore, waitUntil } from '../clients.ts';
 import { fromTags, ownershipFilters, tagSpecification } from '../tags.ts';
 import { madeId, tagEc2 } from './ec2-tags.ts';
-import type { ResourceHandler } from './handler.ts';
+import { type Found, type HandlerContext, isFound, type ResourceHandler } from './handler.ts';
 
 export interface IngressRule {
   /** tcp, udp, icmp, or -1 for all. */
@@ -50,12 +50,42 @@ function rulesOf(group: SecurityGroup): IngressRule[] {
 
 const key = (r: IngressRule): string => [r.IpProtocol, r.FromPort ?? '', r.ToPort ?? r.FromPort ?? '', r.CidrIp ?? '', r.SourceGroup ?? ''].join(' ');
 
+function foundOf(group: SecurityGroup, declared: SecurityGroupProperties | undefined): Found<SecurityGroupProperties> {
+  const id = madeId(group.GroupId);
+  const rules = rulesOf(group);
+  const there = new Set(rules.map(key));
+  return {
+    id,
+    attributes: {},
+    properties: {
+      VpcId: group.VpcId ?? '',
+      GroupName: group.GroupName ?? '',
+      Description: group.Description ?? '',
+      Ingress: declared ? declared.Ingress.filter((r) => there.has(key(r.SourceGroup === id ? { ...r, SourceGroup: 'self' } : r))) : rules,
+    },
+    tags: fromTags(group.Tags),
+  };
+}
+
+/** Lets in what is not let in already. */
+export async function allowIngress({ clients }: HandlerContext, GroupId: string, permissions: IpPermission[]): Promise<void> {
+  if (!permissions.length) return;
+  const ec2 = await clients.ec2();
+  const duplicate = ignore('InvalidPermission.Duplicate');
+  const allow = (IpPermissions: IpPermission[]) => ec2.send(new AuthorizeSecurityGroupIngressCommand({ GroupId, IpPermissions }));
+  await allow(permissions).catch(async (error) => {
+    duplicate(error);
+    // AWS refuses all of them for one that is there.
+    for (const one of permissions) await allow([one]).catch(duplicate);
+  });
+}
+
 /** Declared rules are added and taken away; rules of others (the service controller's) stay. */
 export const securityGroup: ResourceHandler<SecurityGroupProperties> = {
-  async find({ clients, cluster }, logicalId) {
+  async find({ clients, cluster }, logicalId, p) {
     const found = await (await clients.ec2()).send(new DescribeSecurityGroupsCommand({ Filters: ownershipFilters(cluster, logicalId) }));
-    const id = found.SecurityGroups?.[0]?.GroupId;
-    return id ? { id, attributes: {} } : undefined;
+    const group = found.SecurityGroups?.[0];
+    return group && foundOf(group, p);
   },
   async create({ clients }, _logicalId, p, tags) {
     const answer = await (await clients.ec2()).send(
@@ -66,35 +96,25 @@ export const securityGroup: ResourceHandler<SecurityGroupProperties> = {
         TagSpecifications: tagSpecification('security-group', tags),
       }),
     );
-    return { id: madeId(answer.GroupId), attributes: {} };
+    return { id: madeId(answer.GroupId), attributes: {}, properties: { ...p, Ingress: [] }, tags };
   },
   async read({ clients }, id, declared) {
     const answer = await (await clients.ec2())
       .send(new DescribeSecurityGroupsCommand({ GroupIds: [id] }))
       .catch(ignore('InvalidGroup.NotFound'));
     const group = answer?.SecurityGroups?.[0];
-    if (!group) return undefined;
-    const rules = rulesOf(group);
-    const there = new Set(rules.map(key));
-    return {
-      id,
-      attributes: {},
-      properties: {
-        VpcId: group.VpcId ?? '',
-        GroupName: group.GroupName ?? '',
-        Description: group.Description ?? '',
-        Ingress: declared ? declared.Ingress.filter((r) => there.has(key(r.SourceGroup === id ? { ...r, SourceGroup: 'self' } : r))) : rules,
-      },
-      tags: fromTags(group.Tags),
-    };
+    return group && foundOf(group, declared);
   },
-  async repair({ clients }, { id }, p, previous) {
-    const ec2 = await clients.ec2();
-    for (const rule of p.Ingress) {
-      await ec2
-        .send(new AuthorizeSecurityGroupIngressCommand({ GroupId: id, IpPermissions: [permission(rule, id)] }))
-        .catch(ignore('InvalidPermission.Duplicate'));
-    }
+  async repair(context, known, p, previous) {
+    const { id } = known;
+    const ec2 = await context.clients.ec2();
+    const found = isFound(known) ? known : await securityGroup.read(context, id, p);
+    const missing = p.Ingress.filter((rule) => !found?.properties.Ingress.includes(rule));
+    await allowIngress(
+      context,
+      id,
+      missing.map((rule) => permission(rule, id)),
+    );
     const wanted = new Set(p.Ingress.map(key));
     for (const rule of (previous?.Ingress ?? []).filter((r) => !wanted.has(key(r)))) {
       await ec2

@@ -1,5 +1,4 @@
 import {
-  AuthorizeSecurityGroupIngressCommand,
   DescribeSecurityGroupRulesCommand,
   DescribeSecurityGroupsCommand,
   DescribeVpcsCommand,
@@ -8,6 +7,7 @@ import {
   type SecurityGroupRule,
 } from '@aws-sdk/client-ec2';
 import { hasCode } from '../../aws/clients.ts';
+import { allowIngress } from '../../aws/handlers/security-group.ts';
 import { clusterTag } from '../../aws/tags.ts';
 import type { Service } from '../../api/generated/types.ts';
 import type { BalancerWishes } from './annotations.ts';
@@ -63,21 +63,11 @@ export class NodeRules {
   }
 
   private async repair(group: string, description: string, wanted: Map<string, IpPermission>): Promise<void> {
-    const ec2 = await this.o.clients.ec2();
     const existing = await this.rulesOf(group, description);
     const keys = existing.map((one) => (one.FromPort === one.ToPort && one.IpProtocol === 'tcp' ? keyOf(one.FromPort, one.CidrIpv4) : ''));
     const missing = [...wanted].filter(([key]) => !keys.includes(key)).map(([, permission]) => permission);
-    // One by one where another Service has the same rule: AWS refuses them together.
-    if (missing.length) {
-      await ec2.send(new AuthorizeSecurityGroupIngressCommand({ GroupId: group, IpPermissions: missing })).catch(async (error) => {
-        if (!hasCode(error, 'InvalidPermission.Duplicate')) throw error;
-        for (const one of missing) {
-          await ec2.send(new AuthorizeSecurityGroupIngressCommand({ GroupId: group, IpPermissions: [one] })).catch((single) => {
-            if (!hasCode(single, 'InvalidPermission.Duplicate')) throw single;
-          });
-        }
-      });
-    }
+    // Another Service may have the same rule.
+    await allowIngress({ clients: this.o.clients, cluster: this.o.cluster }, group, missing);
     const extra = existing.filter((_, i) => !wanted.has(keys[i] as string));
     await this.revoke(group, extra);
   }

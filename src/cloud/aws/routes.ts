@@ -1,12 +1,6 @@
-import {
-  CreateRouteCommand,
-  DeleteRouteCommand,
-  DescribeRouteTablesCommand,
-  ModifyInstanceAttributeCommand,
-  ReplaceRouteCommand,
-  type RouteTable,
-} from '@aws-sdk/client-ec2';
-import { hasCode } from '../../aws/clients.ts';
+import { DescribeRouteTablesCommand, ModifyInstanceAttributeCommand, type RouteTable } from '@aws-sdk/client-ec2';
+import type { HandlerContext } from '../../aws/handlers/handler.ts';
+import { dropRoute, putRoute } from '../../aws/handlers/route-table.ts';
 import type { Node } from '../../api/generated/types.ts';
 import type { Route, Routes } from '../provider.ts';
 import { type AwsInstances, instanceIdOf } from './instances.ts';
@@ -15,12 +9,14 @@ import type { AwsProviderOptions } from './provider.ts';
 /** Routes to pods in the VPC's route tables, each to the instance of a node. */
 export class AwsRoutes implements Routes {
   private readonly o: AwsProviderOptions;
+  private readonly context: HandlerContext;
   private readonly instances: AwsInstances;
   /** Instances whose source/destination check is known to be off: they send for addresses that are not theirs. */
   private readonly forwarding = new Set<string>();
 
   constructor(o: AwsProviderOptions, instances: AwsInstances) {
     this.o = o;
+    this.context = { clients: o.clients, cluster: o.cluster };
     this.instances = instances;
   }
 
@@ -69,21 +65,10 @@ export class AwsRoutes implements Routes {
       await ec2.send(new ModifyInstanceAttributeCommand({ InstanceId: instanceId, SourceDestCheck: { Value: false } }));
       this.forwarding.add(instanceId);
     }
-    for (const RouteTableId of this.o.routeTableIds) {
-      const route = { RouteTableId, DestinationCidrBlock: destinationCidr, InstanceId: instanceId };
-      await ec2.send(new CreateRouteCommand(route)).catch(async (error) => {
-        if (!hasCode(error, 'RouteAlreadyExists')) throw error;
-        await ec2.send(new ReplaceRouteCommand(route));
-      });
-    }
+    for (const table of this.o.routeTableIds) await putRoute(this.context, table, destinationCidr, { InstanceId: instanceId });
   }
 
   async delete(route: Route): Promise<void> {
-    const ec2 = await this.o.clients.ec2();
-    for (const RouteTableId of this.o.routeTableIds) {
-      await ec2.send(new DeleteRouteCommand({ RouteTableId, DestinationCidrBlock: route.destinationCidr })).catch((error) => {
-        if (!hasCode(error, 'InvalidRoute.NotFound')) throw error;
-      });
-    }
+    for (const table of this.o.routeTableIds) await dropRoute(this.context, table, route.destinationCidr);
   }
 }
