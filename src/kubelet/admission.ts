@@ -41,6 +41,8 @@ const hostPorts = (pod: Pod) =>
 const clash = (a: { port: number; protocol: string; ip: string }, b: { port: number; protocol: string; ip: string }) =>
   a.port === b.port && a.protocol === b.protocol && (a.ip === b.ip || a.ip === '0.0.0.0' || b.ip === '0.0.0.0');
 
+const isExtended = (resource: string) => resource.includes('/') && !resource.includes('kubernetes.io/');
+
 /** Whether the node takes a pod beside those it already has; the checks and words are the upstream kubelet's. */
 export function admitPod(pod: Pod, others: Pod[], node: Node | undefined, allocatable: Record<string, string>): Refusal | undefined {
   if (pod.spec.os?.name && pod.spec.os.name !== 'linux')
@@ -52,6 +54,8 @@ export function admitPod(pod: Pod, others: Pod[], node: Node | undefined, alloca
   for (const other of others) for (const [name, value] of podRequests(other)) used.set(name, (used.get(name) ?? 0) + value);
   for (const [name, requested] of podRequests(pod)) {
     if (requested === 0) continue;
+    // What others have put into the node's status is counted by the scheduler alone.
+    if (isExtended(name) && allocatable[name] === undefined) continue;
     const capacity = amount(name, allocatable[name]);
     const taken = used.get(name) ?? 0;
     if (taken + requested > capacity)

@@ -455,6 +455,11 @@ describe('what cannot run', () => {
     await gone(name);
   });
 
+  test('what others count on the node is no reason', async () => {
+    await cluster.createPod('extended', { containers: [{ name: 'c', image, resources: { limits: { 'example.com/dongle': '1' } } }] });
+    await cluster.until('extended', 'Ready', isReady);
+  });
+
   test('a host port that is taken', async () => {
     const spec = { containers: [{ name: 'c', image, ports: [{ containerPort: 80, hostPort: 18080 }] }] };
     await cluster.createPod('port-one', spec);
