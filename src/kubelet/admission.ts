@@ -91,7 +91,10 @@ export function resizeProblem(pod: Pod, others: Pod[], allocatable: Record<strin
     const used = others.reduce((sum, other) => sum + (podRequests(other).get(name) ?? 0), 0);
     const capacity = amount(name, allocatable[name]);
     if (requested > 0 && used + requested > capacity)
-      return { reason: 'Deferred', message: `Node didn't have enough resource: ${name}, requested: ${requested}, used: ${used}, capacity: ${capacity}` };
+      return {
+        reason: 'Deferred',
+        message: `Node didn't have enough resource: ${name}, requested: ${requested}, used: ${used}, capacity: ${capacity}`,
+      };
   }
   return undefined;
 }

@@ -21,6 +21,8 @@ export interface PodVolumes {
   mount(pod: Pod, signal: AbortSignal): Promise<Map<string, MountedVolume>>;
   /** Binds a path below a volume to a place of its own. */
   subPath(pod: Pod, volume: MountedVolume, name: string, subPath: string, container: string, index: number, readOnly: boolean): Promise<string>;
+  /** File systems of claims whose volumes have grown follow them. */
+  growClaimed(signal: AbortSignal): Promise<void>;
   /** Undoes all of it. Idempotent; throws while something is still in use. */
   unmount(pod: { metadata: { uid: string; name: string; namespace: string } }): Promise<void>;
 }

@@ -12,7 +12,7 @@ import type { PodManager } from './pod-manager.ts';
 import type { PodStateReader } from './pod-state.ts';
 import { unmountBelow } from './volumes/mounts.ts';
 
-const periodMs = 60_000;
+const defaultPeriodMs = 60_000;
 const imagePeriods = 5;
 
 export interface HousekeepingOptions {
@@ -25,9 +25,10 @@ export interface HousekeepingOptions {
   log: Logger;
   clock: Clock;
   signal: AbortSignal;
+  periodMs?: number;
 }
 
-/** Takes away, once a minute, what nobody needs any more, until the signal aborts. Never rejects. */
+/** Does, once a minute, what no event asks for: takes away what nobody needs any more, until the signal aborts. Never rejects. */
 export async function keepHouse(o: HousekeepingOptions): Promise<void> {
   const images = new ImageGc(o);
   const step = async (what: string, work: () => Promise<unknown>) => {
@@ -39,11 +40,12 @@ export async function keepHouse(o: HousekeepingOptions): Promise<void> {
   };
   for (let round = 0; !o.signal.aborted; round++) {
     if (round > 0) await step('end pods that are gone', () => o.pods.endOrphans());
+    if (round > 0) await step('grow file systems of claims', () => o.volumes.growClaimed(o.signal));
     await step('remove old sandboxes', () => removeOldSandboxes(o));
     await step('remove files of pods that are gone', () => removeOrphanDirectories(o));
     await step('rotate container logs', () => rotateLogs({ ...o, now: () => o.clock.now() }));
     if (round % imagePeriods === 0) await step('remove unused images', () => images.collect());
-    await sleep(o.clock, periodMs, o.signal).catch(() => {});
+    await sleep(o.clock, o.periodMs ?? defaultPeriodMs, o.signal).catch(() => {});
   }
 }
 

@@ -54,6 +54,8 @@ export interface KubeletOptions {
   registerWithTaints?: Taint[];
   clusterDns: string[];
   clusterDomain: string;
+  /** Between two looks for what is to be taken away or to grow; a minute by default. */
+  housekeepingPeriodMs?: number;
   csiDrivers?: CsiNodeDriver[];
   /** 0.0.0.0 and 10250 by default; port 0 takes any. */
   address?: string;
@@ -334,7 +336,20 @@ async function run(o: KubeletOptions, signal: AbortSignal, ends: (() => unknown)
   await pods.start(context, podInformer);
   ends.push(() => pods.stop());
   runtime.containerEvents((event) => pods.trigger(event.podSandboxMetadata.uid), signal);
-  background.push(keepHouse({ runtime, pods, paths, log, clock, signal, nodeName, volumes, states }));
+  background.push(
+    keepHouse({
+      runtime,
+      pods,
+      paths,
+      log,
+      clock,
+      signal,
+      nodeName,
+      volumes,
+      states,
+      ...(o.housekeepingPeriodMs ? { periodMs: o.housekeepingPeriodMs } : {}),
+    }),
+  );
   log.info({ node: nodeName, port, pods: pods.list().length }, 'the kubelet runs');
   return { clientConfig, port };
 }

@@ -50,7 +50,10 @@ export function asApplied(pod: Pod, state: PodState, resized: Resized): Pod {
     return has ? { ...spec, resources: has } : spec;
   };
   const { containers, initContainers, ...spec } = pod.spec;
-  return { ...pod, spec: { ...spec, containers: containers.map(applied), ...(initContainers ? { initContainers: initContainers.map(applied) } : {}) } };
+  return {
+    ...pod,
+    spec: { ...spec, containers: containers.map(applied), ...(initContainers ? { initContainers: initContainers.map(applied) } : {}) },
+  };
 }
 
 /** Gives running containers the resources that their spec says now. Throws what the runtime says. */

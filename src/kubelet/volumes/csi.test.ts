@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, statfsSync, truncateSync, writeFileSync } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -25,7 +25,7 @@ beforeAll(async () => {
   directory = mkdtempSync(join(tmpdir(), 'kumulus-kubelet-csi-'));
   cluster = await startTestCluster();
   runtime = new FakeRuntime();
-  kubelet = await cluster.startKubelet(runtime);
+  kubelet = await cluster.startKubelet(runtime, { housekeepingPeriodMs: 300 });
   await cluster.admin.create(resources.csidrivers, {
     metadata: { name: driver },
     spec: { attachRequired: true, fsGroupPolicy: 'ReadWriteOnceWithFSType' },
@@ -112,7 +112,7 @@ test.each([['ext4'], ['xfs']])('a blank volume is formatted (%s), mounted, kept 
   await writeFile(pathOf('one', '/data/file'), 'kept');
   // Again after a restart of the kubelet: the mount stays as it is.
   await kubelet.stop();
-  kubelet = await cluster.startKubelet(runtime);
+  kubelet = await cluster.startKubelet(runtime, { housekeepingPeriodMs: 300 });
   expect(await inUse()).toContain(uniqueVolumeName(driver, handle));
   await cluster.admin.delete(resources.pods, { namespace: 'default', name: `one-${fsType}` });
   await gone(`one-${fsType}`);
@@ -125,6 +125,50 @@ test.each([['ext4'], ['xfs']])('a blank volume is formatted (%s), mounted, kept 
   expect(await readFile(pathOf('two', '/data/file'), 'utf8')).toBe('kept');
   await cluster.admin.delete(resources.pods, { namespace: 'default', name: `two-${fsType}` });
   await gone(`two-${fsType}`);
+});
+
+test.each([['ext4'], ['xfs']])('a file system follows its claim (%s)', async (fsType) => {
+  const device = newDevice(`grow-${fsType}`);
+  const claim = `grow-${fsType}`;
+  const handle = await newVolume(claim, fsType);
+  const key = { namespace: 'default', name: claim };
+  await cluster.admin.patch(
+    resources.persistentvolumeclaims,
+    key,
+    'merge',
+    { status: { capacity: { storage: '400Mi' } } },
+    { subresource: 'status' },
+  );
+  await cluster.createPod(claim, withClaim(claim, claim));
+  await attach(handle, device);
+  await cluster.until(claim, 'Ready', isReady);
+  const size = () => {
+    const { blocks, bsize } = statfsSync(pathOf(claim, '/data'));
+    return blocks * bsize;
+  };
+  const before = size();
+  // What the cloud controllers do when the claim asks for more.
+  truncateSync(join(directory, `grow-${fsType}`), 800 * 1024 * 1024);
+  execFileSync('losetup', ['-c', device]);
+  await cluster.admin.patch(resources.persistentvolumes, { name: `pv-${claim}` }, 'merge', { spec: { capacity: { storage: '800Mi' } } });
+  const pending = [{ type: 'FileSystemResizePending', status: 'True' }];
+  await cluster.admin.patch(resources.persistentvolumeclaims, key, 'merge', { status: { conditions: pending } }, { subresource: 'status' });
+  // ext4 grows under a pod only where the machine allows that; the claim's next pod finds it grown anywhere.
+  if (fsType === 'ext4') {
+    await cluster.admin.delete(resources.pods, { namespace: 'default', name: claim });
+    await gone(claim);
+    await cluster.createPod(claim, withClaim(claim, claim));
+    await attach(handle, device);
+    await cluster.until(claim, 'Ready', isReady);
+  }
+  const status = await eventually('the claim to have its size', async () => {
+    const found = (await cluster.admin.get(resources.persistentvolumeclaims, key)).status;
+    return found?.capacity?.['storage'] === '800Mi' && found;
+  });
+  expect(status).not.toHaveProperty('conditions');
+  expect(size()).toBeGreaterThan(before * 1.8);
+  await cluster.admin.delete(resources.pods, { namespace: 'default', name: claim });
+  await gone(claim);
 });
 
 test('a volume with another file system is refused, not formatted', async () => {

@@ -9,7 +9,8 @@ import type { Client } from '../../client/client.ts';
 import { type Clock, sleep } from '../../client/clock.ts';
 import type { MountedVolume } from '../container-config.ts';
 import type { Paths } from '../paths.ts';
-import { bindMount, formatAndMount, isMounted, removeEmpty, unmount } from './mounts.ts';
+import { growMounted, growUnmounted } from './growth.ts';
+import { bindMount, formatAndMount, isMounted, listMounts, removeEmpty, unmount } from './mounts.ts';
 
 const attachTimeoutMs = 120_000;
 const deviceTimeoutMs = 30_000;
@@ -62,7 +63,14 @@ export class CsiVolumes {
       for (const { data } of await this.volumesOf(uid)) this.use(uniqueVolumeName(data.driverName, data.volumeHandle), uid);
   }
 
-  async setup(pv: PersistentVolume, uid: string, readOnly: boolean, block: boolean, signal: AbortSignal): Promise<MountedVolume> {
+  /** grown: the volume is larger than the file system in it may be. */
+  async setup(
+    pv: PersistentVolume,
+    uid: string,
+    o: { readOnly: boolean; block: boolean; grown: boolean },
+    signal: AbortSignal,
+  ): Promise<MountedVolume> {
+    const { readOnly, block } = o;
     const csi = pv.spec!.csi!;
     const unique = uniqueVolumeName(csi.driver, csi.volumeHandle);
     const podDirectory = this.o.paths.volume(uid, 'csi', pv.metadata.name);
@@ -87,6 +95,7 @@ export class CsiVolumes {
       const global = this.o.paths.csiGlobalMount(csi.driver, csi.volumeHandle);
       if (!(await isMounted(global))) {
         await mkdir(global, { recursive: true, mode: 0o750 });
+        if (o.grown) await growUnmounted(device, signal);
         const volumeReadOnly = csi.readOnly === true || (pv.spec?.accessModes ?? []).every((m) => m === 'ReadOnlyMany');
         await formatAndMount(
           device,
@@ -100,6 +109,17 @@ export class CsiVolumes {
       await mkdir(target, { recursive: true, mode: 0o750 });
       await bindMount(global, target, readOnly);
       return { hostPath: target, readOnly };
+    });
+  }
+
+  /** Makes the file system of a volume that is mounted here as large as the volume. */
+  async grow(pv: PersistentVolume): Promise<void> {
+    const { driver, volumeHandle } = pv.spec!.csi!;
+    await this.locked(uniqueVolumeName(driver, volumeHandle), async () => {
+      const global = this.o.paths.csiGlobalMount(driver, volumeHandle);
+      const mount = (await listMounts()).findLast((m) => m.path === global);
+      if (!mount) throw new Error(`volume ${volumeHandle} is not mounted`);
+      await growMounted(mount.fsType, mount.source, global);
     });
   }
 

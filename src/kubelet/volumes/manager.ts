@@ -3,7 +3,7 @@ import { dirname } from 'node:path';
 import type { Logger } from 'pino';
 import { isNotFound } from '../../api/errors.ts';
 import { resources } from '../../api/generated/resources.ts';
-import type { PersistentVolume, Pod, Volume } from '../../api/generated/types.ts';
+import type { PersistentVolume, PersistentVolumeClaim, Pod, Volume } from '../../api/generated/types.ts';
 import type { Client } from '../../client/client.ts';
 import type { Clock } from '../../client/clock.ts';
 import type { EventRecorder } from '../../client/events.ts';
@@ -14,6 +14,7 @@ import type { Paths } from '../paths.ts';
 import { writeAtomically } from './atomic-writer.ts';
 import { CsiVolumes } from './csi.ts';
 import { checkHostPath, setupEmptyDir } from './directories.ts';
+import { isBehind, reportGrown } from './growth.ts';
 import { isMounted, MountError, mountTmpfs, unmountBelow } from './mounts.ts';
 import { applyFsGroup } from './ownership.ts';
 import { isPayloadVolume, payloadOf } from './payload.ts';
@@ -49,7 +50,7 @@ export class VolumeManager implements PodVolumes {
   /** ConfigMaps and Secrets of the node's pods, kept current also while the API server is away. */
   readonly objects: ReferencedObjects;
   /** Volumes of claims, by pod uid and volume name, that are set up: nothing has to be asked for them again. */
-  private readonly claimed = new Map<string, MountedVolume>();
+  private readonly claimed = new Map<string, MountedVolume & { pod: Pod; claim: string }>();
   private readonly tokens: TokenManager;
   private readonly trustBundles: TrustBundles;
   private readonly certificates: PodCertificates;
@@ -171,19 +172,51 @@ export class VolumeManager implements PodVolumes {
       throw new Error(`PV ${volumeName} is not bound to claim ${namespace}/${name}`);
     const block = pv.spec?.volumeMode === 'Block';
     const readOnly = volume.persistentVolumeClaim?.readOnly === true;
-    const mounted = await this.persistent(pod, pv, readOnly, block, signal);
-    this.claimed.set(key, mounted);
+    const grown = isBehind(claim, pv);
+    const mounted = await this.persistent(pod, pv, { readOnly, block, grown }, signal);
+    this.claimed.set(key, { ...mounted, pod, claim: name });
+    if (grown) await this.grow(pod, claim, pv, signal);
     return mounted;
   }
 
-  private async persistent(pod: Pod, pv: PersistentVolume, readOnly: boolean, block: boolean, signal: AbortSignal): Promise<MountedVolume> {
+  /** Looks whether volumes of claims have grown, and makes their file systems follow. A node may read its claims, but not watch them. */
+  async growClaimed(signal: AbortSignal): Promise<void> {
+    for (const { pod, claim: name, block, readOnly } of [...this.claimed.values()]) {
+      if (block || readOnly) continue;
+      const { namespace } = pod.metadata;
+      const claim = await this.o.client.get(resources.persistentvolumeclaims, { namespace, name }, { signal });
+      if (!claim.status?.conditions?.some((one) => one.type === 'FileSystemResizePending' && one.status === 'True')) continue;
+      const pv = await this.o.client.get(resources.persistentvolumes, { name: claim.spec!.volumeName! }, { signal });
+      if (isBehind(claim, pv)) await this.grow(pod, claim, pv, signal);
+    }
+  }
+
+  /** What cannot grow now is tried again, and keeps no pod from running. */
+  private async grow(pod: Pod, claim: PersistentVolumeClaim, pv: PersistentVolume, signal: AbortSignal): Promise<void> {
+    try {
+      await this.csi.grow(pv);
+      await reportGrown(this.o, pod, claim, pv, signal);
+    } catch (error) {
+      if (signal.aborted) throw error;
+      const message = `MountVolume.NodeExpandVolume failed for volume "${pv.metadata.name}" : ${(error as Error).message}`;
+      for (const object of [pod, claim]) this.o.recorder.event(object, 'Warning', 'VolumeResizeFailed', message);
+    }
+  }
+
+  private async persistent(
+    pod: Pod,
+    pv: PersistentVolume,
+    o: { readOnly: boolean; block: boolean; grown: boolean },
+    signal: AbortSignal,
+  ): Promise<MountedVolume> {
+    const { readOnly, block } = o;
     if (pv.spec?.hostPath) {
       await checkHostPath(pv.spec.hostPath);
       return { hostPath: pv.spec.hostPath.path, readOnly, ...(block ? { block } : {}) };
     }
     if (pv.spec?.local) return { hostPath: pv.spec.local.path, readOnly, ...(block ? { block } : {}) };
     if (!pv.spec?.csi) throw new Error(`PersistentVolume ${pv.metadata.name}: no volume plugin matched`);
-    const mounted = await this.csi.setup(pv, pod.metadata.uid, readOnly, block, signal);
+    const mounted = await this.csi.setup(pv, pod.metadata.uid, o, signal);
     const once = (pv.spec.accessModes ?? []).some((m) => m === 'ReadWriteOnce' || m === 'ReadWriteOncePod');
     if (!block && once && !readOnly) await this.group(pod, mounted.hostPath, false);
     return mounted;
