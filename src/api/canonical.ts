@@ -111,7 +111,7 @@ function needsOf(definition: Definition): Needs {
   if (!known) {
     const fields = [...definition.fields];
     known = {
-      absent: fields.filter(([name, f]) => f.absent && name !== 'apiVersion' && name !== 'kind'),
+      absent: fields.filter(([, f]) => f.absent),
       children: fields.filter(([, f]) => reachesAbsent(f.shape)).map(([name, f]) => [name, f.shape]),
     };
     needs.set(definition, known);

@@ -149,6 +149,9 @@ const isInt64 = (value: number | bigint): boolean => typeof value === 'bigint' |
 /** As it stood in the body, where it can be told. */
 const digitsOf = (value: number | bigint): string => (Number.isInteger(value) ? BigInt(value).toString() : String(value));
 const goType: Partial<Record<Shape['kind'], string>> = { string: 'string', int32: 'int32', int64: 'int64', number: 'float64', boolean: 'bool', bytes: '[]uint8' };
+/** `v1.Container`, of objects. */
+const qualifiedType = (shape: Shape | undefined): string | undefined =>
+  shape?.definition && `${shape.definition.name.split('.').slice(-2, -1)}.${typeName(shape.definition)}`;
 const timeLayouts = { time: '2006-01-02T15:04:05Z07:00', microTime: '2006-01-02T15:04:05.000000Z07:00' };
 
 /** StatusError 400 where a value's type is not the definition's, in the words of Go's decoder. */
@@ -191,9 +194,13 @@ export function checkTypes(definition: string, object: unknown, gvk: GroupVersio
       case 'any':
         return;
       case 'object': {
-        if (shape.definition?.open) return;
+        if (shape.definition?.open) {
+          if (typeName(shape.definition) === 'JSONSchemaPropsOrBool' && (typeof value === 'object' ? Array.isArray(value) : typeof value !== 'boolean'))
+            fail('boolean or JSON schema expected');
+          return;
+        }
         if (typeof value !== 'object' || Array.isArray(value))
-          mismatch(value, owner, path, `${shape.definition?.name.split('.').slice(-2, -1)}.${typeName(shape.definition as Definition)}`);
+          mismatch(value, owner, path, qualifiedType(shape) as string);
         return walk(value as Record<string, unknown>, shape.definition as Definition, path);
       }
       case 'array':
@@ -202,13 +209,13 @@ export function checkTypes(definition: string, object: unknown, gvk: GroupVersio
             value,
             owner,
             path,
-            list ?? `[]${named ? named : shape.items?.definition ? `${shape.items.definition.name.split('.').slice(-2, -1)}.${typeName(shape.items.definition)}` : (goType[shape.items?.kind ?? 'string'] ?? 'string')}`,
+            list ?? `[]${named ?? qualifiedType(shape.items) ?? goType[shape.items?.kind ?? 'string'] ?? 'string'}`,
           );
         for (const item of value) check(item, shape.items as Shape, owner, path, named);
         return;
       case 'map':
         if (typeof value !== 'object' || Array.isArray(value))
-          return mismatch(value, owner, path, list ?? `map[string]${goType[shape.items?.kind ?? 'string'] ?? 'string'}`);
+          return mismatch(value, owner, path, list ?? `map[string]${qualifiedType(shape.items) ?? goType[shape.items?.kind ?? 'string'] ?? 'string'}`);
         for (const item of Object.values(value)) check(item, shape.items as Shape, owner, path);
         return;
       case 'bytes':

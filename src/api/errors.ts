@@ -128,7 +128,8 @@ export function fieldErrorBody(e: FieldError): string {
 
 /** 422 Invalid: `Deployment.apps "x" is invalid: spec.replicas: Invalid value: -1: must be greater than or equal to 0`. */
 export function invalid(kind: { group: string; kind: string }, name: string, errors: FieldError[]): StatusError {
-  const texts = errors.map((e) => `${e.field}: ${fieldErrorBody(e)}`);
+  // The message says each thing once; causes are all there.
+  const texts = [...new Set(errors.map((e) => `${e.field}: ${fieldErrorBody(e)}`))];
   const list = texts.length === 1 ? texts[0] : `[${texts.join(', ')}]`;
   const causes = errors.map((e) => ({ reason: e.type, message: fieldErrorBody(e), field: e.field }));
   return new StatusError(422, 'Invalid', `${kind.group ? `${kind.kind}.${kind.group}` : kind.kind} "${name}" is invalid: ${list}`, {

@@ -88,6 +88,9 @@ function addShapes(definition: Definition): void {
   }
 }
 
+/** Types without fields that are more than empty objects. */
+const anyValue = /\.(JSON|JSONSchemaPropsOr\w+|FieldsV1|Patch|RawExtension|Quantity|IntOrString|Time|MicroTime)$/;
+
 const parsed: (Definition | undefined)[] = new Array(schemaTable.length);
 
 function at(index: number): Definition {
@@ -97,7 +100,7 @@ function at(index: number): Definition {
   const definition: Definition = { name, gvk, fields: new Map(), open: false, atomic: mapType === 'atomic' };
   parsed[index] = definition;
   const body = rest.join('|');
-  definition.open = body === '';
+  definition.open = body === '' && anyValue.test(name);
   for (const text of splitFields(body)) {
     const [head = '', code = '', ...options] = text.split(' ');
     const option = (letter: string) => options.find((o) => o.startsWith(`${letter}=`))?.slice(2);

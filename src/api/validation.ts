@@ -94,11 +94,14 @@ export function validateObjectMeta(meta: any, resource: ServedResource): FieldEr
   }
   if (size > annotationLimit)
     errors.push({ type: 'FieldValueTooLong', field: 'metadata.annotations', detail: `may not be more than ${annotationLimit} bytes` });
-  errors.push(...validateOwners(meta.ownerReferences ?? []), ...validateFinalizers(meta.finalizers ?? [], resource.custom !== undefined));
+  errors.push(...validateOwners(meta.ownerReferences ?? []), ...validateFinalizers(meta.finalizers ?? [], resource.custom !== undefined || lenientFinalizers.has(resource.storageGroup)));
   return errors;
 }
 
 const standardFinalizers = ['orphan', 'foregroundDeletion', 'kubernetes'];
+
+/** Groups that are served apart from the others. */
+const lenientFinalizers = new Set(['apiextensions.k8s.io', 'apiregistration.k8s.io']);
 
 /** Finalizers of custom resources need no domain: the server only warns. */
 function validateFinalizers(finalizers: string[], custom: boolean): FieldError[] {

@@ -19,6 +19,7 @@ import { formatsOf, listKinds, objectKinds, sendEntry, sendError, sendList, send
 import { type HttpRequest, type HttpResponse, header } from './http/exchange.ts';
 import { bodyFormat, contentTypes, type Format, negotiate, streamFormats } from './http/negotiate.ts';
 import { callOf, listParameters, patchForce, watchParameters } from './http/parameters.ts';
+import { warningHeaders } from './http/warnings.ts';
 import { WatchResponse } from './http/watch-response.ts';
 import { checkRoute, nothingAt, PageNotFound, pathNotFound, sendPageNotFound } from './http/routes.ts';
 import { serveWellKnown } from './http/well-known.ts';
@@ -98,10 +99,10 @@ export async function handle(api: Api, incoming: HttpRequest, response: HttpResp
     checkRoute(request, info, target);
     call = callOf(request, info, target, user);
     const deprecated = deprecations[`${info.group}/${info.version} ${target.served.kind}`];
-    if (deprecated) response.headers['warning'] = [warningText(deprecated)];
+    if (deprecated) response.headers['warning'] = warningHeaders([deprecated]);
     checkScope(call);
     if (audit) audit.definition = target.served.definition;
-    if (target.served.custom?.warnings.length) response.headers['warning'] = target.served.custom.warnings.map(warningText);
+    if (target.served.custom?.warnings.length) response.headers['warning'] = warningHeaders(target.served.custom.warnings);
     call.auditAnnotations = annotations;
     await serveResource(api, request, response, call, info);
   } catch (error) {
@@ -417,19 +418,14 @@ const deprecations: Record<string, string> = {
 const success = () => ({ kind: 'Status', apiVersion: 'v1', metadata: {}, status: 'Success', code: 201 });
 
 function warningsOf(call: Call): Record<string, string> {
-  return call.warnings.length ? { warning: call.warnings.slice(0, 50).map(warningText).join(', ') } : {};
+  return call.warnings.length ? { warning: warningHeaders(call.warnings).join(', ') } : {};
 }
 
 /** A warning as a header: what clients sent may stand in it, so it goes as UTF-8, one character a byte, without control characters. */
-function warningText(text: string): string {
-  const plain = text.slice(0, 256).replace(/[\u0000-\u001f\u007f]/g, ' ').toWellFormed();
-  return Buffer.from(`299 - ${JSON.stringify(plain)}`, 'utf8').toString('latin1');
-}
-
 function addWarnings(response: HttpResponse, call: Call): void {
   if (!call.warnings.length) return;
   const earlier = (response.headers['warning'] as string[] | undefined) ?? [];
-  response.headers['warning'] = [...earlier, ...call.warnings.slice(0, 50).map(warningText)];
+  response.headers['warning'] = [...earlier, ...warningHeaders(call.warnings)];
 }
 
 async function answer(_api: Api, request: HttpRequest, response: HttpResponse, call: Call, status: number, entry: Entry): Promise<void> {

@@ -1,6 +1,9 @@
 import type { CustomResourceDefinition } from '../generated/types.ts';
+import { canonicalize } from '../canonical.ts';
+import { unknownFields } from '../decode.ts';
 import { column, nameColumn } from '../kinds/column.ts';
 import { canonical } from '../kinds/spec-and-status.ts';
+import { isObject, type JsonSchema } from './json-schema.ts';
 import type { KindStrategy } from '../scheme.ts';
 import { definitionWarnings, validateDefinition, validateDefinitionStatus, validateDefinitionUpdate } from './definition-validation.ts';
 
@@ -8,8 +11,9 @@ import { definitionWarnings, validateDefinition, validateDefinitionStatus, valid
 export const cleanupFinalizer = 'customresourcecleanup.apiextensions.k8s.io';
 
 function recordStorageVersion(crd: CustomResourceDefinition): void {
-  const storage = crd.spec.versions?.find((v) => v.storage)?.name;
-  if (!storage) return;
+  const version = crd.spec.versions?.find((v) => v.storage);
+  if (!version) return;
+  const storage = version.name ?? '';
   crd.status ??= {} as NonNullable<CustomResourceDefinition['status']>;
   const stored = (crd.status.storedVersions ??= []);
   if (!stored.includes(storage)) stored.push(storage);
@@ -21,6 +25,23 @@ const servedVersions = (crd: CustomResourceDefinition): string =>
     .map((v) => (v.storage ? `${v.name}(storage)` : v.name))
     .sort()
     .join(',');
+
+const schemaName = 'io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps';
+
+/** Unions within schemas are decoded leniently: what is no schema is nothing, and unknown fields below are dropped. */
+function readUnions(schema: JsonSchema | undefined): void {
+  if (!schema || typeof schema !== 'object') return;
+  const more = schema as Record<string, unknown>;
+  if (schema.items !== undefined && (typeof schema.items !== 'object' || (Array.isArray(schema.items) && !schema.items.length))) delete schema.items;
+  for (const inner of [schema.items, schema.additionalProperties, more['additionalItems']].flat()) {
+    if (isObject(inner)) {
+      unknownFields(schemaName, inner);
+      canonicalize(schemaName, inner);
+      readUnions(inner);
+    }
+  }
+  for (const inner of [...Object.values(schema.properties ?? {}), schema.not, ...(schema.allOf ?? []), ...(schema.anyOf ?? []), ...(schema.oneOf ?? [])]) readUnions(inner);
+}
 
 /** CustomResourceDefinition: names are completed, and which versions were ever stored is remembered. */
 export const customResourceDefinition: KindStrategy = {
@@ -38,6 +59,7 @@ export const customResourceDefinition: KindStrategy = {
   default(crd) {
     const { spec } = crd;
     if (!spec) return;
+    for (const version of spec.versions ?? []) readUnions(version.schema?.openAPIV3Schema as JsonSchema | undefined);
     const names = (spec.names ??= {});
     if (!names.singular && names.kind) names.singular = names.kind.toLowerCase();
     if (!names.listKind && names.kind) names.listKind = `${names.kind}List`;

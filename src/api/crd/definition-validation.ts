@@ -1,6 +1,7 @@
 import type { FieldError } from '../errors.ts';
 import type { CustomResourceDefinition } from '../generated/types.ts';
 import { compileJsonPath } from '../jsonpath.ts';
+import { internalList } from '../internal-form.ts';
 import { subdomainProblems } from '../validation.ts';
 import { validateClientConfig } from './client-config.ts';
 import { sameJson } from './equality.ts';
@@ -21,16 +22,20 @@ export function validateDefinition(crd: CustomResourceDefinition): FieldError[] 
 }
 
 export function validateDefinitionUpdate(crd: CustomResourceDefinition, old: CustomResourceDefinition): FieldError[] {
-  const errors = validate(crd, old);
+  return validate(crd, old);
+}
+
+function immutableErrors(crd: CustomResourceDefinition, old: CustomResourceDefinition): FieldError[] {
+  const errors: FieldError[] = [];
   const immutable = (field: string, value: unknown, before: unknown) => {
-    if (value !== before) errors.push(wrong(field, value, 'field is immutable'));
+    if ((value ?? '') !== (before ?? '')) errors.push(wrong(field, value ?? '', 'field is immutable'));
   };
   if (old.status?.conditions?.some((c) => c.type === 'Established' && c.status === 'True')) {
     immutable('spec.scope', crd.spec.scope, old.spec.scope);
-    immutable('spec.names.kind', crd.spec.names.kind, old.spec.names.kind);
+    immutable('spec.names.kind', crd.spec.names?.kind, old.spec.names.kind);
   }
   immutable('spec.group', crd.spec.group, old.spec.group);
-  immutable('spec.names.plural', crd.spec.names.plural, old.spec.names.plural);
+  immutable('spec.names.plural', crd.spec.names?.plural, old.spec.names.plural);
   return errors;
 }
 
@@ -41,9 +46,9 @@ export function validateDefinitionStatus(crd: CustomResourceDefinition): FieldEr
 function validate(crd: CustomResourceDefinition, old: CustomResourceDefinition | undefined): FieldError[] {
   const errors: FieldError[] = [];
   const { spec, metadata } = crd;
-  if (!old && metadata.name !== `${spec?.names?.plural ?? ''}.${spec?.group ?? ''}`)
+  if (!old && metadata.name && metadata.name !== `${spec?.names?.plural ?? ''}.${spec?.group ?? ''}`)
     errors.push(wrong('metadata.name', metadata.name, 'must be spec.names.plural+"."+spec.group'));
-  errors.push(...specErrors(crd, old));
+  errors.push(...specErrors(crd, old), ...(old ? immutableErrors(crd, old) : []));
   errors.push(...namesErrors(crd.status?.acceptedNames ?? {}, 'status.acceptedNames'));
   errors.push(...storedVersionErrors(crd));
   errors.push(...approvalErrors(crd, old));
@@ -72,13 +77,24 @@ function specErrors(crd: CustomResourceDefinition, old: CustomResourceDefinition
   });
   errors.push(...versionErrors(versions, old));
   const names = versions.map((v) => v.name);
-  if (new Set(names).size !== names.length) errors.push(wrong('spec.versions', versions, 'must contain unique version names'));
+  if (new Set(names).size !== names.length) errors.push(wrong('spec.versions', shownVersions(versions), 'must contain unique version names'));
   if (versions.filter((v) => v.storage).length !== 1)
-    errors.push(wrong('spec.versions', versions, 'must have exactly one version marked as storage version'));
+    errors.push(wrong('spec.versions', shownVersions(spec.versions), 'must have exactly one version marked as storage version'));
+  const first = versions[0]?.name ?? '';
+  if (first && dns1035Problems(first).length) errors.push(wrong('spec.version', first, dns1035Problems(first).join(',')));
   for (const name of ['plural', 'singular', 'kind', 'listKind'] as const) if (!spec.names?.[name]) errors.push(required(`spec.names.${name}`));
   errors.push(...namesErrors(spec.names ?? {}, 'spec.names'));
   errors.push(...conversionErrors(crd));
   return errors;
+}
+
+const sharedBy = (versions: Version[], part: keyof Version): boolean =>
+  versions.length > 0 && versions.every((v) => sameJson(v[part], (versions[0] as Version)[part]));
+
+/** Versions without what they share, as messages show them. */
+function shownVersions(versions: Version[] | undefined): unknown {
+  const shared = (['schema', 'subresources', 'additionalPrinterColumns', 'selectableFields'] as const).filter((part) => sharedBy(versions ?? [], part));
+  return internalList('apiextensions.CustomResourceDefinitionVersion', versions?.map((v) => ({ ...v, ...Object.fromEntries(shared.map((part) => [part, undefined])) })));
 }
 
 /**
@@ -87,12 +103,10 @@ function specErrors(crd: CustomResourceDefinition, old: CustomResourceDefinition
  */
 function versionErrors(versions: Version[], old: CustomResourceDefinition | undefined): FieldError[] {
   const errors: FieldError[] = [];
-  const shared = (part: (v: Version) => unknown): boolean =>
-    versions.length > 0 && part(versions[0] as Version) !== undefined && versions.every((v) => sameJson(part(v), part(versions[0] as Version)));
-  const sharedSchema = shared((v) => v.schema);
-  const sharedSubresources = shared((v) => v.subresources);
-  const sharedColumns = shared((v) => v.additionalPrinterColumns);
-  const sharedFields = shared((v) => v.selectableFields);
+  const sharedSchema = sharedBy(versions, 'schema');
+  const sharedSubresources = sharedBy(versions, 'subresources');
+  const sharedColumns = sharedBy(versions, 'additionalPrinterColumns');
+  const sharedFields = sharedBy(versions, 'selectableFields');
   const anyStatus = versions.some((v) => v.subresources?.status);
   versions.forEach((version, i) => {
     const path = `spec.versions[${i}]`;
@@ -136,8 +150,8 @@ function deprecationErrors(version: Version, field: string): FieldError[] {
 
 function namesErrors(names: Names, path: string): FieldError[] {
   const errors: FieldError[] = [];
-  const label = (name: string | undefined, field: string, mixed: boolean) => {
-    if (!name) return;
+  const label = (name: string | undefined, field: string, mixed: boolean, optional = true) => {
+    if (name === undefined || (optional && !name)) return;
     const problems = dns1035Problems(mixed ? name.toLowerCase() : name);
     if (problems.length) errors.push(wrong(field, name, `${mixed ? 'may have mixed case, but should otherwise match: ' : ''}${problems.join(',')}`));
   };
@@ -145,9 +159,9 @@ function namesErrors(names: Names, path: string): FieldError[] {
   label(names.singular, `${path}.singular`, false);
   label(names.kind, `${path}.kind`, true);
   label(names.listKind, `${path}.listKind`, true);
-  names.shortNames?.forEach((name, i) => label(name, `${path}.shortNames[${i}]`, false));
+  names.shortNames?.forEach((name, i) => label(name, `${path}.shortNames[${i}]`, false, false));
   if (names.kind && names.kind === names.listKind) errors.push(wrong(`${path}.listKind`, names.listKind, 'kind and listKind may not be the same'));
-  names.categories?.forEach((name, i) => label(name, `${path}.categories[${i}]`, false));
+  names.categories?.forEach((name, i) => label(name, `${path}.categories[${i}]`, false, false));
   return errors;
 }
 

@@ -6,7 +6,8 @@ import { isEmbedded, isObject, itemsOf, type JsonSchema, valuesOf } from './json
 import { validateEmbedded } from './metadata.ts';
 import { pruneUnknown } from './pruning.ts';
 import { validateAgainstSchema } from './schema-validation.ts';
-import { structuralErrors } from './structural.ts';
+import { internalForm } from '../internal-form.ts';
+import { structuralErrors, unsupportedPart } from './structural.ts';
 
 const required = (field: string, detail: string): FieldError => ({ type: 'FieldValueRequired', field, detail });
 const forbidden = (field: string, detail: string): FieldError => ({ type: 'FieldValueForbidden', field, detail });
@@ -22,41 +23,46 @@ export interface SchemaContext {
 }
 
 const allowedAtRoot = [
-  'description', 'type', 'format', 'title', 'maximum', 'exclusiveMaximum', 'minimum', 'exclusiveMinimum', 'maxLength', 'minLength', 'pattern',
-  'maxItems', 'minItems', 'uniqueItems', 'multipleOf', 'required', 'items', 'properties', 'externalDocs', 'example',
-  'x-kubernetes-preserve-unknown-fields', 'x-kubernetes-validations',
+  'Description', 'Type', 'Format', 'Title', 'Maximum', 'ExclusiveMaximum', 'Minimum', 'ExclusiveMinimum', 'MaxLength', 'MinLength', 'Pattern',
+  'MaxItems', 'MinItems', 'UniqueItems', 'MultipleOf', 'Required', 'Items', 'Properties', 'ExternalDocs', 'Example',
+  'XPreserveUnknownFields', 'XValidations',
 ];
 
-const rootFieldNames =
-  '[Description Type Format Title Maximum ExclusiveMaximum Minimum ExclusiveMinimum MaxLength MinLength Pattern MaxItems MinItems UniqueItems MultipleOf Required Items Properties ExternalDocs Example XPreserveUnknownFields XValidations]';
+const pointers = new Set(['XPreserveUnknownFields', 'Ref', 'XListType', 'XMapType']);
 
 /** What is wrong with the schema of a version; `path` is that of the schema's owner, such as spec.validation. */
 export function validateSchema(schema: JsonSchema, path: string, context: SchemaContext): FieldError[] {
   const errors: FieldError[] = [];
   const at = `${path}.openAPIV3Schema`;
   if (context.withStatus) {
-    for (const [name, value] of Object.entries(schema)) {
-      if (value === undefined || value === false || value === '') continue;
-      if (name === 'type' && schema.type !== 'object') {
+    const shown = internalForm('apiextensions.JSONSchemaProps', schema) as Record<string, unknown>;
+    for (const [name, value] of Object.entries(shown)) {
+      // Pointers to false and to "" are more than nothing.
+      if (value === null || (!pointers.has(name) && (value === false || value === ''))) continue;
+      if (name === 'Type') {
+        if (schema.type === 'object') continue;
         const detail = 'only "object" is allowed as the type at the root of the schema if the status subresource is enabled';
         errors.push(wrong(`${at}.type`, schema.type, detail));
         break;
       }
       if (!allowedAtRoot.includes(name)) {
-        const detail = `only ${rootFieldNames} fields are allowed at the root of the schema if the status subresource is enabled`;
-        errors.push(wrong(at, schema, detail));
+        const detail = `only [${allowedAtRoot.join(' ')}] fields are allowed at the root of the schema if the status subresource is enabled`;
+        errors.push(wrong(at, shown, detail));
         break;
       }
     }
   }
   if (schema.nullable) errors.push(forbidden(`${at}.nullable`, 'nullable cannot be true at the root'));
-  const structural = structuralErrors(schema, at);
+  // What has no structure at all is only said where nothing else is wrong.
+  const unsupported = unsupportedPart(schema);
+  const structural = unsupported ? [] : structuralErrors(schema, at);
   errors.push(...structural);
-  const defaults = structural.length ? [] : defaultErrors(schema, at);
+  const defaults = unsupported || structural.length ? [] : defaultErrors(schema, at);
   errors.push(...defaults);
   const found: FieldError[] = [];
   check(schema, at, found, { root: true, insideMetadata: false, noDefaults: undefined });
   errors.push(...found);
+  if (unsupported) return errors.length ? errors : [wrong(at, '', unsupported)];
   if (structural.length === 0 && defaults.length === 0 && found.length === 0) errors.push(...compileSchemaRules(schema, at, context));
   return errors;
 }
@@ -92,8 +98,11 @@ function check(schema: JsonSchema, path: string, errors: FieldError[], place: Pl
   const inner: Place = { ...place, root: false };
   if (schema.not) check(schema.not, `${path}.not`, errors, inner);
   for (const name of ['allOf', 'oneOf', 'anyOf'] as const) schema[name]?.forEach((one, i) => check(one, `${path}.${name}[${i}]`, errors, inner));
+  for (const [name, one] of Object.entries(schema.definitions ?? {})) check(one, `${path}.definitions[${name}]`, errors, inner);
   const items = itemsOf(schema);
   if (items) check(items, `${path}.items`, errors, inner);
+  else if (Array.isArray(schema.items)) schema.items.forEach((one, i) => check(one, `${path}.items[${i}]`, errors, inner));
+  for (const [name, one] of Object.entries(schema.dependencies ?? {})) if (isObject(one)) check(one, `${path}.dependencies[${name}]`, errors, inner);
   if (schema['x-kubernetes-preserve-unknown-fields'] === false)
     errors.push(wrong(`${path}.x-kubernetes-preserve-unknown-fields`, false, 'must be true or undefined'));
   mapType(schema, path, errors);
@@ -110,9 +119,9 @@ function standard(schema: JsonSchema, path: string, errors: FieldError[], place:
   }
   if (schema.default !== undefined && place.noDefaults !== undefined) errors.push(forbidden(`${path}.default`, `must not be set ${place.noDefaults}`));
   for (const name of ['id', 'additionalItems', 'patternProperties', 'definitions', 'dependencies', '$ref'])
-    if (more[name] !== undefined && more[name] !== '') errors.push(forbidden(`${path}.${name}`, `${name} is not supported`));
+    if (more[name] !== undefined && (more[name] !== '' || name === '$ref')) errors.push(forbidden(`${path}.${name}`, `${name} is not supported`));
   if (schema.type === 'null') errors.push(forbidden(`${path}.type`, 'type cannot be set to null, use nullable as an alternative'));
-  if (Array.isArray(schema.items)) errors.push(forbidden(`${path}.items`, 'items must be a schema object and not an array'));
+  if (Array.isArray(schema.items) && schema.items.length) errors.push(forbidden(`${path}.items`, 'items must be a schema object and not an array'));
   if (place.insideMetadata && isEmbedded(schema))
     errors.push(forbidden(`${path}.x-kubernetes-embedded-resource`, 'must not be used inside of resource meta'));
 }

@@ -17,6 +17,23 @@ export function structuralErrors(schema: JsonSchema, path: string): FieldError[]
   return errors.sort((a, b) => (text(a) < text(b) ? -1 : 1));
 }
 
+/** Why a schema cannot be read as a structure at all; undefined where it can. */
+export function unsupportedPart(schema: JsonSchema): string | undefined {
+  const more = schema as Record<string, unknown>;
+  if (more['id']) return "OpenAPIV3Schema 'id' is not supported";
+  if (more['$schema']) return "OpenAPIV3Schema 'schema' is not supported";
+  for (const name of ['$ref', 'patternProperties', 'dependencies', 'additionalItems', 'definitions'])
+    if (more[name] !== undefined && more[name] !== '') return `OpenAPIV3Schema '${name}' is not supported`;
+  if (schema['x-kubernetes-preserve-unknown-fields'] === false) return "internal error: 'x-kubernetes-preserve-unknown-fields' must be true or undefined";
+  if (Array.isArray(schema.items) && schema.items.length) return "OpenAPIV3Schema 'items' must be a schema, but is an array";
+  const inner = [schema.not, ...(schema.allOf ?? []), ...(schema.anyOf ?? []), ...(schema.oneOf ?? []), itemsOf(schema), ...Object.values(schema.properties ?? {}), valuesOf(schema)];
+  for (const one of inner) {
+    const found = one && unsupportedPart(one);
+    if (found) return found;
+  }
+  return undefined;
+}
+
 const required = (field: string, detail: string): FieldError => ({ type: 'FieldValueRequired', field, detail });
 const forbidden = (field: string, detail: string): FieldError => ({ type: 'FieldValueForbidden', field, detail });
 const wrong = (field: string, value: unknown, detail: string): FieldError => ({ type: 'FieldValueInvalid', field, value, detail });

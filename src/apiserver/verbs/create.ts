@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { complete } from '../../api/canonical.ts';
-import { badRequest, type FieldError, invalid, isAlreadyExists, methodNotSupported, type StatusError } from '../../api/errors.ts';
+import { badRequest, type FieldError, fieldErrorBody, invalid, isAlreadyExists, methodNotSupported, type StatusError } from '../../api/errors.ts';
 import { generateName } from '../../api/names.ts';
 import type { KubeObject, ObjectMeta } from '../../api/object.ts';
 import type { ServedResource } from '../../api/scheme.ts';
@@ -63,8 +63,7 @@ async function createNamed(api: Api, call: Call, object: KubeObject): Promise<En
     complete(served.definition, object);
     failWhere(kindInErrors(served), metadata.name || '', [
       ...validateObjectMeta(metadata, served),
-      ...validateSchema(served.definition, object),
-      ...(strategy.validate?.(object) ?? []),
+      ...(strategy.validate ? strategy.validate(object) : validateSchema(served.definition, object)),
       ...(strategy.validateCreate?.(object) ?? []),
     ]);
     for (const warning of strategy.warnings?.(object) ?? []) call.warnings.push(warning);
@@ -109,17 +108,20 @@ function terminating(call: Call): StatusError {
 /** Both events are one kind to who validates them: that of the core group. */
 export const kindInErrors = (served: ServedResource) => ({ group: served.storageGroup, kind: served.kind });
 
-/** Throws 422 with all findings, where there are any; a required field is reported once. */
+/** Groups whose findings are reported as often as they are made. */
+const repeating = new Set(['apiextensions.k8s.io', 'apiregistration.k8s.io']);
+
+/** Throws 422 with all findings, where there are any. */
 export function failWhere(kind: { group: string; kind: string }, name: string, errors: FieldError[]): void {
   if (errors.length === 0) return;
+  if (errors.length === 1 || repeating.has(kind.group)) throw invalid(kind, name, errors);
   const seen = new Set<string>();
-  const unique = errors.filter((e) => {
-    const id = `${e.type} ${e.field} ${e.detail}`;
-    const requiredAlready = e.type === 'FieldValueRequired' && seen.has(`required ${e.field}`);
-    if (e.type === 'FieldValueRequired') seen.add(`required ${e.field}`);
-    if (seen.has(id) || requiredAlready) return false;
-    seen.add(id);
-    return true;
-  });
-  throw invalid(kind, name, unique);
+  throw invalid(
+    kind,
+    name,
+    errors.filter((e) => {
+      const text = `${e.field}: ${fieldErrorBody(e)}`;
+      return !seen.has(text) && seen.add(text);
+    }),
+  );
 }

@@ -117,6 +117,10 @@ function checkPreconditions(call: Call, options: Partial<DeleteOptions>, current
   if (!preconditions) return;
   const { uid } = current.object.metadata;
   if (preconditions.uid !== undefined && preconditions.uid !== uid) {
+    // Two kinds have their own way of deletion, with its words.
+    const own = { Namespace: 'P', CustomResourceDefinition: 'p' }[call.target.served.kind];
+    if (own && call.target.served.storageGroup === current.object.apiVersion.replace(/\/?v1$/, ''))
+      throw conflict(call.target.subject, call.name, `${own}recondition failed: UID in precondition: ${preconditions.uid}, UID in object meta: ${uid}`);
     throw conflict(
       { group: call.target.subject.group, resource: call.target.served.kind },
       call.name,
@@ -168,6 +172,7 @@ function deletionOf(api: Api, path: string, before: KubeObject, options: Partial
     metadata.deletionGracePeriodSeconds = grace;
     if (metadata.generation) metadata.generation++;
   }
+  if (path === definitionsPath) delete metadata.deletionGracePeriodSeconds;
   if (namespaceHeld) {
     delete metadata.deletionGracePeriodSeconds;
     const namespace = object as KubeObject & { status?: { phase?: string } };

@@ -160,7 +160,7 @@ async function checkUpdate(api: Api, call: Call, verb: 'update' | 'patch', objec
       // Admission may have put other metadata in the place of that which came.
       ...validateObjectMeta(object.metadata, served),
       ...validateObjectMetaUpdate(object.metadata, before),
-      ...validateSchema(served.definition, object),
+      ...(strategy.validate ? [] : validateSchema(served.definition, object)),
       ...(call.subresource === 'status' ? (strategy.validateStatusUpdate?.(object, old) ?? []) : []),
       ...(call.subresource
         ? (own?.validate?.(object, old) ?? [])
