@@ -148,6 +148,7 @@ function expire(api: Api, request: HttpRequest, response: HttpResponse): void {
   const { metricLabels } = describe(api, parseRequestInfo(request.method, request.path, request.query));
   api.metrics.terminated(metricLabels, 504);
   sendError(request, response, timeout('request did not complete within the allotted timeout'));
+  response.abandon?.();
 }
 
 /** The server behind an APIService that a request is for; its group version is the first part of the path. */
@@ -440,6 +441,7 @@ async function answerDeletion(api: Api, request: HttpRequest, response: HttpResp
 
 function answerError(api: Api, request: HttpRequest, response: HttpResponse, error: unknown): void {
   if (response.begun) {
+    if (request.signal.aborted) return;
     api.log.warn({ err: error, path: request.path }, 'a request failed after its answer had begun');
     return;
   }

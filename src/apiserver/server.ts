@@ -1,5 +1,5 @@
 import { setMaxListeners } from 'node:events';
-import { createSecureServer, type Http2SecureServer, type ServerHttp2Session } from 'node:http2';
+import { createSecureServer, type Http2SecureServer } from 'node:http2';
 import { rm } from 'node:fs/promises';
 import { type AddressInfo, createConnection } from 'node:net';
 import type { Duplex } from 'node:stream';
@@ -25,6 +25,7 @@ import { handle } from './handler.ts';
 import { FlowConfiguration } from './flow-control/configuration.ts';
 import { FlowControl, type FlowControlOptions } from './flow-control/flow-control.ts';
 import { flowMetrics } from './flow-control/metrics.ts';
+import { type ConnectionLimits, Connections } from './http/connections.ts';
 import { Deadlines } from './http/deadlines.ts';
 import { Metrics } from './http/metrics.ts';
 import { http1Exchange, http2Exchange } from './http/transport.ts';
@@ -76,6 +77,8 @@ export interface ApiServerOptions {
   flowControl?: Omit<FlowControlOptions, 'waitMs'>;
   /** Milliseconds after which a request that is not long-running is given up; a minute. */
   requestTimeoutMs?: number;
+  /** What clients may hold open without using it. */
+  connectionLimits?: Partial<ConnectionLimits>;
   /** Seconds; watches that name no time end after this to twice this. 1800. */
   minRequestTimeout?: number;
   /** Is told of requests; closed with the server. */
@@ -331,28 +334,26 @@ async function listen(
     maxSessionMemory: 100,
   });
   const sockets = new Set<Duplex>();
-  const sessions = new Set<ServerHttp2Session>();
+  const connections = new Connections(o.connectionLimits);
   server.on('secureConnection', (socket) => {
     socket.setNoDelay(true);
     sockets.add(socket);
     socket.on('close', () => sockets.delete(socket));
     socket.on('error', () => {});
   });
-  server.on('session', (session) => {
-    sessions.add(session);
-    session.on('close', () => sessions.delete(session));
-    session.on('error', () => {});
-  });
+  server.on('session', (session) => connections.session(session));
   server.on('sessionError', () => {});
   server.on('tlsClientError', (error) => o.log.debug({ err: error.message }, 'TLS handshake failed'));
   server.on('request', (message, response) => {
     const exchange = http1Exchange(message as never, response as never, api.trust);
+    connections.http1(response as never, exchange.response);
     track(handle(api, exchange.request, exchange.response));
   });
   // 'request' brings Node's compatibility layer for HTTP/2 with it: streams are served directly.
   server.removeAllListeners('stream');
   server.on('stream', (stream, headers) => {
-    const exchange = http2Exchange(stream, headers, api.trust);
+    const exchange = http2Exchange(stream, headers, api.trust, connections);
+    connections.stream(stream, exchange.response);
     track(handle(api, exchange.request, exchange.response));
   });
   server.on('upgrade', (message, socket, head) => {
@@ -372,12 +373,15 @@ async function listen(
     server,
     close: () =>
       new Promise((resolve) => {
-        server.close(() => resolve());
+        server.close(() => {
+          connections.close();
+          resolve();
+        });
         // Idle connections need not be waited for.
-        for (const session of sessions) session.close();
+        for (const session of connections.sessions) session.close();
       }),
     destroyConnections() {
-      for (const session of sessions) session.destroy();
+      for (const session of connections.sessions) session.destroy();
       for (const socket of sockets) socket.destroy();
     },
   };

@@ -8,13 +8,17 @@ import { createHttpClient } from '../../src/client/http.ts';
 
 const repository = join(import.meta.dirname, '../..');
 
-const freePort = () =>
-  new Promise<number>((resolve) => {
-    const server = createServer().listen(0, '127.0.0.1', () => {
-      const { port } = server.address() as { port: number };
-      server.close(() => resolve(port));
+/** One that stays free while its server is down: below those that the kernel gives to connections on their way out. */
+async function freePort(): Promise<number> {
+  for (;;) {
+    const port = 15_000 + Math.floor(Math.random() * 15_000);
+    const free = await new Promise<boolean>((resolve) => {
+      const server = createServer().listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
+      server.on('error', () => resolve(false));
     });
-  });
+    if (free) return port;
+  }
+}
 
 /** API servers as processes of their own that share keys (and etcd, or one of them the embedded store). */
 export class ApiServers {

@@ -44,8 +44,13 @@ export interface HttpResponse {
   headers: Record<string, string | string[]>;
   readonly begun: boolean;
   readonly status: number;
+  /** Of performance.now(): when the whole answer was handed over, and its size. Neither is set for what is written bit by bit. */
+  answeredAt?: number;
+  answerBytes?: number;
   send(status: number, headers: Record<string, string | string[]>, body?: Buffer | Buffer[]): void;
   stream(status: number, headers: Record<string, string | string[]>): ResponseStream;
+  /** After an answer that did not wait for the request's end: nothing more of it is read, and its `signal` aborts. */
+  abandon?(): void;
 }
 
 export function header(request: Pick<HttpRequest, 'headers'>, name: string): string {

@@ -4,6 +4,7 @@ import { constants, type IncomingHttpHeaders, type ServerHttp2Session, type Serv
 import type { Readable } from 'node:stream';
 import type { TLSSocket } from 'node:tls';
 import { tooLarge } from '../../api/errors.ts';
+import type { Connections } from './connections.ts';
 import type { HttpRequest, HttpResponse, Peer, ResponseStream } from './exchange.ts';
 import type { Trust } from './trust.ts';
 
@@ -41,7 +42,7 @@ function splitUrl(url: string): { path: string; query: URLSearchParams } {
 }
 
 /** Collects a body; the limit holds for what was announced and for what comes. */
-function readBody(stream: Readable, announced: string | undefined, limit: number): Promise<Buffer> {
+function readBody(stream: Readable, announced: string | undefined, limit: number, answer: NodeJS.EventEmitter = stream): Promise<Buffer> {
   const refuse = () => tooLarge(`Request entity too large: limit is ${limit}`);
   if (announced !== undefined && Number(announced) > limit) {
     stream.resume();
@@ -64,9 +65,12 @@ function readBody(stream: Readable, announced: string | undefined, limit: number
     });
     stream.on('end', () => resolve(chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks)));
     stream.on('error', reject);
-    stream.on('close', () => reject(new Error('the client went away while it sent the body')));
+    // Of HTTP/1.1 it is the answer that closes: with its connection, and once it has been sent.
+    answer.on('close', () => reject(new Error('the client went away while it sent the body')));
   });
 }
+
+const lingerMs = 500;
 
 /** Names that mean the connection, not the message: HTTP/2 refuses them. */
 const connectionHeaders = new Set(['connection', 'keep-alive', 'transfer-encoding', 'upgrade', 'proxy-connection']);
@@ -75,6 +79,7 @@ export function http2Exchange(
   stream: ServerHttp2Stream,
   headers: IncomingHttpHeaders,
   trust: Trust,
+  connections: Connections,
 ): { request: HttpRequest; response: HttpResponse } {
   const url = headers[constants.HTTP2_HEADER_PATH] as string;
   const socket = (stream.session as ServerHttp2Session).socket as TLSSocket;
@@ -108,6 +113,8 @@ export function http2Exchange(
   };
   stream.on('error', () => {});
   const response: HttpResponse = {
+    answeredAt: 0,
+    answerBytes: 0,
     headers: own,
     get begun() {
       return status !== 0;
@@ -118,10 +125,19 @@ export function http2Exchange(
     send(code, more, body) {
       const head = request.method === 'HEAD';
       const data = body && !head ? (Array.isArray(body) ? Buffer.concat(body) : body) : undefined;
+      if (data && !connections.hasRoom(stream, data.length)) {
+        status = code;
+        stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM);
+        return;
+      }
       begin(code, more, !data);
+      response.answeredAt = performance.now();
+      response.answerBytes = data?.length ?? 0;
       if (data && !stream.destroyed) stream.end(data);
-      // A client still sending its body is told to stop.
-      if (!stream.readableEnded) stream.resume();
+      if (stream.readableEnded) return;
+      stream.resume();
+      // A client still sending its body is told to stop, once it has its answer.
+      if (!stream.endAfterHeaders && !stream.destroyed) stream.close(constants.NGHTTP2_NO_ERROR);
     },
     stream(code, more) {
       begin(code, more, false);
@@ -160,13 +176,15 @@ export function http1Exchange(message: IncomingMessage, outgoing: ServerResponse
       }
       return controller.signal;
     },
-    body: (limit) => readBody(message, message.headers['content-length'], limit),
+    body: (limit) => readBody(message, message.headers['content-length'], limit, outgoing),
     bodyStream: () => (message.readableEnded ? undefined : message),
   };
   const own: Record<string, string | string[]> = {};
   let status = 0;
   outgoing.on('error', () => {});
   const response: HttpResponse = {
+    answeredAt: 0,
+    answerBytes: 0,
     headers: own,
     get begun() {
       return status !== 0;
@@ -179,8 +197,15 @@ export function http1Exchange(message: IncomingMessage, outgoing: ServerResponse
       if (outgoing.headersSent || outgoing.destroyed) return;
       const data = body ? (Array.isArray(body) ? Buffer.concat(body) : body) : Buffer.alloc(0);
       outgoing.writeHead(code, { ...own, ...more, 'content-length': String(data.length) });
+      response.answeredAt = performance.now();
+      response.answerBytes = data.length;
       outgoing.end(request.method === 'HEAD' ? undefined : data);
       if (!message.readableEnded) message.resume();
+    },
+    abandon() {
+      if (message.complete || socket.destroyed) return;
+      // Closed at once, the answer might be lost with what the client is still sending.
+      setTimeout(() => socket.destroy(), lingerMs).unref();
     },
     stream(code, more) {
       status = code;
