@@ -1,16 +1,16 @@
 import { defineConfig } from 'vitest/config';
 
-/** Suites on other people's fakes of AWS, LocalStack and moto, which they install the first time (minutes, some 500 MB). */
+/** All suites on other people's fakes of AWS, LocalStack and moto, which they install the first time (minutes, some 500 MB). `npm test` has the quick ones. */
 export default defineConfig({
   test: {
     include: [
+      'localstack/host/*.test.ts',
       'test/contract/aws/localstack.test.ts',
       'test/contract/aws/moto.test.ts',
       'test/contract/sdk-on-fakes.test.ts',
       'test/e2e/aws-dataplane.test.ts',
       'test/e2e/pulumi-fakes.test.ts',
     ],
-    env: { KUMULUS_FAKES: '1' },
     fileParallelism: false,
     testTimeout: 120_000,
     hookTimeout: 900_000,

@@ -1,7 +1,8 @@
-// `npm test`: type check, lint (with the import table), then the suites. Words after `--` go to vitest.
+// `npm test`: type check, lint (with the import table), then the suites. Words after `--` go to vitest. LocalStack and moto, which the last
+// suites need, are installed beside the first.
 // `npm run test:interop`: the suites that need upstream's programs; `npm run test:fakes`: those on LocalStack and moto.
-import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { spawn, spawnSync } from 'node:child_process';
+import { mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -25,6 +26,12 @@ const steps = [
   ['imports', [join(root, 'scripts/lint-imports.ts')]],
   ['tests', [...vitest, ...(config ? ['--config', config] : []), ...words]],
 ];
+const began = Date.now();
+const whole = !config && !words.length;
+const installed = join(folder, 'installed');
+const installing = whole ? startInstallation() : undefined;
+// Ctrl-C ends the step that runs, and then this.
+process.on('SIGINT', () => {});
 let status = 0;
 for (const [title, args] of config || words.length ? steps.slice(-1) : steps) {
   const start = Date.now();
@@ -34,6 +41,16 @@ for (const [title, args] of config || words.length ? steps.slice(-1) : steps) {
   status = run.status ?? 1;
   if (status !== 0) break;
 }
+if (installing) {
+  // Still at work only where the suites have ended early.
+  try {
+    process.kill(-installing.pid, 'SIGTERM');
+  } catch {
+    // It has ended.
+  }
+}
+const seconds = Math.round((Date.now() - began) / 1000);
+console.log(`total ${seconds} s${whole ? ` (${readFileSync(installed, 'utf8').trim() || 'LocalStack and moto were not yet installed'})` : ''}`);
 try {
   const { numPassedTests, numFailedTests, numPendingTests } = JSON.parse(readFileSync(summary, 'utf8'));
   console.log(`${numPassedTests} passed, ${numFailedTests} failed${numPendingTests ? `, ${numPendingTests} skipped` : ''}`);
@@ -42,3 +59,12 @@ try {
 }
 rmSync(folder, { recursive: true, force: true });
 process.exit(status);
+
+/** At low priority: the suites of this while go first. */
+function startInstallation() {
+  const output = openSync(installed, 'w');
+  const words = ['-n', '19', node, '--disable-warning=ExperimentalWarning', join(root, 'localstack/host/install.ts')];
+  const child = spawn('nice', words, { cwd: root, stdio: ['ignore', output, 'inherit'], detached: true });
+  child.on('error', (error) => console.error(`LocalStack is not installed ahead: ${error.message}`));
+  return child.pid ? child : undefined;
+}

@@ -16,6 +16,11 @@ export interface HostService {
 
 const here = (name: string) => join(import.meta.dirname, '..', name);
 
+/** LocalStack's environment, installed where it is missing. Resolves to its Python. */
+export const ensureLocalstack = (): Promise<string> => ensureEnvironment('localstack', here('requirements.lock'));
+
+export const ensureMoto = (): Promise<string> => ensureEnvironment('moto', here('moto.lock'));
+
 async function freePort(): Promise<number> {
   const server = createServer();
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
@@ -72,7 +77,7 @@ const post = async (url: string) => {
 
 /** LocalStack's free edition with our plugin: EC2, IAM, STS and SSM, and ELBv2, Auto Scaling and ECR of the moto inside. Nothing is sent off the machine. */
 export async function startLocalstack(options: { port?: number } = {}): Promise<HostService> {
-  const python = await ensureEnvironment('localstack', here('requirements.lock'));
+  const python = await ensureLocalstack();
   const port = options.port ?? (await freePort());
   const url = `http://127.0.0.1:${port}`;
   const env = {
@@ -93,7 +98,7 @@ export async function startLocalstack(options: { port?: number } = {}): Promise<
 
 /** moto's own server, with the managed policies of AWS, which the roles of clusters have. */
 export async function startMoto(options: { port?: number } = {}): Promise<HostService> {
-  const python = await ensureEnvironment('moto', here('moto.lock'));
+  const python = await ensureMoto();
   const port = options.port ?? (await freePort());
   const url = `http://127.0.0.1:${port}`;
   const { stop } = await launch('moto', python, ['-m', 'moto.server', '-H', '127.0.0.1', '-p', String(port)], { MOTO_IAM_LOAD_MANAGED_POLICIES: 'true' }, `${url}/moto-api/data.json`);

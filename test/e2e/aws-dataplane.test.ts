@@ -156,9 +156,7 @@ test('what the embedded AWS without a data plane holds is made real by one besid
   expect(readFileSync(join(folder, 'config'), 'utf8')).not.toContain('endpoint_url');
 }, 180_000);
 
-const withFakes = process.env['KUMULUS_FAKES'] !== undefined;
-if (!withFakes) console.log('the data plane is not tried on LocalStack here: npm run test:fakes');
-test.runIf(withFakes)('what LocalStack holds is made real', async () => {
+test('what LocalStack holds is made real', async () => {
   const { url, stop } = await startLocalstack();
   cleanups.push(stop);
   await wholeLife(url, { accessKeyId: '100000000003', secretAccessKey: 'test' }, 'localstack');

@@ -3,25 +3,18 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { pino } from 'pino';
-import { afterAll, beforeAll, expect, it } from 'vitest';
-import { ensureEnvironment, findPython } from '../../../localstack/host/python.ts';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { ensureEnvironment } from '../../../localstack/host/python.ts';
 import { type LocalAws, startLocalAws } from '../../../src/localaws/api/server.ts';
 
 /** The AWS CLI and boto3, which are other implementations of AWS's protocols than the SDK whose schemas the embedded AWS speaks by. */
 const account = '100000000004';
-const missing = await findPython().then(
-  () => undefined,
-  (error: Error) => error.message,
-);
-if (missing) console.log(`the AWS CLI and boto3 are not tried: ${missing}`);
-const test = missing ? it.skip : it;
 let directory: string;
 let python: string;
 let aws: LocalAws;
 let env: Record<string, string>;
 
 beforeAll(async () => {
-  if (missing) return;
   python = await ensureEnvironment('awscli', join(import.meta.dirname, '../../../localstack/awscli.lock'));
   directory = mkdtempSync('/tmp/kumulus-cli-');
   aws = await startLocalAws({ directory, port: 0, accountId: account, log: pino({ level: 'silent' }), dataPlane: 'simulated' });
