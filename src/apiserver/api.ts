@@ -7,7 +7,7 @@ import type { Auditor } from './audit/audit.ts';
 import type { AuthenticationOptions } from './authn/authenticate.ts';
 import type { ServiceAccountTokens } from './authn/serviceaccount.ts';
 import type { UserInfo } from './authn/user.ts';
-import type { Authorizer } from './authz/authorizer.ts';
+import type { Authorizer, Permit } from './authz/authorizer.ts';
 import type { RbacIndex } from './authz/rbac.ts';
 import type { FlowControl } from './flow-control/flow-control.ts';
 import type { Ticket } from './flow-control/priority-level.ts';
@@ -71,6 +71,8 @@ export interface Api {
 
 /** One operation on a resource by one user; both HTTP and the in-process client make these. */
 export interface Call {
+  /** That its user may do it. */
+  permit: Permit;
   user: UserInfo;
   target: Registered;
   verb: string;

@@ -9,7 +9,7 @@ import type { Api, Call } from './api.ts';
 import type { AuditRecord } from './audit/audit.ts';
 import { authenticate, impersonate } from './authn/authenticate.ts';
 import type { UserInfo } from './authn/user.ts';
-import { type Attributes, type Decision, forbiddenBy } from './authz/authorizer.ts';
+import type { Attributes, Decision, Permit } from './authz/authorizer.ts';
 import type { Ticket } from './flow-control/priority-level.ts';
 import type { RemoteVersion } from './extensions/aggregation/aggregator.ts';
 import { passOn } from './extensions/aggregation/proxy.ts';
@@ -75,7 +75,7 @@ export async function handle(api: Api, incoming: HttpRequest, response: HttpResp
     }
     // 4. May they?
     const allowed = authorize(api, request, info, user, audit);
-    if (allowed) await allowed;
+    const permit = allowed instanceof Promise ? await allowed : allowed;
     // 5. What another server serves is passed on to it.
     const remote = remoteOf(api, info);
     if (remote) {
@@ -84,20 +84,20 @@ export async function handle(api: Api, incoming: HttpRequest, response: HttpResp
         api.flow.end(ticket);
         ticket = undefined;
       }
-      return await passOn(remote, request, response, user);
+      return await passOn(remote, request, response, permit);
     }
     // 6. Paths that are not resources.
     if (!info.isResource) {
       if (request.path.startsWith('//')) throw new PageNotFound();
-      if (await serveDiscovery(api, request, response)) return;
-      if (await serveWellKnown(api, request, response)) return;
+      if (await serveDiscovery(api, request, response, permit)) return;
+      if (await serveWellKnown(api, request, response, permit)) return;
       throw nothingAt(api.registry, info);
     }
     // 7. Which resource; then decode, default, admit, validate, store, encode: by verb.
     const target = api.registry.find(info.group, info.version, info.resource);
     if (!target) throw nothingAt(api.registry, info);
     checkRoute(request, info, target);
-    call = callOf(request, info, target, user);
+    call = callOf(request, info, target, permit);
     const deprecated = deprecations[`${info.group}/${info.version} ${target.served.kind}`];
     if (deprecated) response.headers['warning'] = warningHeaders([deprecated]);
     checkScope(call);
@@ -166,17 +166,13 @@ function finishAudit(audit: AuditRecord, verb: string | undefined, request: Http
   else request.signal.addEventListener('abort', () => audit.complete(), { once: true });
 }
 
-/** Whether the user may do this; a promise only where an authorizer has to ask elsewhere. */
-function authorize(api: Api, request: HttpRequest, info: RequestInfo, user: UserInfo, audit: AuditRecord | undefined): void | Promise<void> {
-  const attributes = attributesOf(request, info, user);
-  const settle = (decision: Decision) => {
+/** That the user may do this; a promise only where an authorizer has to ask elsewhere. */
+function authorize(api: Api, request: HttpRequest, info: RequestInfo, user: UserInfo, audit: AuditRecord | undefined): Permit | Promise<Permit> {
+  const heard = (decision: Decision) => {
     audit?.annotate('authorization.k8s.io/decision', decision.allowed ? 'allow' : 'forbid');
     audit?.annotate('authorization.k8s.io/reason', decision.reason);
-    if (!decision.allowed) throw forbiddenBy(attributes, decision.reason);
   };
-  const decision = api.authorizer.authorize(attributes);
-  if (decision instanceof Promise) return decision.then(settle);
-  settle(decision);
+  return api.authorizer.check(attributesOf(request, info, user), audit && heard);
 }
 
 /** What is asked about a request. Connections to pods and nodes are judged as `create` or `get` of the subresource, as by method. */

@@ -64,7 +64,7 @@ export class LocalClient implements Client {
     if (!target) throw pathNotFound();
     if (this.#closed.signal.aborted) throw new Error('the client is closed');
     o.signal?.throwIfAborted();
-    const call: Call = {
+    const call: Omit<Call, 'permit'> = {
       user: this.#user,
       target,
       verb,
@@ -85,7 +85,7 @@ export class LocalClient implements Client {
       ...(o.fieldSelector ? { fieldSelector: o.fieldSelector } : {}),
       ...(o.labelSelector ? { labelSelector: o.labelSelector } : {}),
     });
-    return allowed ? allowed.then(() => this.#enter(call)) : this.#enter(call);
+    return allowed instanceof Promise ? allowed.then((permit) => this.#enter({ ...call, permit })) : this.#enter(Object.assign(call, { permit: allowed }));
   }
 
   /** In its turn, as requests over the network; then leave() it. */

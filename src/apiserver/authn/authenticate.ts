@@ -1,3 +1,4 @@
+import type { Permit } from '../authz/authorizer.ts';
 import { unauthorized } from '../../api/errors.ts';
 import type { Api } from '../api.ts';
 import type { HttpRequest } from '../http/exchange.ts';
@@ -102,14 +103,21 @@ async function impersonated(api: Api, request: HttpRequest, user: UserInfo): Pro
   const may = (group: string, resource: string, subject: string, subresource = '', namespace = '') =>
     api.authorizer.check({ user, verb: 'impersonate', group, version: 'v1', resource, subresource, namespace, name: subject });
   const account = parseServiceAccountName(name);
-  if (account) await may('', 'serviceaccounts', account.name, '', account.namespace);
-  else await may('', 'users', name);
-  for (const group of groups) await may('', 'groups', group);
-  if (uid) await may('authentication.k8s.io', 'uids', uid);
-  for (const [key, values] of extras) for (const value of values) await may('authentication.k8s.io', 'userextras', value, key);
-  let all = groups;
+  // Every part is taken out of the permit for it.
+  const who = await (account ? may('', 'serviceaccounts', account.name, '', account.namespace) : may('', 'users', name));
+  const permitted: Permit[] = [];
+  for (const group of groups) permitted.push(await may('', 'groups', group));
+  const ofUid = uid ? await may('authentication.k8s.io', 'uids', uid) : undefined;
+  const extra: Record<string, string[]> = {};
+  for (const [key, values] of extras) {
+    const known: Permit[] = [];
+    for (const value of values) known.push(await may('authentication.k8s.io', 'userextras', value, key));
+    extra[key] = known.map((permit) => permit.name);
+  }
+  let all = permitted.map((permit) => permit.name);
   if (account && groups.length === 0) all = ['system:serviceaccounts', `system:serviceaccounts:${account.namespace}`];
-  const wanted: UserInfo = { name, groups: all, ...(uid ? { uid } : {}), ...(extras.length ? { extra: Object.fromEntries(extras) } : {}) };
+  const called = account ? `system:serviceaccount:${account.namespace}:${who.name}` : who.name;
+  const wanted: UserInfo = { name: called, groups: all, ...(ofUid ? { uid: ofUid.name } : {}), ...(extras.length ? { extra } : {}) };
   if (name === anonymousUser.name) return { ...wanted, groups: all.includes('system:unauthenticated') ? all : [...all, 'system:unauthenticated'] };
   return authenticated(wanted);
 }

@@ -28,6 +28,44 @@ export interface Decision {
   error?: string;
 }
 
+/** For the authorizer below alone, which has allowed it. */
+let issue: (attributes: Attributes) => Permit;
+
+/**
+ * That somebody may do something. Whatever acts for a user wants one, and only an authorizer that has allowed it makes one: a check that
+ * is left out, or whose promise nobody awaits, gives none, and what depends on it does not compile.
+ */
+export class Permit {
+  // A private member makes the type nominal: nothing else is assignable to it, least of all a promise of one.
+  readonly #attributes: Attributes;
+
+  private constructor(attributes: Attributes) {
+    this.#attributes = attributes;
+  }
+
+  static {
+    issue = (attributes) => new Permit(attributes);
+  }
+
+  get user(): UserInfo {
+    return this.#attributes.user;
+  }
+
+  get verb(): string {
+    return this.#attributes.verb;
+  }
+
+  /** Of the object that it is about. */
+  get name(): string {
+    return this.#attributes.name;
+  }
+
+  /** Throws where what is about to be done is not what was asked for. */
+  demand(verb: string): void {
+    if (this.verb !== verb) throw new Error(`what was allowed is to ${this.verb}, not to ${verb}`);
+  }
+}
+
 /** Answers undefined where it has no opinion; a promise where it has to ask elsewhere. */
 export type AuthorizerStep = (attributes: Attributes) => Decision | undefined | Promise<Decision | undefined>;
 
@@ -56,7 +94,7 @@ export class Authorizer {
     _api: Api,
     call: Pick<Call, 'user' | 'verb' | 'target' | 'subresource' | 'namespace' | 'name'>,
     selectors: { fieldSelector?: string; labelSelector?: string } = {},
-  ): void | Promise<void> {
+  ): Permit | Promise<Permit> {
     const { served } = call.target;
     return this.check({
       user: call.user,
@@ -71,15 +109,18 @@ export class Authorizer {
     });
   }
 
-  check(attributes: Attributes): void | Promise<void> {
+  /** StatusError 403 where it is not allowed. `heard` is told of the decision. */
+  check(attributes: Attributes, heard?: (decision: Decision) => void): Permit | Promise<Permit> {
     const decision = this.authorize(attributes);
-    if (decision instanceof Promise) return decision.then((d) => mustAllow(attributes, d));
-    mustAllow(attributes, decision);
+    if (decision instanceof Promise) return decision.then((d) => permitted(attributes, d, heard));
+    return permitted(attributes, decision, heard);
   }
 }
 
-function mustAllow(attributes: Attributes, decision: Decision): void {
+function permitted(attributes: Attributes, decision: Decision, heard: ((decision: Decision) => void) | undefined): Permit {
+  heard?.(decision);
   if (!decision.allowed) throw forbiddenBy(attributes, decision.reason);
+  return issue(attributes);
 }
 
 function ask(steps: AuthorizerStep[], from: number, attributes: Attributes, reasons: string[], errors: string[]): Decision | Promise<Decision> {

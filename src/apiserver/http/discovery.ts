@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import type { Permit } from '../authz/authorizer.ts';
 import type { Api } from '../api.ts';
 import type { Registered } from '../registry.ts';
 import { sendBytes, sendValue } from './encode.ts';
@@ -41,7 +42,8 @@ function documents(api: Api): Documents {
 }
 
 /** Answers the discovery paths; false where the path is none of them. */
-export async function serveDiscovery(api: Api, request: HttpRequest, response: HttpResponse): Promise<boolean> {
+export async function serveDiscovery(api: Api, request: HttpRequest, response: HttpResponse, permit: Permit): Promise<boolean> {
+  permit.demand(request.method.toLowerCase());
   const parts = request.path.split('/').filter((p) => p);
   const docs = documents(api);
   if (parts[0] === 'api') {

@@ -1,7 +1,7 @@
 import { badRequest, type FieldError, invalid } from '../../api/errors.ts';
 import type { PatchType } from '../../client/client.ts';
 import type { Call } from '../api.ts';
-import type { UserInfo } from '../authn/user.ts';
+import type { Permit } from '../authz/authorizer.ts';
 import type { Registered } from '../registry.ts';
 import type { RequestInfo } from '../request.ts';
 import type { ListParameters } from '../verbs/list.ts';
@@ -94,7 +94,7 @@ export function patchForce(query: URLSearchParams, type: PatchType): boolean {
 }
 
 /** The call that a request makes, with what its query says about writing. */
-export function callOf(request: HttpRequest, info: RequestInfo, target: Registered, user: UserInfo): Call {
+export function callOf(request: HttpRequest, info: RequestInfo, target: Registered, permit: Permit): Call {
   const { query } = request;
   const writes = info.verb !== 'get' && info.verb !== 'list' && info.verb !== 'watch';
   let dryRun = false;
@@ -121,7 +121,8 @@ export function callOf(request: HttpRequest, info: RequestInfo, target: Register
     }
   }
   return {
-    user,
+    permit,
+    user: permit.user,
     target,
     verb: info.verb,
     namespace: target.served.namespaced ? info.namespace : '',

@@ -51,19 +51,19 @@ export async function handleUpgrade(api: Api, message: IncomingMessage, socket: 
       name: info.name,
     };
     if (!info.isResource) throw pathNotFound();
-    await api.authorizer.check({ ...attributes, verb: info.verb });
+    let permit = await api.authorizer.check({ ...attributes, verb: info.verb });
     const remote = api.aggregator.find(info.group, info.version);
     if (remote) {
       const { server } = remote;
       const backend = await availableServer(remote).connect();
-      join(api, request, message, socket, head, { backend, host: server.serverName, path: url, headers: headersFor(request, user) });
+      join(api, request, message, socket, head, { backend, host: server.serverName, path: url, headers: headersFor(request, permit) });
       return;
     }
     const target = api.registry.find(info.group, info.version, info.resource);
     if (!target?.served.subresources.some((s) => s.name === info.subresource)) throw pathNotFound();
     // A WebSocket comes as GET: whoever may only read must not run commands by it.
-    if (streaming.has(info.subresource) && info.verb !== 'create') await api.authorizer.check({ ...attributes, verb: 'create' });
-    const call = callOf(request, info, target, user);
+    if (streaming.has(info.subresource) && info.verb !== 'create') permit = await api.authorizer.check({ ...attributes, verb: 'create' });
+    const call = callOf(request, info, target, permit);
     if (info.resource === 'pods' && info.subresource === 'log' && info.verb === 'get' && wantsWebSocket(message)) {
       await proxies['pods/log']!(api, { ...request, headers: {} }, webSocketResponse(message, socket, head), call, '');
       return;

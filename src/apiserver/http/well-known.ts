@@ -1,4 +1,5 @@
 import { notAcceptable } from '../../api/errors.ts';
+import type { Permit } from '../authz/authorizer.ts';
 import type { Api } from '../api.ts';
 import { passOn } from '../extensions/aggregation/proxy.ts';
 import { dumpFlowControl } from '../flow-control/dump.ts';
@@ -9,7 +10,8 @@ import { checkDocumentMethod } from './routes.ts';
 import { header, type HttpRequest, type HttpResponse } from './exchange.ts';
 
 /** Paths outside of /api and /apis; false where the path is none of them. */
-export async function serveWellKnown(api: Api, request: HttpRequest, response: HttpResponse): Promise<boolean> {
+export async function serveWellKnown(api: Api, request: HttpRequest, response: HttpResponse, permit: Permit): Promise<boolean> {
+  permit.demand(request.method.toLowerCase());
   const { path } = request;
   switch (path) {
     case '/':
@@ -59,7 +61,10 @@ export async function serveWellKnown(api: Api, request: HttpRequest, response: H
     const [group = '', version = ''] = path.slice('/openapi/v3/apis/'.length).split('/');
     const remote = api.aggregator.find(group, version);
     if (remote) {
-      await passOn(remote, request, response, { name: 'system:aggregator', groups: ['system:masters'] });
+      const { path: asked } = request;
+      const user = { name: 'system:aggregator', groups: ['system:masters'] };
+      const own = await api.authorizer.check({ user, verb: 'get', path: asked, group: '', resource: '', subresource: '', namespace: '', name: '' });
+      await passOn(remote, request, response, own);
       return true;
     }
   }

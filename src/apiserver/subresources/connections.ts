@@ -129,6 +129,7 @@ const isTrue = (value: string | null) => value !== null && value !== 'false' && 
 
 /** exec, attach and portforward, under the kubelet's own parameter names. */
 export async function streamDestination(api: Api, call: Call, query: URLSearchParams): Promise<Destination> {
+  call.permit.demand('create');
   const pod = await podOf(api, call);
   const passed = new URLSearchParams();
   let path: string;

@@ -29,6 +29,7 @@ export async function create(api: Api, call: Call, body: ParsedBody): Promise<En
 
 /** The part after decoding, also for an update that creates; an apply that creates has its managedFields already. */
 export async function createObject(api: Api, call: Call, object: KubeObject, tracked = false): Promise<Entry> {
+  call.permit.demand('create');
   const { metadata } = object;
   if (call.target.served.custom?.terminating) throw terminating(call);
   matchNamespace(call, object);

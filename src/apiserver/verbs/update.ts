@@ -91,14 +91,14 @@ export async function updateWith(
   } catch (error) {
     if (allocation) await allocation.release(error);
     if (!(error instanceof CreateInstead)) throw error;
-    await api.authorizer.require(api, { ...call, verb: 'create' });
+    const permit = await api.authorizer.require(api, { ...call, verb: 'create' });
     const { resourceVersion, uid } = error.object.metadata as { resourceVersion?: string; uid?: string };
     if (uid && o.apply)
       throw conflict(subject, call.name, `uid mismatch: the provided object specified uid ${uid}, and no existing object was found`);
     if (resourceVersion && !o.apply) throw notFound(subject, call.name);
     delete (error.object.metadata as { resourceVersion?: string }).resourceVersion;
     try {
-      return { entry: await createObject(api, call, error.object, o.apply === true), removed: false, created: true };
+      return { entry: await createObject(api, { ...call, permit }, error.object, o.apply === true), removed: false, created: true };
     } catch (inner) {
       if (isAlreadyExists(inner)) throw modified(subject, call.name);
       throw inner;

@@ -1,5 +1,5 @@
 import { serviceUnavailable, StatusError } from '../../../api/errors.ts';
-import type { UserInfo } from '../../authn/user.ts';
+import type { Permit } from '../../authz/authorizer.ts';
 import type { HttpRequest, HttpResponse } from '../../http/exchange.ts';
 import { passedHeaders } from '../../subresources/proxies.ts';
 import type { RemoteVersion } from './aggregator.ts';
@@ -14,7 +14,7 @@ export function availableServer(remote: RemoteVersion): RemoteServer {
 }
 
 /** What the other server is told: never the sender's credentials, and nobody's word but this server's on who they are. */
-export function headersFor(request: HttpRequest, user: UserInfo): Record<string, string | string[]> {
+export function headersFor(request: HttpRequest, { user }: Permit): Record<string, string | string[]> {
   return {
     ...Object.fromEntries(Object.entries(passedHeaders(request)).filter(([name]) => !name.startsWith('x-remote-'))),
     ...(request.remoteAddress ? { 'x-forwarded-for': request.remoteAddress } : {}),
@@ -23,9 +23,9 @@ export function headersFor(request: HttpRequest, user: UserInfo): Record<string,
 }
 
 /** Passes a request on to the server that serves its group version, in the name of its user. */
-export async function passOn(remote: RemoteVersion, request: HttpRequest, response: HttpResponse, user: UserInfo): Promise<void> {
+export async function passOn(remote: RemoteVersion, request: HttpRequest, response: HttpResponse, permit: Permit): Promise<void> {
   const server = availableServer(remote);
-  const headers = headersFor(request, user);
+  const headers = headersFor(request, permit);
   const hasBody = request.method !== 'GET' && request.method !== 'HEAD';
   const body = hasBody ? request.bodyStream() : undefined;
   if (!hasBody) delete headers['content-length'];

@@ -196,7 +196,8 @@ export class CustomResources {
         warnings: [],
         signal: undefined,
       };
-      await removeCollection(this.#api, call, {}, {});
+      const permit = await this.#api.authorizer.require(this.#api, call);
+      await removeCollection(this.#api, { ...call, permit }, {}, {});
     }
   }
 }
