@@ -38,6 +38,7 @@ have crun || have runc || packages="$packages crun"
 for pair in conmon:conmon ip:iproute2 nft:nftables mkfs.xfs:xfsprogs mkfs.ext4:e2fsprogs losetup:mount nsenter:util-linux; do
   have "\${pair%%:*}" || packages="$packages \${pair##*:}"
 done
+[ -z "$packages" ] || have conntrack || packages="$packages conntrack"
 have kumulus || have curl || packages="$packages curl ca-certificates"
 if [ -n "$packages" ]; then
   export DEBIAN_FRONTEND=noninteractive

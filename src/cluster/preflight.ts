@@ -4,7 +4,7 @@ import { dirname } from 'node:path';
 import { stateRoot, UserError } from './state.ts';
 
 /** Programs that instances, volumes and containers need, with the Debian package of each. One of several names is enough. */
-const programs: { names: string[]; package: string }[] = [
+const programs: { names: string[]; package: string; optional?: true }[] = [
   { names: ['crun', 'runc'], package: 'crun' },
   { names: ['conmon'], package: 'conmon' },
   { names: ['ip'], package: 'iproute2' },
@@ -13,6 +13,8 @@ const programs: { names: string[]; package: string }[] = [
   { names: ['mkfs.ext4'], package: 'e2fsprogs' },
   { names: ['losetup', 'nsenter', 'unshare'], package: 'util-linux' },
   { names: ['busybox'], package: 'busybox-static' },
+  // kube-proxy ends stale flows of UDP with it; without it they end in time. Alone it is not worth an installation.
+  { names: ['conntrack'], package: 'conntrack', optional: true },
 ];
 
 const searchPath = () =>
@@ -34,7 +36,11 @@ export function findProgram(name: string): string | undefined {
 }
 
 export function missingPackages(): string[] {
-  return programs.filter((p) => !(p.package === 'crun' ? p.names.some(findProgram) : p.names.every(findProgram))).map((p) => p.package);
+  return missing(false);
+}
+
+function missing(optional: boolean): string[] {
+  return programs.filter((p) => (optional || !p.optional) && !(p.package === 'crun' ? p.names.some(findProgram) : p.names.every(findProgram))).map((p) => p.package);
 }
 
 const managers: { program: string; command: (packages: string[]) => string[][] }[] = [
@@ -58,13 +64,13 @@ const managers: { program: string; command: (packages: string[]) => string[][] }
  * by hand where that fails.
  */
 export function installMissing(say: (line: string) => void): void {
-  const missing = missingPackages();
-  if (!missing.length) return;
+  if (!missingPackages().length) return;
+  const wanted = missing(true);
   const manager = managers.find((m) => findProgram(m.program));
-  if (!manager) throw new UserError(`this machine lacks ${missing.join(', ')}, and no known package manager is here to install them`);
-  const commands = manager.command(missing);
+  if (!manager) throw new UserError(`this machine lacks ${wanted.join(', ')}, and no known package manager is here to install them`);
+  const commands = manager.command(wanted);
   const byHand = (commands.at(-1) as string[]).join(' ');
-  say(`Installing ${missing.join(', ')} with ${manager.program} (the host lacks them)`);
+  say(`Installing ${wanted.join(', ')} with ${manager.program} (the host lacks them)`);
   // A list of packages that cannot be refreshed may still be good enough: the last command decides.
   const environment = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
   let output = '';

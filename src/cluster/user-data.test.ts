@@ -81,7 +81,7 @@ test('what is missing is installed from Debian, and asked for again when that fa
     update,
     'sleep 5',
     update,
-    'apt-get -q -y -o DPkg::Lock::Timeout=120 install --no-install-recommends crun conmon nftables xfsprogs',
+    'apt-get -q -y -o DPkg::Lock::Timeout=120 install --no-install-recommends crun conmon nftables xfsprogs conntrack',
   ]);
 });
 

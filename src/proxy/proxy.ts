@@ -4,6 +4,7 @@ import type { EndpointSlice, Service } from '../api/generated/types.ts';
 import { keyOf } from '../api/object.ts';
 import type { Clock } from '../client/clock.ts';
 import type { InformerFactory } from '../client/informer.ts';
+import { type RunConntrack, StaleFlows } from './conntrack.ts';
 import { type ServicePortInfo, servicePorts } from './endpoints.ts';
 import { startHealthServers } from './health.ts';
 import { applyNft } from './nft.ts';
@@ -19,6 +20,8 @@ export interface ProxyOptions {
   healthzPort?: number;
   /** Runs a transaction; nft in this network namespace by default. */
   apply?: (text: string) => Promise<void>;
+  /** Runs conntrack; the program by default, in this network namespace. */
+  conntrack?: RunConntrack;
   clock: Clock;
   log: Logger;
   signal: AbortSignal;
@@ -59,6 +62,11 @@ export function startProxy(o: ProxyOptions): { name: string; done: Promise<void>
       onDelete: touchSlice,
     }),
   ];
+  const flows = new StaleFlows({ nodeIps: o.nodeIps, log: o.log, ...(o.conntrack ? { run: o.conntrack } : {}) });
+  const same = (a: Rendered | undefined, b: Rendered) => {
+    const d = difference(a, b);
+    return d.changes.length + d.removals.length === 0;
+  };
   const health = startHealthServers({ healthzPort: o.healthzPort ?? 10256, log: o.log });
   let announce: () => void = () => {};
   const synced = new Promise<void>((resolve) => {
@@ -95,6 +103,12 @@ export function startProxy(o: ProxyOptions): { name: string; done: Promise<void>
       for (const key of keys) dirty.add(key);
       throw error;
     }
+    // Of UDP, what changed: only now do new packets find the new endpoints.
+    await flows.clear(
+      [...next].flatMap(([key, ports]) =>
+        [...ports].filter(([id, { rendered }]) => whole || !same(applied.get(key)?.get(id)?.rendered, rendered)).map(([, { info }]) => info),
+      ),
+    );
     for (const [key, ports] of next) {
       if (ports.size) applied.set(key, ports);
       else applied.delete(key);

@@ -1,6 +1,8 @@
 import { execFileSync, spawn } from 'node:child_process';
+import { pino } from 'pino';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { EndpointSlice, Service } from '../api/generated/types.ts';
+import { StaleFlows } from './conntrack.ts';
 import { servicePorts } from './endpoints.ts';
 import { baseRules, difference, renderServicePort } from './rules.ts';
 
@@ -46,6 +48,42 @@ describe('endpoints of a service port', () => {
     other.metadata.labels = { 'service.kubernetes.io/service-proxy-name': 'x' };
     expect(servicePorts(other, [], 'a')).toEqual([]);
     expect(servicePorts(service({ clusterIP: 'None' }), [], 'a')).toEqual([]);
+  });
+});
+
+describe('stale flows of UDP services', () => {
+  const flow = (dst: string, dport: number, answerer: string, answererPort: number) =>
+    `udp      17 119 src=10.244.0.9 dst=${dst} sport=40000 dport=${dport} src=${answerer} dst=10.244.0.9 sport=${answererPort} dport=40000 [ASSURED] mark=0 use=1`;
+  it('ends those to endpoints that are gone or past the service, once for each, and no others', async () => {
+    const table = [
+      flow('10.96.1.1', 53, '10.244.0.1', 8053),
+      flow('10.96.1.1', 53, '10.244.0.2', 8053),
+      flow('10.96.1.1', 53, '10.244.0.2', 8053),
+      flow('10.96.1.1', 53, '10.96.1.1', 53),
+      flow('10.96.1.2', 53, '10.244.0.2', 8053),
+      flow('10.0.0.9', 30053, '10.244.0.7', 8053),
+      flow('10.0.0.8', 30053, '10.244.0.7', 8053),
+    ];
+    const calls: string[] = [];
+    const flows = new StaleFlows({
+      nodeIps: ['10.0.0.9'],
+      log: pino({ level: 'silent' }),
+      run: async (args) => {
+        calls.push(args.join(' '));
+        return args[0] === '-L' ? `${table.join('\n')}\n` : '';
+      },
+    });
+    const udp = { port: 53, protocol: 'UDP', nodePort: 30053 };
+    const endpoints: EndpointSlice = { ...slice({ ip: '10.244.0.1' }), ports: [{ name: '', port: 8053, protocol: 'UDP' }] };
+    await flows.clear(servicePorts(service({ type: 'NodePort', ports: [udp] }), [endpoints], 'a'));
+    expect(calls.slice(1)).toEqual(
+      ['-d 10.96.1.1 --dport 53 -r 10.244.0.2 --reply-port-src 8053', '-d 10.96.1.1 --dport 53 -r 10.96.1.1 --reply-port-src 53', '-d 10.0.0.9 --dport 30053 -r 10.244.0.7 --reply-port-src 8053'].map(
+        (rest) => `-D -p udp -f ipv4 ${rest}`,
+      ),
+    );
+    calls.length = 0;
+    await flows.clear(servicePorts(service({}), [slice({ ip: '10.244.0.1' })], 'a'));
+    expect(calls).toEqual([]);
   });
 });
 
