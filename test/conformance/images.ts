@@ -5,7 +5,7 @@ import type { ClusterRecord } from '../../src/cluster/state.ts';
 import { busyboxImage } from '../../src/runtime/images/busybox.ts';
 import type { ProcessConfig } from '../../src/runtime/images/media-types.ts';
 import { buildImage, type ImageEntry, type ImageSource } from '../../src/runtime/images/oci-tar.ts';
-import { debianRoot, program, upstream } from './build.ts';
+import { busybox, debianRoot, program, upstream } from './build.ts';
 
 const path = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 const mountPoints: ImageEntry[] = ['proc', 'sys', 'dev'].map((name) => ({ path: name, directory: true }));
@@ -26,8 +26,7 @@ function* filesOf(root: string, folder = root): Generator<ImageEntry> {
 
 /** Makes the suite's images and pushes them under the names that the tests ask registry.k8s.io for. */
 export async function pushImages(record: ClusterRecord): Promise<void> {
-  const root = debianRoot();
-  const debian = [...filesOf(root), ...mountPoints];
+  const debian = [...filesOf(debianRoot()), ...mountPoints];
   const agnhost = (at: string): ImageEntry => ({ path: at, hostFile: program('agnhost'), mode: 0o755 });
   const image = (entries: ImageEntry[], config: ProcessConfig) => buildImage({ entries, config: { Env: [path], ...config } });
   const push = async (source: ImageSource, ...names: string[]) => {
@@ -68,11 +67,7 @@ export async function pushImages(record: ClusterRecord): Promise<void> {
     await image([...debian, { path: 'usr/local/bin/nnp', hostFile: program('nnp'), mode: 0o6755 }], { Cmd: ['nnp'] }),
     e2e('nonewprivs:1.4'),
   );
-  await push(
-    await busyboxImage([{ path: 'bin/sh', hostFile: join(root, 'bin/bash-static'), mode: 0o755 }], { busybox: join(root, 'usr/bin/busybox') }),
-    e2e('busybox:1.36.1-1'),
-    e2e('busybox:1.37.0-2'),
-  );
+  await push(await busyboxImage([], { busybox: busybox() }), e2e('busybox:1.36.1-1'), e2e('busybox:1.37.0-2'));
   const pause = [agnhost('agnhost'), ...mountPoints];
   await push(await image(pause, { Entrypoint: ['/agnhost', 'pause'] }), 'pause:3.10.2');
   await push(await image(pause, { Entrypoint: ['/agnhost', 'pause'], User: '1234' }), e2e('nonroot:1.5'));
