@@ -40,7 +40,9 @@ export function missingPackages(): string[] {
 }
 
 function missing(optional: boolean): string[] {
-  return programs.filter((p) => (optional || !p.optional) && !(p.package === 'crun' ? p.names.some(findProgram) : p.names.every(findProgram))).map((p) => p.package);
+  return programs
+    .filter((p) => (optional || !p.optional) && !(p.package === 'crun' ? p.names.some(findProgram) : p.names.every(findProgram)))
+    .map((p) => p.package);
 }
 
 const managers: { program: string; command: (packages: string[]) => string[][] }[] = [

@@ -3,7 +3,7 @@ import type { Draft, KubeObject, ResourceType } from '../api/object.ts';
 import type { ControllerRevision, LabelSelector, PodTemplateSpec } from '../api/generated/types.ts';
 import { resources } from '../api/generated/resources.ts';
 import type { Informer } from '../client/informer.ts';
-import { objectHash, semanticEqual } from './canonical.ts';
+import { canonicalJson, objectHash, semanticEqual } from './canonical.ts';
 import type { ControllerContext } from './controller.ts';
 import { claim, controllerRef } from './ownership.ts';
 
@@ -70,7 +70,8 @@ export async function currentRevision<T extends Templated>(
   for (;;) {
     const hash = objectHash(template, collisionCount || undefined);
     const name = `${owner.metadata.name}-${hash}`;
-    const data: RevisionData = { spec: { template: { ...template, $patch: 'replace' } } };
+    // In upstream's order of keys: its clients compare bytes.
+    const data: RevisionData = JSON.parse(canonicalJson({ spec: { template: { ...template, $patch: 'replace' } } }));
     const draft: Draft<ControllerRevision> = {
       apiVersion: 'apps/v1',
       kind: 'ControllerRevision',

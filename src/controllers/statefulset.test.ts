@@ -1,4 +1,5 @@
 import { afterEach, describe, expect, test } from 'vitest';
+import { canonicalJson } from './canonical.ts';
 import type { Pod, StatefulSet } from '../api/generated/types.ts';
 import { resources } from '../api/generated/resources.ts';
 import { startStatefulSetController } from './statefulset.ts';
@@ -75,6 +76,7 @@ describe.each(backends)('StatefulSet on $name', ({ open }) => {
       updateRevision: revision!.metadata.name,
     });
     expect(revision).toMatchObject({ revision: 1, data: { spec: { template: { $patch: 'replace' } } } });
+    expect(JSON.stringify(revision!.data)).toBe(canonicalJson(revision!.data));
     expect(bench.recorded.map((e) => e.message)).toContain('Create Pod web-2 in StatefulSet web successful');
   });
 

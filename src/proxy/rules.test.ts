@@ -77,9 +77,11 @@ describe('stale flows of UDP services', () => {
     const endpoints: EndpointSlice = { ...slice({ ip: '10.244.0.1' }), ports: [{ name: '', port: 8053, protocol: 'UDP' }] };
     await flows.clear(servicePorts(service({ type: 'NodePort', ports: [udp] }), [endpoints], 'a'));
     expect(calls.slice(1)).toEqual(
-      ['-d 10.96.1.1 --dport 53 -r 10.244.0.2 --reply-port-src 8053', '-d 10.96.1.1 --dport 53 -r 10.96.1.1 --reply-port-src 53', '-d 10.0.0.9 --dport 30053 -r 10.244.0.7 --reply-port-src 8053'].map(
-        (rest) => `-D -p udp -f ipv4 ${rest}`,
-      ),
+      [
+        '-d 10.96.1.1 --dport 53 -r 10.244.0.2 --reply-port-src 8053',
+        '-d 10.96.1.1 --dport 53 -r 10.96.1.1 --reply-port-src 53',
+        '-d 10.0.0.9 --dport 30053 -r 10.244.0.7 --reply-port-src 8053',
+      ].map((rest) => `-D -p udp -f ipv4 ${rest}`),
     );
     calls.length = 0;
     await flows.clear(servicePorts(service({}), [slice({ ip: '10.244.0.1' })], 'a'));

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { existsSync, lstatSync, readdirSync, readlinkSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { pushToCluster } from '../../src/cluster/images.ts';
@@ -67,7 +68,10 @@ export async function pushImages(record: ClusterRecord): Promise<void> {
     await image([...debian, { path: 'usr/local/bin/nnp', hostFile: program('nnp'), mode: 0o6755 }], { Cmd: ['nnp'] }),
     e2e('nonewprivs:1.4'),
   );
-  await push(await busyboxImage([], { busybox: busybox() }), e2e('busybox:1.36.1-1'), e2e('busybox:1.37.0-2'));
+  // All applets in /bin, as upstream's has them.
+  const applets = execFileSync(busybox(), ['--list'], { encoding: 'utf8' }).split('\n');
+  const links = applets.filter((name) => name && name !== 'busybox').map((name) => ({ path: `bin/${name}`, link: '/bin/busybox' }));
+  await push(await busyboxImage(links, { busybox: busybox() }), e2e('busybox:1.36.1-1'), e2e('busybox:1.37.0-2'));
   const pause = [agnhost('agnhost'), ...mountPoints];
   await push(await image(pause, { Entrypoint: ['/agnhost', 'pause'] }), 'pause:3.10.2');
   await push(await image(pause, { Entrypoint: ['/agnhost', 'pause'], User: '1234' }), e2e('nonroot:1.5'));
