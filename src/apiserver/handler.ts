@@ -70,7 +70,7 @@ export async function handle(api: Api, incoming: HttpRequest, response: HttpResp
     // 3. Is there room for it?
     if (!info.isResource || !streams.has(info.subresource)) {
       if (info.verb !== 'watch') deadline = api.deadlines.begin(() => expire(api, request, response), timeoutOf(request, info));
-      const entered = api.flow.begin(user, info, objectsOf(api, info), response.headers, request.signal);
+      const entered = api.flow.begin(user, info, objectsOf(api, info), response.headers, request);
       ticket = entered instanceof Promise ? await entered : entered;
     }
     // 4. May they?

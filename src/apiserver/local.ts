@@ -92,7 +92,7 @@ export class LocalClient implements Client {
   #enter(call: Call): Call | Promise<Call> {
     const { group, version, resource } = call.target.served;
     const request = { isResource: true, path: '', verb: call.verb, group, version, resource, subresource: call.subresource, namespace: call.namespace, name: call.name };
-    const entered = this.#api.flow.begin(call.user, request, objectsOf(this.#api, request), undefined, call.signal);
+    const entered = this.#api.flow.begin(call.user, request, objectsOf(this.#api, request), undefined, call);
     if (!(entered instanceof Promise)) {
       call.ticket = entered;
       return call;

@@ -1,8 +1,6 @@
 import { setMaxListeners } from 'node:events';
-import { createSecureServer, type Http2SecureServer } from 'node:http2';
 import { rm } from 'node:fs/promises';
-import { type AddressInfo, createConnection } from 'node:net';
-import type { Duplex } from 'node:stream';
+import { createConnection } from 'node:net';
 import type { Logger } from 'pino';
 import { scheme } from '../api/scheme.ts';
 import type { Client } from '../client/client.ts';
@@ -21,16 +19,14 @@ import { NodeAuthorizer } from './authz/node.ts';
 import { RbacIndex } from './authz/rbac.ts';
 import { bootstrap, bootstrapChecks } from './bootstrap.ts';
 import { compactRegularly } from './storage/compaction.ts';
-import { handle } from './handler.ts';
 import { FlowConfiguration } from './flow-control/configuration.ts';
 import { FlowControl, type FlowControlOptions } from './flow-control/flow-control.ts';
 import { flowMetrics } from './flow-control/metrics.ts';
-import { type ConnectionLimits, Connections } from './http/connections.ts';
+import { type ConnectionLimits, defaultConnectionLimits } from './http/connections.ts';
 import { Deadlines } from './http/deadlines.ts';
+import { InFlight, listen, type Listening } from './http/listener.ts';
 import { Metrics } from './http/metrics.ts';
-import { http1Exchange, http2Exchange } from './http/transport.ts';
 import { Trust } from './http/trust.ts';
-import { handleUpgrade } from './http/upgrade.ts';
 import { LocalClient } from './local.ts';
 import { Registry } from './registry.ts';
 import { Aggregator } from './extensions/aggregation/aggregator.ts';
@@ -176,23 +172,17 @@ export async function startApiServer(o: ApiServerOptions): Promise<ApiServer> {
   new PolicyTypeChecking(api).start();
 
   const servers: Listening[] = [];
-  const inFlight = new Set<Promise<void>>();
-  const track = (work: Promise<void>) => {
-    inFlight.add(work);
-    void work.finally(() => inFlight.delete(work));
-  };
+  const inFlight = new InFlight();
+  const limits = { ...defaultConnectionLimits, ...o.connectionLimits };
   try {
-    servers.push(await listen(o, api, track, { host: o.host ?? '127.0.0.1', port: o.port ?? 0 }));
-    for (const path of o.unixSockets ?? []) {
-      await rm(path, { force: true });
-      servers.push(await listen(o, api, track, { path }));
-    }
+    servers.push(await listen(api, o.tls, inFlight, limits, { host: o.host ?? '127.0.0.1', port: o.port ?? 0 }));
+    for (const path of o.unixSockets ?? []) servers.push(await listen(api, o.tls, inFlight, limits, { path }));
   } catch (error) {
     await Promise.all(servers.map((s) => s.close()));
     hub.close();
     throw error;
   }
-  const bound = servers[0]!.server.address() as AddressInfo;
+  const bound = servers[0]!.address;
   address = `${o.host && o.host !== '0.0.0.0' ? o.host : '127.0.0.1'}:${bound.port}`;
   const stopCompaction = compactRegularly(o.store, clock, o.log);
 
@@ -253,7 +243,7 @@ export async function startApiServer(o: ApiServerOptions): Promise<ApiServer> {
     stopping.abort();
     stopCompaction();
     const closed = servers.map((s) => s.close());
-    await Promise.race([Promise.allSettled([...inFlight]), new Promise((resolve) => setTimeout(resolve, graceMs).unref())]);
+    await Promise.race([Promise.all([inFlight.idle(), ...closed]), new Promise((resolve) => setTimeout(resolve, graceMs).unref())]);
     for (const s of servers) s.destroyConnections();
     await Promise.all(closed);
     hub.close();
@@ -270,7 +260,7 @@ export async function startApiServer(o: ApiServerOptions): Promise<ApiServer> {
     metrics: api.metrics,
     updateCertificates({ tls, clientCa, requestHeaderCa }) {
       api.trust.set(clientCa, requestHeaderCa);
-      for (const { server } of servers) server.setSecureContext({ ...tlsOptions, ...tls, ca: api.trust.pem });
+      for (const one of servers) one.updateCertificates(tls, api.trust.pem);
     },
     updateAccess({ authentication, authorization }) {
       if (authentication) {
@@ -289,100 +279,4 @@ export async function startApiServer(o: ApiServerOptions): Promise<ApiServer> {
 
 function closeAuthenticators({ tokenFile, tokens = [] }: AuthenticationOptions): void {
   for (const one of [tokenFile, ...tokens]) one?.close?.();
-}
-
-const tlsOptions = { minVersion: 'TLSv1.2' } as const;
-
-/** What is no HTTP/1.1 at all: told so where the connection still takes an answer, and closed. */
-function refuseUnreadable(error: Error, socket: Duplex): void {
-  if (!socket.writable || (error as { code?: string }).code === 'ECONNRESET') {
-    socket.destroy();
-    return;
-  }
-  const status = unreadable[(error as { code?: string }).code ?? ''] ?? '400 Bad Request';
-  const head = `HTTP/1.1 ${status}\r\ncontent-type: text/plain; charset=utf-8\r\nconnection: close\r\ncontent-length: ${status.length}\r\n\r\n`;
-  socket.end(head + status, () => socket.destroy());
-}
-const unreadable: Record<string, string | undefined> = {
-  HPE_HEADER_OVERFLOW: '431 Request Header Fields Too Large',
-  ERR_HTTP_REQUEST_TIMEOUT: '408 Request Timeout',
-};
-
-interface Listening {
-  server: Http2SecureServer;
-  /** Takes no new connections; resolves when the last one is closed. */
-  close(): Promise<void>;
-  destroyConnections(): void;
-}
-
-async function listen(
-  o: ApiServerOptions,
-  api: Api,
-  track: (work: Promise<void>) => void,
-  where: { host?: string; port?: number; path?: string },
-): Promise<Listening> {
-  const server = createSecureServer({
-    cert: o.tls.cert,
-    key: o.tls.key,
-    ca: api.trust.pem,
-    requestCert: true,
-    // Who has no certificate may have a token: the handler decides.
-    rejectUnauthorized: false,
-    allowHTTP1: true,
-    ...tlsOptions,
-    settings: { maxConcurrentStreams: 1000, initialWindowSize: 1024 * 1024 },
-    maxSessionMemory: 100,
-  });
-  const sockets = new Set<Duplex>();
-  const connections = new Connections(o.connectionLimits);
-  server.on('secureConnection', (socket) => {
-    socket.setNoDelay(true);
-    sockets.add(socket);
-    socket.on('close', () => sockets.delete(socket));
-    socket.on('error', () => {});
-  });
-  server.on('session', (session) => connections.session(session));
-  server.on('sessionError', () => {});
-  server.on('tlsClientError', (error) => o.log.debug({ err: error.message }, 'TLS handshake failed'));
-  server.on('request', (message, response) => {
-    const exchange = http1Exchange(message as never, response as never, api.trust);
-    connections.http1(response as never, exchange.response);
-    track(handle(api, exchange.request, exchange.response));
-  });
-  // 'request' brings Node's compatibility layer for HTTP/2 with it: streams are served directly.
-  server.removeAllListeners('stream');
-  server.on('stream', (stream, headers) => {
-    const exchange = http2Exchange(stream, headers, api.trust, connections);
-    connections.stream(stream, exchange.response);
-    track(handle(api, exchange.request, exchange.response));
-  });
-  server.on('upgrade', (message, socket, head) => {
-    void handleUpgrade(api, message, socket, head);
-  });
-  server.on('clientError', (error, socket) => refuseUnreadable(error, socket as Duplex));
-  server.setTimeout(0);
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(where, () => {
-      server.removeListener('error', reject);
-      resolve();
-    });
-  });
-  server.on('error', (error) => o.log.error({ err: error }, 'a listener failed'));
-  return {
-    server,
-    close: () =>
-      new Promise((resolve) => {
-        server.close(() => {
-          connections.close();
-          resolve();
-        });
-        // Idle connections need not be waited for.
-        for (const session of connections.sessions) session.close();
-      }),
-    destroyConnections() {
-      for (const session of connections.sessions) session.destroy();
-      for (const socket of sockets) socket.destroy();
-    },
-  };
 }

@@ -1,7 +1,7 @@
 import { readFileSync, statSync } from 'node:fs';
 import { type ClientHttp2Session, type ClientHttp2Stream, connect, constants, type IncomingHttpHeaders } from 'node:http2';
 import { connect as connectTcp, isIP } from 'node:net';
-import type { Duplex } from 'node:stream';
+import { type Duplex, Readable } from 'node:stream';
 import { connect as connectTls } from 'node:tls';
 import type { RawRequest } from './client.ts';
 import type { ClientConfig } from './config.ts';
@@ -16,7 +16,29 @@ const tokenAgeMs = 60_000;
 export interface TransportResponse {
   status: number;
   headers: Record<string, string>;
-  stream: ClientHttp2Stream;
+  /** The body; an Error where the connection breaks before it is whole. Destroying it cancels the request. */
+  stream: Readable;
+}
+
+/** The body of an answer as a stream of its own: Node's own takes one whose last bytes are there, but not yet read, for broken off. */
+function bodyOf(stream: ClientHttp2Stream): Readable {
+  const body = new Readable({
+    read: () => void stream.resume(),
+    destroy(error, done) {
+      stream.close(constants.NGHTTP2_CANCEL);
+      done(error);
+    },
+  });
+  stream.on('data', (chunk: Buffer) => {
+    if (!body.push(chunk)) stream.pause();
+  });
+  stream.on('error', (error) => body.destroy(error));
+  stream.on('close', () => {
+    // Node ends such a stream as if it were whole.
+    if (stream.aborted || stream.rstCode) body.destroy(new Error(`the connection broke in the middle of an answer (${stream.rstCode})`));
+    else body.push(null);
+  });
+  return body;
 }
 
 /**
@@ -44,7 +66,7 @@ export class HttpTransport {
     // Expired or revoked before its time; once more with others, if there are others.
     const other = given && (await this.#authenticate(request.signal, given));
     if (given ? other?.token === given.token && other?.cert === given.cert : !this.#rereadToken()) return answer;
-    answer.stream.close();
+    answer.stream.destroy();
     return this.#send(request, other);
   }
 
@@ -84,7 +106,7 @@ export class HttpTransport {
       request.signal?.addEventListener('abort', onAbort, { once: true });
       stream.on('response', (headers) => {
         answered = true;
-        resolve({ status: Number(headers[constants.HTTP2_HEADER_STATUS]), headers: plainHeaders(headers), stream });
+        resolve({ status: Number(headers[constants.HTTP2_HEADER_STATUS]), headers: plainHeaders(headers), stream: bodyOf(stream) });
       });
       stream.on('error', (error) => {
         if (!answered) reject(new Error(`${request.method} ${this.#url.origin}${request.path}: ${error.message}`, { cause: error }));

@@ -61,7 +61,7 @@ function smallServer(limitResponse: object = queue, waitMs = 60_000) {
   flow.configure([schema('all', 'small', 100, everybody)], [level('small', 1_000_000, limitResponse)]);
   return flow;
 }
-const begin = (flow: FlowControl, name: string, objects = 0, signal?: AbortSignal, verb = 'list') => flow.begin(user(name), request(verb, 'pods'), objects, undefined, signal);
+const begin = (flow: FlowControl, name: string, objects = 0, signal?: AbortSignal, verb = 'list') => flow.begin(user(name), request(verb, 'pods'), objects, undefined, { signal });
 const settled = async (work: Promise<unknown>) => Promise.race([work.then(() => true, () => true), new Promise((resolve) => setImmediate(() => resolve(false)))]);
 
 describe('a level', () => {
@@ -125,7 +125,7 @@ describe('a level', () => {
     begin(flow, 'a');
     begin(flow, 'a');
     expect(() => begin(flow, 'a')).toThrow('Too many requests');
-    expect(flow.begin(user('root', 'system:masters'), request('get', 'pods'), 0, undefined, undefined)).toMatchObject({ level: { name: 'exempt' } });
+    expect(flow.begin(user('root', 'system:masters'), request('get', 'pods'), 0, undefined, {})).toMatchObject({ level: { name: 'exempt' } });
   });
 
   test('borrows what others do not use, up to its limit', () => {
@@ -151,7 +151,7 @@ describe('without fairness', () => {
     expect(() => begin(flow, 'a')).toThrow('Too many requests');
     begin(flow, 'a', 0, undefined, 'create');
     expect(() => begin(flow, 'a', 0, undefined, 'delete')).toThrow('Too many requests');
-    flow.begin(user('root', 'system:masters'), request('get', 'pods'), 0, undefined, undefined);
+    flow.begin(user('root', 'system:masters'), request('get', 'pods'), 0, undefined, {});
     flow.end(ticket);
     expect(flow.inFlight).toEqual({ readOnly: 1, mutating: 1 });
   });

@@ -114,9 +114,9 @@ export class FlowControl {
 
   /**
    * A ticket for a request that is not long-running; end() it. At once wherever there is room. StatusError 429 where there is none, nor
-   * place to wait. `objects` is how many there are of what is listed.
+   * place to wait. `objects` is how many there are of what is listed; the signal is asked for only where it has to wait.
    */
-  begin(user: UserInfo, request: Classified, objects: number, headers: Record<string, string | string[]> | undefined, signal: AbortSignal | undefined): Ticket | Promise<Ticket> {
+  begin(user: UserInfo, request: Classified, objects: number, headers: Record<string, string | string[]> | undefined, client: { readonly signal?: AbortSignal | undefined }): Ticket | Promise<Ticket> {
     const reads = readOnly.has(request.verb) || !request.isResource;
     if (!this.#o.priorityAndFairness) return this.#plain(user, reads);
     const flow = this.classify(user, request);
@@ -128,7 +128,7 @@ export class FlowControl {
     const seats = request.verb === 'list' ? Math.min(mostSeats, Math.max(1, Math.ceil(objects / objectsPerSeat))) : 1;
     const entered = level.enter(flow, () => hashOf(flow, user, request), seats);
     if (typeof entered === 'string') throw rejected(flow, entered);
-    if ('wait' in entered) return this.#wait(flow, entered, signal).then(() => this.#count(entered.ticket, reads));
+    if ('wait' in entered) return this.#wait(flow, entered, client.signal).then(() => this.#count(entered.ticket, reads));
     return this.#count(entered, reads);
   }
 

@@ -1,10 +1,10 @@
 import { createHash } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { constants, type IncomingHttpHeaders, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2';
 import type { Readable } from 'node:stream';
 import type { TLSSocket } from 'node:tls';
 import { tooLarge } from '../../api/errors.ts';
-import type { Connections } from './connections.ts';
+import type { Fields } from '../http2/fields.ts';
+import { clientGone, type Http2Stream } from '../http2/stream.ts';
 import type { HttpRequest, HttpResponse, Peer, ResponseStream } from './exchange.ts';
 import type { Trust } from './trust.ts';
 
@@ -31,9 +31,6 @@ function readPeer(socket: TLSSocket, trust: Trust): Peer | 'invalid' | 'none' {
   return { commonName, organizations: O === undefined ? [] : Array.isArray(O) ? O : [O], credentialId, ...trust.rolesOf(socket) };
 }
 
-/** One for all: a reason made for each request would cost a stack trace each. */
-const clientGone = new Error('the client went away');
-
 const noQuery = new URLSearchParams();
 
 function splitUrl(url: string): { path: string; query: URLSearchParams } {
@@ -42,7 +39,7 @@ function splitUrl(url: string): { path: string; query: URLSearchParams } {
 }
 
 /** Collects a body; the limit holds for what was announced and for what comes. */
-function readBody(stream: Readable, announced: string | undefined, limit: number, answer: NodeJS.EventEmitter = stream): Promise<Buffer> {
+function readBody(stream: Readable, announced: string | undefined, limit: number, answer: NodeJS.EventEmitter): Promise<Buffer> {
   const refuse = () => tooLarge(`Request entity too large: limit is ${limit}`);
   if (announced !== undefined && Number(announced) > limit) {
     stream.resume();
@@ -65,86 +62,87 @@ function readBody(stream: Readable, announced: string | undefined, limit: number
     });
     stream.on('end', () => resolve(chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks)));
     stream.on('error', reject);
-    // Of HTTP/1.1 it is the answer that closes: with its connection, and once it has been sent.
+    // It is the answer that closes: with its connection, and once it has been sent.
     answer.on('close', () => reject(new Error('the client went away while it sent the body')));
   });
 }
 
 const lingerMs = 500;
 
-/** Names that mean the connection, not the message: HTTP/2 refuses them. */
-const connectionHeaders = new Set(['connection', 'keep-alive', 'transfer-encoding', 'upgrade', 'proxy-connection']);
+/** A request on an HTTP/2 stream. A class, since one is made for every request. */
+class Http2Request implements HttpRequest {
+  readonly method: string;
+  readonly url: string;
+  readonly path: string;
+  readonly query: URLSearchParams;
+  readonly headers: Record<string, string | undefined>;
+  readonly peer: Peer | 'invalid' | undefined;
+  readonly remoteAddress: string;
+  /** Not private: the audit's request is made with this one as prototype. */
+  protected readonly incoming: Http2Stream;
 
-export function http2Exchange(
-  stream: ServerHttp2Stream,
-  headers: IncomingHttpHeaders,
-  trust: Trust,
-  connections: Connections,
-): { request: HttpRequest; response: HttpResponse } {
-  const url = headers[constants.HTTP2_HEADER_PATH] as string;
-  const socket = (stream.session as ServerHttp2Session).socket as TLSSocket;
-  let controller: AbortController | undefined;
-  const request: HttpRequest = {
-    method: headers[constants.HTTP2_HEADER_METHOD] as string,
-    url,
-    ...splitUrl(url),
-    headers,
-    peer: peerOf(socket, trust),
-    remoteAddress: socket.remoteAddress ?? '',
-    get signal() {
-      if (!controller) {
-        controller = new AbortController();
-        if (stream.destroyed || stream.closed) controller.abort(clientGone);
-        else stream.once('close', () => controller!.abort(clientGone));
-      }
-      return controller.signal;
-    },
-    body: (limit) => readBody(stream, headers['content-length'], limit),
-    bodyStream: () => (stream.readableEnded ? undefined : stream),
-  };
-  const own: Record<string, string | string[]> = {};
-  let status = 0;
-  const begin = (code: number, more: Record<string, string | string[]>, endStream: boolean) => {
-    status = code;
-    if (stream.destroyed || stream.headersSent) return;
-    const all: Record<string, string | string[] | number> = { [constants.HTTP2_HEADER_STATUS]: code };
-    for (const set of [own, more]) for (const name in set) if (!connectionHeaders.has(name.toLowerCase())) all[name] = set[name]!;
-    stream.respond(all, { endStream });
-  };
-  stream.on('error', () => {});
-  const response: HttpResponse = {
-    answeredAt: 0,
-    answerBytes: 0,
-    headers: own,
-    get begun() {
-      return status !== 0;
-    },
-    get status() {
-      return status;
-    },
-    send(code, more, body) {
-      const head = request.method === 'HEAD';
-      const data = body && !head ? (Array.isArray(body) ? Buffer.concat(body) : body) : undefined;
-      if (data && !connections.hasRoom(stream, data.length)) {
-        status = code;
-        stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM);
-        return;
-      }
-      begin(code, more, !data);
-      response.answeredAt = performance.now();
-      response.answerBytes = data?.length ?? 0;
-      if (data && !stream.destroyed) stream.end(data);
-      if (stream.readableEnded) return;
-      stream.resume();
-      // A client still sending its body is told to stop, once it has its answer.
-      if (!stream.endAfterHeaders && !stream.destroyed) stream.close(constants.NGHTTP2_NO_ERROR);
-    },
-    stream(code, more) {
-      begin(code, more, false);
-      return writableOf(stream, () => stream.close(constants.NGHTTP2_INTERNAL_ERROR));
-    },
-  };
-  return { request, response };
+  constructor(stream: Http2Stream, fields: Fields, peer: Peer | 'invalid' | undefined) {
+    this.incoming = stream;
+    this.method = fields.method;
+    this.url = fields.url;
+    const { path, query } = splitUrl(fields.url);
+    this.path = path;
+    this.query = query;
+    this.headers = fields.headers;
+    this.peer = peer;
+    this.remoteAddress = stream.connection.remoteAddress;
+  }
+
+  get signal(): AbortSignal {
+    return this.incoming.signal;
+  }
+
+  body(limit: number): Promise<Buffer> {
+    return this.incoming.body(limit);
+  }
+
+  bodyStream(): NodeJS.ReadableStream | undefined {
+    return this.incoming.bodyStream();
+  }
+}
+
+class Http2Response implements HttpResponse {
+  readonly headers: Record<string, string | string[]> = {};
+  status = 0;
+  readonly #outgoing: Http2Stream;
+  readonly #head: boolean;
+
+  constructor(stream: Http2Stream, head: boolean) {
+    this.#outgoing = stream;
+    this.#head = head;
+  }
+
+  get begun(): boolean {
+    return this.status !== 0;
+  }
+
+  send(status: number, more: Record<string, string | string[]>, body?: Buffer | Buffer[]): void {
+    this.status = status;
+    const data = Array.isArray(body) ? Buffer.concat(body) : body;
+    if (this.#head && data) this.#outgoing.begin(status, this.headers, more, true, data.length);
+    else this.#outgoing.send(status, this.headers, more, data);
+  }
+
+  abandon(): void {
+    this.#outgoing.abandon();
+  }
+
+  stream(status: number, more: Record<string, string | string[]>): ResponseStream {
+    this.status = status;
+    this.#outgoing.streaming = true;
+    this.#outgoing.begin(status, this.headers, more, false);
+    return this.#outgoing;
+  }
+}
+
+export function http2Exchange(stream: Http2Stream, fields: Fields, trust: Trust): { request: HttpRequest; response: HttpResponse } {
+  const request = new Http2Request(stream, fields, peerOf(stream.connection.socket, trust));
+  return { request, response: new Http2Response(stream, fields.method === 'HEAD') };
 }
 
 function writableOf(stream: NodeJS.WritableStream & { destroyed?: boolean }, destroy: () => void): ResponseStream {
@@ -196,9 +194,9 @@ export function http1Exchange(message: IncomingMessage, outgoing: ServerResponse
       status = code;
       if (outgoing.headersSent || outgoing.destroyed) return;
       const data = body ? (Array.isArray(body) ? Buffer.concat(body) : body) : Buffer.alloc(0);
-      outgoing.writeHead(code, { ...own, ...more, 'content-length': String(data.length) });
       response.answeredAt = performance.now();
       response.answerBytes = data.length;
+      outgoing.writeHead(code, { ...own, ...more, 'content-length': String(data.length) });
       outgoing.end(request.method === 'HEAD' ? undefined : data);
       if (!message.readableEnded) message.resume();
     },

@@ -10,6 +10,7 @@ import type { Entry } from '../storage/entry.ts';
 import type { WatchSink, WatchType } from '../verbs/watch.ts';
 import { partialMetadata, protobufBody, protobufOf } from './encode.ts';
 import type { ResponseStream } from './exchange.ts';
+import { fanOut } from './fan-out.ts';
 import type { Format, Negotiated } from './negotiate.ts';
 
 /** Changes that a watcher may lag behind before it is cut off; it then resumes from its last revision, or lists. */
@@ -110,10 +111,10 @@ export class WatchResponse implements WatchSink {
   #schedule(): void {
     if (this.#scheduled || this.#blocked) return;
     this.#scheduled = true;
-    setImmediate(() => this.#flush());
+    fanOut.add(this.#flush);
   }
 
-  #flush(): void {
+  #flush = (): void => {
     this.#scheduled = false;
     const chunks: Buffer[] = [];
     let size = 0;
@@ -134,7 +135,7 @@ export class WatchResponse implements WatchSink {
     if (size > 0 && !this.#stream.write(chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks, size))) this.#blocked = true;
     if (this.#queue.length > 0) this.#schedule();
     else if (this.#ended) this.#stream.end();
-  }
+  };
 
   #encode({ type, entry, event }: { type: WatchType; entry: Entry; event: CacheEvent | undefined }): Buffer {
     const { as, format } = this.#wanted;
