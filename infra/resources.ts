@@ -215,6 +215,7 @@ export class Endpoint extends KumulusResource {
 export type ReadyNodesArgs = Inputs<{
   group: string;
   names: pulumi.Input<string>[];
+  instanceIds?: pulumi.Input<string>[];
   server: string;
   tlsServerName?: string;
   caCertificate: string;

@@ -81,6 +81,7 @@ export class NodeGroup extends pulumi.ComponentResource {
       {
         group,
         names: instances.map((i) => i.privateDnsName),
+        instanceIds: instances.map((i) => i.id),
         server: controlPlane.endpoint,
         tlsServerName: controlPlane.tlsServerName,
         caCertificate: controlPlane.credentials.caCertificate,

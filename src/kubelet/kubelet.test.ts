@@ -140,6 +140,22 @@ describe('a restart', () => {
     expect(after.status).toMatchObject({ podIP: before.status!.podIP, startTime: before.status!.startTime });
   });
 
+  test('the Node of another instance that had this name is not taken over: it is not ready, and when it is gone there is a new one', async () => {
+    await kubelet.stop();
+    await cluster.admin.delete(resources.nodes, { name: nodeName });
+    const providerID = 'aws:///us-east-1a/i-0000000000000dead';
+    await cluster.admin.create(resources.nodes, { metadata: { name: nodeName }, spec: { providerID } } as never);
+    const conditions = [{ type: 'Ready', status: 'True', lastHeartbeatTime: '2026-01-01T00:00:00Z', lastTransitionTime: '2026-01-01T00:00:00Z' }];
+    await cluster.admin.patch(resources.nodes, { name: nodeName }, 'merge', { status: { conditions } }, { subresource: 'status' });
+    const starting = cluster.startKubelet(runtime);
+    const stale = await nodeUntil('the stale node not to be ready', (n) => condition(n, 'Ready')?.status === 'False');
+    expect(condition(stale, 'Ready')).toMatchObject({ reason: 'InstanceReplaced', message: expect.stringContaining('i-0000000000000dead') });
+    expect(stale.spec?.providerID).toBe(providerID);
+    await cluster.admin.delete(resources.nodes, { name: nodeName });
+    kubelet = await starting;
+    await nodeUntil('its own', (n) => n.spec?.providerID?.endsWith('i-0123456789abcdef0') && condition(n, 'Ready')?.status === 'True');
+  });
+
   test('needs no token a second time', async () => {
     await kubelet.stop();
     kubelet = await cluster.startKubelet(runtime, { client: { server: cluster.server } });

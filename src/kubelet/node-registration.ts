@@ -77,7 +77,7 @@ export class NodeRegistration {
       if (!isAlreadyExists(error)) throw error;
     }
     // One of this name is there already, from before a restart: its labels and provider id are brought up to date; taints are left alone.
-    const existing = await client.get(resources.nodes, { name: nodeName }, { signal });
+    const existing = await this.ownOrThrow(await client.get(resources.nodes, { name: nodeName }, { signal }));
     const patch: Record<string, unknown> = {};
     const missing = Object.entries(draft.metadata.labels).filter(([key, value]) => existing.metadata.labels?.[key] !== value);
     const annotated = Object.entries(annotations).every(([key, value]) => existing.metadata.annotations?.[key] === value);
@@ -88,6 +88,23 @@ export class NodeRegistration {
       };
     if (providerId && !existing.spec?.providerID) patch['spec'] = { providerID: providerId };
     return Object.keys(patch).length > 0 ? client.patch(resources.nodes, { name: nodeName }, 'merge', patch, { signal }) : existing;
+  }
+
+  /**
+   * A Node of this name may be of an instance that is gone, whose address, and so whose name, this one has been given. Its provider id is
+   * for life: it is not taken over, but said not to be ready, upon which the cloud controllers find its instance gone and delete it.
+   */
+  private async ownOrThrow(node: Node): Promise<Node> {
+    const { client, nodeName, providerId, signal } = this.o;
+    const other = node.spec?.providerID;
+    if (!providerId || !other || other === providerId) return node;
+    const message = `${nodeName} is ${providerId} now; this Node is of ${other}`;
+    if (node.status?.conditions?.some((one) => one.type === 'Ready' && one.status === 'True')) {
+      const now = `${new Date(this.o.clock.now()).toISOString().slice(0, 19)}Z`;
+      const ready = { type: 'Ready', status: 'False', reason: 'InstanceReplaced', message, lastHeartbeatTime: now, lastTransitionTime: now };
+      await client.patch(resources.nodes, { name: nodeName }, 'strategic', { status: { conditions: [ready] } }, { subresource: 'status', signal });
+    }
+    throw new Error(`${message}, and is waited for to be deleted`);
   }
 
   /** Writes the status where it has changed or is old. Calls that come while one runs share the next. */
@@ -125,7 +142,7 @@ export class NodeRegistration {
   private async fetchOrRegister(): Promise<Node> {
     const { client, nodeName, signal } = this.o;
     try {
-      return (this.node = await client.get(resources.nodes, { name: nodeName }, { signal }));
+      return (this.node = await this.ownOrThrow(await client.get(resources.nodes, { name: nodeName }, { signal })));
     } catch (error) {
       if (!isNotFound(error)) throw error;
       // Someone deleted it while the kubelet runs.

@@ -4,7 +4,7 @@ import type { Properties } from '../values.ts';
 import { apiGet } from './api-client.ts';
 
 interface NodeStatus {
-  spec?: { taints?: { key: string }[] };
+  spec?: { providerID?: string; taints?: { key: string }[] };
   status?: { conditions?: { type: string; status: string }[] };
 }
 
@@ -19,9 +19,11 @@ async function waitForNodes(context: ResourceContext, inputs: Properties): Promi
     key: String(inputs['adminKey']),
   };
   const id = String(inputs['group']);
-  let missing = inputs['names'] as string[];
+  const names = inputs['names'] as string[];
+  const instanceIds = (inputs['instanceIds'] ?? []) as string[];
+  let missing = names;
   try {
-    for (const name of missing) {
+    for (const [n, name] of names.entries()) {
       await waitUntil(
         `node ${name} to be Ready`,
         async () => {
@@ -33,7 +35,9 @@ async function waitForNodes(context: ResourceContext, inputs: Properties): Promi
           const node: NodeStatus = JSON.parse(answer.body);
           const ready = node.status?.conditions?.some((c) => c.type === 'Ready' && c.status === 'True');
           const initialised = !node.spec?.taints?.some((t) => t.key === 'node.cloudprovider.kubernetes.io/uninitialized');
-          return ready && initialised ? true : undefined;
+          // A Node of that name may be of an instance that is gone, and had the same address.
+          const own = !instanceIds[n] || node.spec?.providerID?.endsWith(`/${instanceIds[n]}`);
+          return ready && initialised && own ? true : undefined;
         },
         { timeoutMs: 1000 * Number(inputs['timeoutSeconds']), signal: context.signal },
       );
@@ -52,6 +56,7 @@ export const readyNodes: ResourceKind = {
   properties: {
     group: { type: 'string', description: 'Name of the node group.', required: true, replaces: true },
     names: { type: 'list', description: 'Names of the nodes.', required: true, items: { type: 'string', description: 'name' } },
+    instanceIds: { type: 'list', description: 'Ids of their instances, in the same order.', items: { type: 'string', description: 'id' } },
     server: { type: 'string', description: 'https://HOST:PORT of the API.', required: true },
     tlsServerName: { type: 'string', description: "Name in the server's certificate." },
     caCertificate: { type: 'string', description: "PEM of the cluster's authority.", required: true },
