@@ -5,7 +5,7 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join, relative, resolve } from 'node:path';
-import { build } from 'rolldown';
+import { build, type Plugin } from 'rolldown';
 
 const root = join(import.meta.dirname, '..');
 const dist = join(root, 'dist');
@@ -22,12 +22,26 @@ const entries = {
 /** Left to be installed. */
 export const external = ['lmdb', 'vitest'];
 
+/** The AWS SDK's clients as ES modules, of which nothing is taken that is not used; of the embedded AWS's, schemas and nothing else. */
+const awsAsModules: Plugin = {
+  name: 'aws-sdk-as-modules',
+  resolveId(source, importer) {
+    if (!/^@(aws-sdk|smithy)\/[\w-]+$/.test(source)) return null;
+    const folder = join(root, 'node_modules', source);
+    const { module } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'));
+    if (!module) return null;
+    const schemas = importer?.includes('/src/localaws/api/generated/') && source.startsWith('@aws-sdk/client-');
+    return { id: schemas ? join(folder, 'dist-es/schemas/schemas_0.js') : join(folder, module), moduleSideEffects: false };
+  },
+};
+
 async function bundle(): Promise<void> {
   await build({
     cwd: root,
     input: entries,
     external: (id) => id.startsWith('node:') || external.some((name) => id === name || id.startsWith(`${name}/`)),
     platform: 'node',
+    plugins: [awsAsModules],
     // `await using` and the like are lowered for the oldest Node that is supported.
     transform: { target: 'node22.12' },
     treeshake: { moduleSideEffects: (id: string) => !id.includes('/src/api/generated/') },

@@ -17,7 +17,10 @@ export interface AwsConfig {
   around?(service: string, operation: string, input: unknown, run: () => Promise<any>): Promise<any>;
 }
 
-/** The SDK's clients, each loaded when first asked for: the EC2 client alone takes 200 to 600 ms and 80 MB. */
+/**
+ * The SDK's clients, each loaded when first asked for: the EC2 client alone takes 200 to 600 ms and 80 MB. By modules that name what is
+ * used (sdk/), so that a bundle has nothing else of them.
+ */
 export interface AwsClients {
   config: AwsConfig;
   ec2(): Promise<EC2Client>;
@@ -58,13 +61,13 @@ export function createAwsClients(config: AwsConfig): AwsClients {
   };
   return {
     config,
-    ec2: once(async () => keep('ec2', new (await import('@aws-sdk/client-ec2')).EC2Client(common))),
+    ec2: once(async () => keep('ec2', new (await import('./sdk/ec2.ts')).EC2Client(common))),
     elbv2: once(async () =>
-      keep('elasticloadbalancing', new (await import('@aws-sdk/client-elastic-load-balancing-v2')).ElasticLoadBalancingV2Client(common)),
+      keep('elasticloadbalancing', new (await import('./sdk/elbv2.ts')).ElasticLoadBalancingV2Client(common)),
     ),
-    iam: once(async () => keep('iam', new (await import('@aws-sdk/client-iam')).IAMClient(common))),
-    ecr: once(async () => keep('ecr', new (await import('@aws-sdk/client-ecr')).ECRClient(common))),
-    ssm: once(async () => keep('ssm', new (await import('@aws-sdk/client-ssm')).SSMClient(common))),
+    iam: once(async () => keep('iam', new (await import('./sdk/iam.ts')).IAMClient(common))),
+    ecr: once(async () => keep('ecr', new (await import('./sdk/ecr.ts')).ECRClient(common))),
+    ssm: once(async () => keep('ssm', new (await import('./sdk/ssm.ts')).SSMClient(common))),
     destroy: () => {
       for (const client of opened) client.destroy();
     },

@@ -1,12 +1,10 @@
 import { type Existing, findOrCreate, type HandlerContext, type ResourceHandler } from './handlers/handler.ts';
-import { instanceProfile } from './handlers/iam.ts';
 import { instance } from './handlers/instance.ts';
 import { launchTemplate } from './handlers/launch-template.ts';
 import { listener } from './handlers/listener.ts';
 import { loadBalancer } from './handlers/load-balancer.ts';
 import { internetGateway, subnet, vpc } from './handlers/network.ts';
 import { networkInterface } from './handlers/network-interface.ts';
-import { parameter } from './handlers/parameter.ts';
 import { routeTable } from './handlers/route-table.ts';
 import { securityGroup } from './handlers/security-group.ts';
 import { targetGroup } from './handlers/target-group.ts';
@@ -27,9 +25,22 @@ export const handlers: Record<ResourceKind, ResourceHandler<any>> = {
   'elbv2:LoadBalancer': loadBalancer,
   'elbv2:TargetGroup': targetGroup,
   'elbv2:Listener': listener,
-  'iam:InstanceProfile': instanceProfile,
-  'ssm:Parameter': parameter,
+  // The SDK's clients for these are large, and many clusters have neither.
+  'iam:InstanceProfile': loadedLater(async () => (await import('./handlers/iam.ts')).instanceProfile),
+  'ssm:Parameter': loadedLater(async () => (await import('./handlers/parameter.ts')).parameter),
 };
+
+function loadedLater<P>(load: () => Promise<ResourceHandler<P>>): ResourceHandler<P> {
+  return {
+    find: async (...words) => (await load()).find(...words),
+    create: async (...words) => (await load()).create(...words),
+    read: async (...words) => (await load()).read(...words),
+    repair: async (...words) => (await load()).repair?.(...words),
+    settle: async (...words) => (await load()).settle?.(...words),
+    tag: async (...words) => (await load()).tag(...words),
+    remove: async (...words) => (await load()).remove(...words),
+  };
+}
 
 export type Ensured = Map<string, Existing>;
 

@@ -68,7 +68,7 @@ async function nodes(options: Common): Promise<void> {
   checkOutput(options.output, ['json']);
   const name = options.name as string;
   const record = requireRecord(name);
-  const { DescribeInstancesCommand } = await import('@aws-sdk/client-ec2');
+  const { DescribeInstancesCommand } = await import('../aws/sdk/ec2.ts');
   const { withAdmin } = await import('../cluster/create.ts');
   const clients = clusterAwsClients(record);
   try {
@@ -117,7 +117,7 @@ async function nodes(options: Common): Promise<void> {
 
 /** What an instance said last on its console, such as how its user data failed. */
 async function lastWords(ec2: EC2Client, instanceId: string): Promise<string> {
-  const { GetConsoleOutputCommand } = await import('@aws-sdk/client-ec2');
+  const { GetConsoleOutputCommand } = await import('../aws/sdk/ec2.ts');
   const answer = await ec2.send(new GetConsoleOutputCommand({ InstanceId: instanceId, Latest: true })).catch(() => undefined);
   const text = Buffer.from(answer?.Output ?? '', 'base64').toString('utf8');
   return text.trim().split('\n').at(-1) || 'its console shows nothing yet';

@@ -1,4 +1,11 @@
-import type { Instance } from '@aws-sdk/client-ec2';
+import { DescribeImagesCommand, type Instance, paginateDescribeInstances, TerminateInstancesCommand } from '@aws-sdk/client-ec2';
+import {
+  DeleteLoadBalancerCommand,
+  DeleteTargetGroupCommand,
+  DescribeLoadBalancersCommand,
+  DescribeTagsCommand,
+  DescribeTargetGroupsCommand,
+} from '@aws-sdk/client-elastic-load-balancing-v2';
 import { type AwsConfig, type AwsClients, createAwsClients, hasCode, waitUntil } from '../aws/clients.ts';
 import { ensure, remove } from '../aws/ensure.ts';
 import type { HandlerContext } from '../aws/handlers/handler.ts';
@@ -93,14 +100,12 @@ export async function startExternalCloud(o: ExternalOptions) {
 
 /** The embedded AWS's node image, or the first that the endpoint has. */
 async function anyImage(clients: AwsClients): Promise<string> {
-  const { DescribeImagesCommand } = await import('@aws-sdk/client-ec2');
   const { Images = [] } = await (await clients.ec2()).send(new DescribeImagesCommand({ Owners: ['amazon', 'self'] }));
   const usual = Images.find((image) => image.Architecture === 'x86_64') ?? Images[0];
   return usual?.ImageId ?? nodeImage;
 }
 
 async function describe(clients: AwsClients, cluster: string): Promise<Instance[]> {
-  const { paginateDescribeInstances } = await import('@aws-sdk/client-ec2');
   const client = await clients.ec2();
   const Filters = [
     { Name: `tag:${clusterTag(cluster)}`, Values: ['owned'] },
@@ -136,7 +141,6 @@ function pollInstances(clients: AwsClients, cluster: string, signal: AbortSignal
 /** Instances, load balancers that workloads left, then the network, whose parts let go of each other with delays. */
 async function clear(context: HandlerContext, declarations: Declaration[]): Promise<void> {
   const { clients, cluster } = context;
-  const { TerminateInstancesCommand } = await import('@aws-sdk/client-ec2');
   const alive = (await describe(clients, cluster)).filter((i) => i.State?.Name !== 'terminated').map((i) => i.InstanceId as string);
   for (let at = 0; at < alive.length; at += 500)
     await (await clients.ec2()).send(new TerminateInstancesCommand({ InstanceIds: alive.slice(at, at + 500) }));
@@ -165,23 +169,22 @@ async function clear(context: HandlerContext, declarations: Declaration[]): Prom
 }
 
 async function clearLoadBalancers({ clients, cluster }: HandlerContext): Promise<void> {
-  const sdk = await import('@aws-sdk/client-elastic-load-balancing-v2');
   const client = await clients.elbv2();
   const mine = async (arns: string[]) => {
     const found: string[] = [];
     for (let at = 0; at < arns.length; at += 20) {
-      const { TagDescriptions } = await client.send(new sdk.DescribeTagsCommand({ ResourceArns: arns.slice(at, at + 20) }));
+      const { TagDescriptions } = await client.send(new DescribeTagsCommand({ ResourceArns: arns.slice(at, at + 20) }));
       for (const one of TagDescriptions ?? []) if (one.Tags?.some((t) => t.Key === clusterTag(cluster))) found.push(one.ResourceArn as string);
     }
     return found;
   };
   try {
-    const balancers = (await client.send(new sdk.DescribeLoadBalancersCommand({}))).LoadBalancers ?? [];
+    const balancers = (await client.send(new DescribeLoadBalancersCommand({}))).LoadBalancers ?? [];
     for (const LoadBalancerArn of await mine(balancers.map((lb) => lb.LoadBalancerArn as string)))
-      await client.send(new sdk.DeleteLoadBalancerCommand({ LoadBalancerArn }));
-    const groups = (await client.send(new sdk.DescribeTargetGroupsCommand({}))).TargetGroups ?? [];
+      await client.send(new DeleteLoadBalancerCommand({ LoadBalancerArn }));
+    const groups = (await client.send(new DescribeTargetGroupsCommand({}))).TargetGroups ?? [];
     for (const TargetGroupArn of await mine(groups.map((g) => g.TargetGroupArn as string)))
-      await client.send(new sdk.DeleteTargetGroupCommand({ TargetGroupArn }));
+      await client.send(new DeleteTargetGroupCommand({ TargetGroupArn }));
   } catch (error) {
     // An endpoint without ELBv2, as LocalStack's free edition, has no load balancers to leave.
     if (!hasCode(error, 'InternalFailure', 'NotImplemented', 'UnknownOperationException', 'InvalidAction', 'UnknownService')) throw error;

@@ -1,3 +1,4 @@
+import { GetParametersCommand } from '@aws-sdk/client-ssm';
 import { createPublicKey } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -84,7 +85,7 @@ export async function runInstanceControlPlane(o: InstanceControlPlaneOptions): P
 
 /** Writes the cluster's keys where ensurePki looks for them; it makes the certificates that are missing. Resolves to the bootstrap token. */
 async function fetchSecrets(clients: AwsClients, cluster: string, directory: string): Promise<string> {
-  const [{ GetParametersCommand }, ssm] = await Promise.all([import('@aws-sdk/client-ssm'), clients.ssm()]);
+  const ssm = await clients.ssm();
   const names = Object.values(secretNames).map((name) => `${parameterPath(cluster)}/${name}`);
   const answer = await ssm.send(new GetParametersCommand({ Names: names, WithDecryption: true }));
   if (answer.InvalidParameters?.length) throw new Error(`Systems Manager has no ${answer.InvalidParameters.join(', ')}`);

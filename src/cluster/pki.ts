@@ -1,20 +1,10 @@
-import 'reflect-metadata';
-import { generateKeyPair, generateKeyPairSync, randomBytes, webcrypto } from 'node:crypto';
+import { createHash, generateKeyPair, generateKeyPairSync, X509Certificate } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import * as x509 from '@peculiar/x509';
+import { type KeyPair, type LeafRequest, makeAuthority, makeLeaf } from './x509.ts';
 
-x509.cryptoProvider.set(webcrypto as unknown as Parameters<typeof x509.cryptoProvider.set>[0]);
-
-const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' } as const;
-const year = 365 * 24 * 3600 * 1000;
-
-export interface KeyPair {
-  /** PEM. */
-  cert: string;
-  key: string;
-}
+export type { KeyPair };
 
 /** The keys of one cluster, named as kubeadm names the files. */
 export interface Pki {
@@ -28,73 +18,16 @@ export interface Pki {
   serviceAccount: { privateKey: string; publicKey: string };
 }
 
-async function exportKey(key: webcrypto.CryptoKey): Promise<string> {
-  const der = Buffer.from(await webcrypto.subtle.exportKey('pkcs8', key));
-  return x509.PemConverter.encode(der, 'PRIVATE KEY');
-}
-
-const serial = () => `00${randomBytes(15).toString('hex')}`.slice(1);
-
 /** A new authority, valid for ten years. */
-export async function makeCa(name: string): Promise<KeyPair> {
-  const keys = await webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify']);
-  const cert = await x509.X509CertificateGenerator.createSelfSigned({
-    serialNumber: serial(),
-    name: `CN=${name}`,
-    notBefore: new Date(Date.now() - 300_000),
-    notAfter: new Date(Date.now() + 10 * year),
-    signingAlgorithm: algorithm,
-    keys: keys as any,
-    extensions: [
-      new x509.BasicConstraintsExtension(true, undefined, true),
-      new x509.KeyUsagesExtension(x509.KeyUsageFlags.keyCertSign | x509.KeyUsageFlags.digitalSignature | x509.KeyUsageFlags.keyEncipherment, true),
-      await x509.SubjectKeyIdentifierExtension.create(keys.publicKey as any),
-    ],
-  });
-  return { cert: cert.toString('pem'), key: await exportKey(keys.privateKey) };
-}
-
-export interface CertificateRequest {
-  commonName: string;
-  organizations?: string[];
-  dnsNames?: string[];
-  ips?: string[];
-  usage: 'server' | 'client';
-}
+export const makeCa = (name: string): Promise<KeyPair> => makeAuthority({ commonName: name }, 3650);
 
 /** A certificate of this authority with a fresh key, valid for a year. */
-export async function issue(ca: KeyPair, request: CertificateRequest): Promise<KeyPair> {
-  const issuer = new x509.X509Certificate(ca.cert);
-  const signingKey = await webcrypto.subtle.importKey('pkcs8', x509.PemConverter.decodeFirst(ca.key), algorithm, false, ['sign']);
-  const keys = await webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify']);
-  const names = [
-    ...(request.dnsNames ?? []).map((value) => ({ type: 'dns' as const, value })),
-    ...(request.ips ?? []).map((value) => ({ type: 'ip' as const, value })),
-  ];
-  const cert = await x509.X509CertificateGenerator.create({
-    serialNumber: serial(),
-    subject: [...(request.organizations ?? []).map((O) => ({ O: [O] })), { CN: [request.commonName] }],
-    issuer: issuer.subject,
-    notBefore: new Date(Date.now() - 300_000),
-    notAfter: new Date(Date.now() + year),
-    signingAlgorithm: algorithm,
-    publicKey: keys.publicKey as any,
-    signingKey: signingKey as any,
-    extensions: [
-      new x509.BasicConstraintsExtension(false, undefined, true),
-      new x509.KeyUsagesExtension(x509.KeyUsageFlags.digitalSignature | x509.KeyUsageFlags.keyEncipherment, true),
-      new x509.ExtendedKeyUsageExtension([request.usage === 'server' ? x509.ExtendedKeyUsage.serverAuth : x509.ExtendedKeyUsage.clientAuth]),
-      await x509.AuthorityKeyIdentifierExtension.create(issuer),
-      ...(names.length ? [new x509.SubjectAlternativeNameExtension(names)] : []),
-    ],
-  });
-  return { cert: cert.toString('pem'), key: await exportKey(keys.privateKey) };
-}
+export const issue = (ca: KeyPair, request: LeafRequest): Promise<KeyPair> => makeLeaf(ca, request, 365);
 
 /** sha256:HEX of the authority's public key, as kubeadm's --discovery-token-ca-cert-hash. */
-export async function caCertHash(ca: string): Promise<string> {
-  const digest = await webcrypto.subtle.digest('SHA-256', new x509.X509Certificate(ca).publicKey.rawData);
-  return `sha256:${Buffer.from(digest).toString('hex')}`;
+export function caCertHash(ca: string): string {
+  const spki = new X509Certificate(ca).publicKey.export({ type: 'spki', format: 'der' });
+  return `sha256:${createHash('sha256').update(spki).digest('hex')}`;
 }
 
 /** Keys that are kept nowhere, for a cluster that lives in this process. All are P-256: an RSA key takes half a second at times. */
@@ -149,7 +82,7 @@ export async function ensurePki(directory: string, names: { dnsNames: string[]; 
   const pair = async (name: string, make: () => Promise<KeyPair>, fresh?: (cert: string) => boolean): Promise<KeyPair> => {
     if (existsSync(file(`${name}.crt`)) && existsSync(file(`${name}.key`))) {
       const found = { cert: readFileSync(file(`${name}.crt`), 'utf8'), key: readFileSync(file(`${name}.key`), 'utf8') };
-      const expires = new x509.X509Certificate(found.cert).notAfter.getTime();
+      const expires = Date.parse(new X509Certificate(found.cert).validTo);
       if (expires - Date.now() > 30 * 24 * 3600 * 1000 && (fresh?.(found.cert) ?? true)) return found;
     }
     const made = await make();
@@ -159,9 +92,9 @@ export async function ensurePki(directory: string, names: { dnsNames: string[]; 
   };
   const ca = await pair('ca', () => makeCa('kubernetes'));
   const hasNames = (cert: string) => {
-    const san = new x509.X509Certificate(cert).getExtension(x509.SubjectAlternativeNameExtension);
-    const has = new Set(san?.names.items.map((n) => n.value) ?? []);
-    return [...names.dnsNames, ...names.ips].every((n) => has.has(n));
+    const found = new X509Certificate(cert);
+    const dns = found.subjectAltName?.split(', ') ?? [];
+    return names.dnsNames.every((name) => dns.includes(`DNS:${name}`)) && names.ips.every((ip) => found.checkIP(ip) !== undefined);
   };
   const client = (commonName: string, organizations?: string[]) => () =>
     issue(ca, { commonName, ...(organizations ? { organizations } : {}), usage: 'client' });

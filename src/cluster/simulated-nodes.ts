@@ -1,4 +1,4 @@
-import type { Instance } from '@aws-sdk/client-ec2';
+import { type Instance, RunInstancesCommand } from '@aws-sdk/client-ec2';
 import { createHash } from 'node:crypto';
 import type { HandlerContext } from '../aws/handlers/handler.ts';
 import { ownershipTags, tagSpecification } from '../aws/tags.ts';
@@ -37,7 +37,6 @@ const batch = 500;
 /** Launches a group's instances, the subnets in turn, in as few calls as there can be. */
 export async function launchSimulated(context: HandlerContext, group: SimulatedGroup): Promise<void> {
   if (group.size === 0) return;
-  const { RunInstancesCommand } = await import('@aws-sdk/client-ec2');
   const ec2 = await context.clients.ec2();
   const calls: Promise<unknown>[] = [];
   group.subnetIds.forEach((SubnetId, n) => {

@@ -31,7 +31,7 @@ export async function wholeTopology(record: ClusterRecord, ca: string): Promise<
   const userData = workerUserData({
     server: `https://${record.network.apiAddress}:6443`,
     token: record.bootstrapToken,
-    caCertHash: await caCertHash(ca),
+    caCertHash: caCertHash(ca),
     clusterDns: record.clusterDns,
     clusterDomain: record.clusterDomain,
     podCidr: record.podCidr,

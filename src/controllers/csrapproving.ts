@@ -7,7 +7,6 @@ import {
   kubeletClientProblem,
   kubeletServingProblem,
   type ParsedRequest,
-  parseRequest,
 } from './certificates/request.ts';
 import { semanticEqual } from './canonical.ts';
 import type { Controller, ControllerContext } from './controller.ts';
@@ -65,6 +64,8 @@ export function startCsrApprovingController(context: ControllerContext): Control
 
   async function parse(csr: CertificateSigningRequest): Promise<ParsedRequest | undefined> {
     try {
+      // Loaded when it is first needed: many clusters never are asked for a certificate.
+      const { parseRequest } = await import('./certificates/parse.ts');
       return await parseRequest(csr);
     } catch (error) {
       log.warn({ csr: csr.metadata.name, err: error }, 'a certificate signing request cannot be read');

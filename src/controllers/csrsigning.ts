@@ -1,6 +1,5 @@
 import type { CertificateSigningRequest } from '../api/generated/types.ts';
 import { resources } from '../api/generated/resources.ts';
-import { Authority } from './certificates/authority.ts';
 import {
   API_CLIENT,
   apiClientProblem,
@@ -12,7 +11,6 @@ import {
   kubeletServingProblem,
   LEGACY_UNKNOWN,
   type ParsedRequest,
-  parseRequest,
 } from './certificates/request.ts';
 import type { Controller, ControllerContext } from './controller.ts';
 import { startReconciler } from './reconciler.ts';
@@ -32,7 +30,7 @@ const problems: Record<string, (request: ParsedRequest, usages: string[]) => str
 /** Signs approved requests for the signers of kubernetes.io. Watches requests. ca is PEM. */
 export function startCsrSigningController(context: ControllerContext, ca: { cert: string; key: string }): Controller {
   const { client, clock, informers } = context;
-  const authority = new Authority(ca.cert, ca.key);
+  let signer: ReturnType<typeof loadSigner> | undefined;
   const requests = informers.informer(resources.certificatesigningrequests);
   const loop = startReconciler(context, { name: 'certificatesigningrequest-signing-controller', workers: 5, waitFor: [requests], reconcile });
   const enqueue = (csr: CertificateSigningRequest) => loop.enqueue(csr.metadata.name);
@@ -44,6 +42,7 @@ export function startCsrSigningController(context: ControllerContext, ca: { cert
     const findProblem = problems[csr?.spec.signerName ?? ''];
     if (!csr || !findProblem || csr.status?.certificate || !isApproved(csr) || hasCondition(csr, 'Failed')) return;
     const usages = csr.spec.usages ?? [];
+    const { authority, parseRequest } = await (signer ??= loadSigner(ca));
     const request = await parseRequest(csr).catch((error: Error) => error);
     const problem = request instanceof Error ? request.message : findProblem(request, usages);
     if (problem) return fail(csr, problem);
@@ -59,6 +58,12 @@ export function startCsrSigningController(context: ControllerContext, ca: { cert
     const status = { ...csr.status, conditions: [...(csr.status?.conditions ?? []), condition] };
     await client.update(resources.certificatesigningrequests, { ...csr, status }, { subresource: 'status' });
   }
+}
+
+/** Loaded when it is first needed: many clusters never are asked for a certificate. */
+async function loadSigner(ca: { cert: string; key: string }) {
+  const [{ Authority }, { parseRequest }] = await Promise.all([import('./certificates/authority.ts'), import('./certificates/parse.ts')]);
+  return { authority: new Authority(ca.cert, ca.key), parseRequest };
 }
 
 function durationOf(csr: CertificateSigningRequest): number {

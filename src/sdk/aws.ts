@@ -45,7 +45,7 @@ export class AwsView implements ClusterAws {
   }
 
   async instances(): Promise<AwsInstance[]> {
-    const { paginateDescribeInstances } = await import('@aws-sdk/client-ec2');
+    const { paginateDescribeInstances } = await import('../aws/sdk/ec2.ts');
     const client = await this.o.clients.ec2();
     const found: AwsInstance[] = [];
     for await (const page of paginateDescribeInstances({ client }, { Filters: [{ Name: 'vpc-id', Values: [this.vpcId] }] })) {
@@ -66,7 +66,7 @@ export class AwsView implements ClusterAws {
   }
 
   async loadBalancers(): Promise<AwsLoadBalancer[]> {
-    const sdk = await import('@aws-sdk/client-elastic-load-balancing-v2');
+    const sdk = await import('../aws/sdk/elbv2.ts');
     const client = await this.o.clients.elbv2();
     const found: AwsLoadBalancer[] = [];
     for await (const page of sdk.paginateDescribeLoadBalancers({ client }, {})) {
@@ -111,7 +111,7 @@ export class AwsView implements ClusterAws {
   }
 
   async volumes(): Promise<AwsVolume[]> {
-    const { paginateDescribeVolumes } = await import('@aws-sdk/client-ec2');
+    const { paginateDescribeVolumes } = await import('../aws/sdk/ec2.ts');
     const client = await this.o.clients.ec2();
     const found: AwsVolume[] = [];
     // Root volumes of instances carry no cluster tag: those of claims do.
@@ -132,7 +132,7 @@ export class AwsView implements ClusterAws {
   }
 
   async securityGroups(): Promise<AwsSecurityGroup[]> {
-    const { paginateDescribeSecurityGroups } = await import('@aws-sdk/client-ec2');
+    const { paginateDescribeSecurityGroups } = await import('../aws/sdk/ec2.ts');
     const client = await this.o.clients.ec2();
     const found: AwsSecurityGroup[] = [];
     for await (const page of paginateDescribeSecurityGroups({ client }, { Filters: [{ Name: 'vpc-id', Values: [this.vpcId] }] })) {
@@ -153,7 +153,7 @@ export class AwsView implements ClusterAws {
   }
 
   async leftovers(): Promise<AwsLeftover[]> {
-    const sdk = await import('@aws-sdk/client-elastic-load-balancing-v2');
+    const sdk = await import('../aws/sdk/elbv2.ts');
     const client = await this.o.clients.elbv2();
     const [balancers, volumes, groups] = await Promise.all([this.loadBalancers(), this.volumes(), this.securityGroups()]);
     const targetGroups: AwsLeftover[] = [];

@@ -224,7 +224,7 @@ export class RunningCluster implements Cluster {
     const found = await this.backend.client.get(resources.nodes, { name: node }, this.signal(undefined));
     const id = found.spec.providerID?.split('/').at(-1);
     if (!id) throw new Error(`node ${node} has no instance: its providerID is ${found.spec.providerID ?? 'not set'}`);
-    const { TerminateInstancesCommand } = await import('@aws-sdk/client-ec2');
+    const { TerminateInstancesCommand } = await import('../aws/sdk/ec2.ts');
     await (await this.awsClients.ec2()).send(new TerminateInstancesCommand({ InstanceIds: [id] }));
   }
 

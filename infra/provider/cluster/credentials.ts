@@ -50,7 +50,7 @@ export const credentials: ResourceKind = {
       id: `${inputs['cluster']}`,
       attributes: {
         caCertificate: ca.cert,
-        caCertHash: await caCertHash(ca.cert),
+        caCertHash: caCertHash(ca.cert),
         caKey: ca.key,
         serviceAccountKey: privateKey,
         bootstrapToken: bootstrapToken(),

@@ -85,9 +85,10 @@ function authenticate(cloud: Cloud, request: Request) {
 const readingNames = /^(Describe|Get|List)/;
 
 /** Runs an operation: once for each client token, and only as a rehearsal where DryRun is asked for. */
-async function perform(call: CallContext, service: Service, operation: string, model: Model, input: any): Promise<unknown> {
+async function perform(call: CallContext, service: Service, operation: string, model: Model | undefined, input: any): Promise<unknown> {
   const handler = service.operations[operation];
-  if (!handler) {
+  // What has no model has no handler.
+  if (!handler || !model) {
     throw new AwsError('UnsupportedOperation', `The embedded AWS does not implement ${operation} of ${service.name}.`, 400);
   }
   const reads = readingNames.test(operation);
@@ -172,18 +173,20 @@ export async function dispatch(cloud: Cloud, message: IncomingMessage): Promise<
     const operation = request.operation;
     await service.load();
     const model = operation === undefined ? undefined : service.model(operation);
-    if (operation === undefined || !model) {
+    if (operation === undefined || (!model && !service.lacks(operation))) {
       if (service.protocol === 'json') throw new AwsError('UnknownOperationException', `Unknown operation ${operation}`, 400);
       throw new AwsError('InvalidAction', `The action ${operation ?? ''} is not valid for this web service.`, 400);
     }
-    const input =
-      service.protocol === 'json'
+    // What an operation that is not here was asked cannot be read.
+    const input = !model
+      ? {}
+      : service.protocol === 'json'
         ? decodeJson(model.input, request.signed.body.toString())
         : decoders[service.protocol].decode(model.input, request.parameters);
     const call: CallContext = { ...cloud, requestId, principal: caller.principal };
     const known = service;
     const output = await recorded(cloud, caller.principal.arn, known.name, operation, input, () => perform(call, known, operation, model, input));
-    return success(service, operation, model, output, requestId);
+    return success(service, operation, model!, output, requestId);
   } catch (error: any) {
     service ??= error?.service ?? guess(request);
     const protocol: Protocol = service?.protocol ?? 'query';

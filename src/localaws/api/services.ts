@@ -23,16 +23,21 @@ export interface Service {
   operations: Operations;
   /** Loads the SDK's schemas, once. */
   load(): Promise<void>;
-  /** The shapes of an operation, once loaded; undefined when AWS has none of that name. */
+  /** The shapes of an operation, once loaded; undefined when there is none of that name here. */
   model(operation: string): Model | undefined;
+  /** Whether AWS has an operation of that name that is not here. */
+  lacks(operation: string): boolean;
 }
 
-function service(sdk: () => Promise<Record<string, any>>, fields: Omit<Service, 'load' | 'model'>): Service {
-  let schemas: Record<string, any> | undefined;
+/** A file of generated/. */
+type Schemas = { others: string } & Record<string, unknown>;
+
+function service(source: () => Promise<Schemas>, fields: Omit<Service, 'load' | 'model' | 'lacks'>): Service {
+  let schemas: Schemas | undefined;
   const models = new Map<string, Model>();
   let loading: Promise<void> | undefined;
   const load = () =>
-    (loading ??= sdk().then((loaded) => {
+    (loading ??= source().then((loaded) => {
       schemas = loaded;
     }));
   return {
@@ -47,36 +52,37 @@ function service(sdk: () => Promise<Record<string, any>>, fields: Omit<Service, 
       }
       return model;
     },
+    lacks: (operation) => schemas?.others.split(' ').includes(operation) ?? false,
   };
 }
 
 export const services: Service[] = [
-  service(() => import('@aws-sdk/client-ec2'), {
+  service(() => import('./generated/ec2.ts'), {
     name: 'ec2',
     protocol: 'ec2',
     xmlNamespace: 'http://ec2.amazonaws.com/doc/2016-11-15/',
     operations: ec2Operations,
   }),
-  service(() => import('@aws-sdk/client-elastic-load-balancing-v2'), {
+  service(() => import('./generated/elasticloadbalancing.ts'), {
     name: 'elasticloadbalancing',
     protocol: 'query',
     xmlNamespace: 'http://elasticloadbalancing.amazonaws.com/doc/2015-12-01/',
     operations: elbOperations,
   }),
-  service(() => import('@aws-sdk/client-sts'), {
+  service(() => import('./generated/sts.ts'), {
     name: 'sts',
     protocol: 'query',
     xmlNamespace: 'https://sts.amazonaws.com/doc/2011-06-15/',
     operations: stsOperations,
   }),
-  service(() => import('@aws-sdk/client-iam'), {
+  service(() => import('./generated/iam.ts'), {
     name: 'iam',
     protocol: 'query',
     xmlNamespace: 'https://iam.amazonaws.com/doc/2010-05-08/',
     operations: iamOperations,
   }),
-  service(() => import('@aws-sdk/client-ssm'), { name: 'ssm', protocol: 'json', xmlNamespace: '', target: 'AmazonSSM', operations: ssmOperations }),
-  service(() => import('@aws-sdk/client-ecr'), {
+  service(() => import('./generated/ssm.ts'), { name: 'ssm', protocol: 'json', xmlNamespace: '', target: 'AmazonSSM', operations: ssmOperations }),
+  service(() => import('./generated/ecr.ts'), {
     name: 'ecr',
     protocol: 'json',
     xmlNamespace: '',

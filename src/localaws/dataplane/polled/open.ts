@@ -1,3 +1,7 @@
+import { EC2Client } from '@aws-sdk/client-ec2';
+import { ElasticLoadBalancingV2Client } from '@aws-sdk/client-elastic-load-balancing-v2';
+import { IAMClient } from '@aws-sdk/client-iam';
+import { GetCallerIdentityCommand, STSClient } from '@aws-sdk/client-sts';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
@@ -17,12 +21,6 @@ const anyKeys = { accessKeyId: 'test', secretAccessKey: 'test' };
 
 /** Connects to an endpoint and reads it once. Throws when it does not answer, or refuses the keys. */
 export async function openPolledSource(o: OpenOptions): Promise<{ source: PolledSource; destroy(): void }> {
-  const [{ EC2Client }, { ElasticLoadBalancingV2Client }, { IAMClient }, { STSClient, GetCallerIdentityCommand }] = await Promise.all([
-    import('@aws-sdk/client-ec2'),
-    import('@aws-sdk/client-elastic-load-balancing-v2'),
-    import('@aws-sdk/client-iam'),
-    import('@aws-sdk/client-sts'),
-  ]);
   const config = (credentials: OpenOptions['credentials']) => ({
     region: o.region,
     endpoint: o.endpoint,

@@ -1,5 +1,24 @@
-import type { EC2Client, Filter } from '@aws-sdk/client-ec2';
-import type { ElasticLoadBalancingV2Client, TargetGroup } from '@aws-sdk/client-elastic-load-balancing-v2';
+import {
+  DescribeInstancesCommand,
+  DescribeInternetGatewaysCommand,
+  DescribeNetworkInterfacesCommand,
+  DescribeRouteTablesCommand,
+  DescribeSecurityGroupsCommand,
+  DescribeSubnetsCommand,
+  DescribeVolumesCommand,
+  DescribeVpcsCommand,
+  type EC2Client,
+  type Filter,
+} from '@aws-sdk/client-ec2';
+import {
+  DescribeListenersCommand,
+  DescribeLoadBalancersCommand,
+  DescribeTargetGroupAttributesCommand,
+  DescribeTargetGroupsCommand,
+  DescribeTargetHealthCommand,
+  type ElasticLoadBalancingV2Client,
+  type TargetGroup,
+} from '@aws-sdk/client-elastic-load-balancing-v2';
 import type { CloudState } from '../../contract.ts';
 
 export interface ReadClients {
@@ -44,7 +63,6 @@ async function pages<P, T>(
 
 /** Reads all of an endpoint's state that a data plane makes real, with Describe calls alone. Endpoints without ELBv2 have no load balancers. */
 export async function readEndpoint({ ec2, elbv2 }: ReadClients): Promise<CloudState> {
-  const sdk = await import('@aws-sdk/client-ec2');
   const describe = <T>(Command: new (input: any) => any, field: string, Filters?: Filter[]) =>
     pages<any, T>(
       (NextToken) => ec2.send(new Command({ ...(Filters ? { Filters } : {}), ...(NextToken ? { NextToken } : {}) })),
@@ -52,14 +70,14 @@ export async function readEndpoint({ ec2, elbv2 }: ReadClients): Promise<CloudSt
       (page) => page.NextToken,
     );
   const [vpcs, subnets, routeTables, internetGateways, securityGroups, networkInterfaces, reservations, volumes, balancing] = (await several<any>([
-    () => describe(sdk.DescribeVpcsCommand, 'Vpcs'),
-    () => describe(sdk.DescribeSubnetsCommand, 'Subnets'),
-    () => describe(sdk.DescribeRouteTablesCommand, 'RouteTables'),
-    () => describe(sdk.DescribeInternetGatewaysCommand, 'InternetGateways'),
-    () => describe(sdk.DescribeSecurityGroupsCommand, 'SecurityGroups'),
-    () => describe(sdk.DescribeNetworkInterfacesCommand, 'NetworkInterfaces'),
-    () => describe(sdk.DescribeInstancesCommand, 'Reservations'),
-    () => describe(sdk.DescribeVolumesCommand, 'Volumes'),
+    () => describe(DescribeVpcsCommand, 'Vpcs'),
+    () => describe(DescribeSubnetsCommand, 'Subnets'),
+    () => describe(DescribeRouteTablesCommand, 'RouteTables'),
+    () => describe(DescribeInternetGatewaysCommand, 'InternetGateways'),
+    () => describe(DescribeSecurityGroupsCommand, 'SecurityGroups'),
+    () => describe(DescribeNetworkInterfacesCommand, 'NetworkInterfaces'),
+    () => describe(DescribeInstancesCommand, 'Reservations'),
+    () => describe(DescribeVolumesCommand, 'Volumes'),
     () => readBalancing(elbv2),
   ])) as any[];
   const instances = reservations.flatMap((one: { Instances?: unknown[] }) => one.Instances ?? []);
@@ -71,11 +89,10 @@ type Balancing = Pick<CloudState, 'loadBalancers' | 'listeners' | 'targetGroups'
 const absent = /not (yet )?(implemented|supported|included)|UnknownOperation|InvalidAction|InternalFailure.*elbv2/i;
 
 async function readBalancing(elbv2: ElasticLoadBalancingV2Client): Promise<Balancing> {
-  const sdk = await import('@aws-sdk/client-elastic-load-balancing-v2');
   const marker = (page: { NextMarker?: string | undefined }) => page.NextMarker;
   try {
     const loadBalancers = await pages(
-      (Marker) => elbv2.send(new sdk.DescribeLoadBalancersCommand(Marker ? { Marker } : {})),
+      (Marker) => elbv2.send(new DescribeLoadBalancersCommand(Marker ? { Marker } : {})),
       (page) => page.LoadBalancers,
       marker,
     );
@@ -84,22 +101,22 @@ async function readBalancing(elbv2: ElasticLoadBalancingV2Client): Promise<Balan
         ({ LoadBalancerArn }) =>
           () =>
             pages(
-              (Marker) => elbv2.send(new sdk.DescribeListenersCommand({ LoadBalancerArn, ...(Marker ? { Marker } : {}) })),
+              (Marker) => elbv2.send(new DescribeListenersCommand({ LoadBalancerArn, ...(Marker ? { Marker } : {}) })),
               (page) => page.Listeners,
               marker,
             ),
       ),
     );
     const groups = await pages(
-      (Marker) => elbv2.send(new sdk.DescribeTargetGroupsCommand(Marker ? { Marker } : {})),
+      (Marker) => elbv2.send(new DescribeTargetGroupsCommand(Marker ? { Marker } : {})),
       (page) => page.TargetGroups,
       marker,
     );
     const targetGroups = await several(
       groups.map((group: TargetGroup) => async () => {
         const { TargetGroupArn } = group;
-        const health = await elbv2.send(new sdk.DescribeTargetHealthCommand({ TargetGroupArn }));
-        const attributes = await elbv2.send(new sdk.DescribeTargetGroupAttributesCommand({ TargetGroupArn }));
+        const health = await elbv2.send(new DescribeTargetHealthCommand({ TargetGroupArn }));
+        const attributes = await elbv2.send(new DescribeTargetGroupAttributesCommand({ TargetGroupArn }));
         const targets = (health.TargetHealthDescriptions ?? []).filter((one) => one.TargetHealth?.State !== 'draining');
         return { group, targets: targets.map((one) => one.Target!), attributes: attributes.Attributes ?? [] };
       }),

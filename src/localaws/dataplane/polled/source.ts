@@ -1,7 +1,7 @@
-import type { EC2Client, Volume } from '@aws-sdk/client-ec2';
-import type { ElasticLoadBalancingV2Client } from '@aws-sdk/client-elastic-load-balancing-v2';
-import type { IAMClient } from '@aws-sdk/client-iam';
-import type { STSClient } from '@aws-sdk/client-sts';
+import { DescribeInstanceAttributeCommand, type EC2Client, StopInstancesCommand, TerminateInstancesCommand, type Volume } from '@aws-sdk/client-ec2';
+import { AddTagsCommand, type ElasticLoadBalancingV2Client } from '@aws-sdk/client-elastic-load-balancing-v2';
+import { GetInstanceProfileCommand, type IAMClient } from '@aws-sdk/client-iam';
+import { AssumeRoleCommand, type STSClient } from '@aws-sdk/client-sts';
 import type { Logger } from 'pino';
 import type { CloudReports, CloudSource, CloudState, RoleCredentials } from '../../contract.ts';
 import { readEndpoint } from './read.ts';
@@ -63,7 +63,6 @@ export class PolledSource implements CloudSource {
   }
 
   private async tagAddress(arn: string, address: string): Promise<void> {
-    const { AddTagsCommand } = await import('@aws-sdk/client-elastic-load-balancing-v2');
     await this.o.clients.elbv2
       .send(new AddTagsCommand({ ResourceArns: [arn], Tags: [{ Key: 'kumulus:host-address', Value: address }] }))
       .catch((error) => this.o.log.warn({ err: error, loadBalancer: arn }, 'its address on the host could not be told'));
@@ -126,12 +125,11 @@ export class PolledSource implements CloudSource {
   private async passOn(id: string, state: string, reason: string | undefined): Promise<void> {
     if (state !== 'stopped' || !reason) return;
     const { ec2 } = this.o.clients;
-    const sdk = await import('@aws-sdk/client-ec2');
     try {
-      const asked = await ec2.send(new sdk.DescribeInstanceAttributeCommand({ InstanceId: id, Attribute: 'instanceInitiatedShutdownBehavior' }));
+      const asked = await ec2.send(new DescribeInstanceAttributeCommand({ InstanceId: id, Attribute: 'instanceInitiatedShutdownBehavior' }));
       const ends = asked.InstanceInitiatedShutdownBehavior?.Value === 'terminate';
-      if (ends) await ec2.send(new sdk.TerminateInstancesCommand({ InstanceIds: [id] }));
-      else await ec2.send(new sdk.StopInstancesCommand({ InstanceIds: [id] }));
+      if (ends) await ec2.send(new TerminateInstancesCommand({ InstanceIds: [id] }));
+      else await ec2.send(new StopInstancesCommand({ InstanceIds: [id] }));
     } catch (error) {
       this.o.log.warn({ instance: id, err: (error as Error).message }, 'an instance shut itself down, and the endpoint cannot be told');
     }
@@ -148,7 +146,6 @@ export class PolledSource implements CloudSource {
   }
 
   async userData(instanceId: string): Promise<string | undefined> {
-    const { DescribeInstanceAttributeCommand } = await import('@aws-sdk/client-ec2');
     const answer = await this.o.clients.ec2.send(new DescribeInstanceAttributeCommand({ InstanceId: instanceId, Attribute: 'userData' }));
     const text = answer.UserData?.Value;
     return text ? Buffer.from(text, 'base64').toString('utf8') : undefined;
@@ -159,7 +156,6 @@ export class PolledSource implements CloudSource {
     const arn = this.state.instances.find((one) => one.InstanceId === instanceId)?.IamInstanceProfile?.Arn;
     if (!arn) return undefined;
     const { iam, sts } = this.o.clients;
-    const [{ GetInstanceProfileCommand }, { AssumeRoleCommand }] = await Promise.all([import('@aws-sdk/client-iam'), import('@aws-sdk/client-sts')]);
     const profile = await iam.send(new GetInstanceProfileCommand({ InstanceProfileName: arn.slice(arn.lastIndexOf('/') + 1) }));
     const role = profile.InstanceProfile?.Roles?.[0];
     if (!role?.Arn || !role.RoleName) return undefined;

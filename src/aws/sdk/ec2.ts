@@ -1,0 +1,9 @@
+export {
+  DescribeInstancesCommand,
+  EC2Client,
+  GetConsoleOutputCommand,
+  paginateDescribeInstances,
+  paginateDescribeSecurityGroups,
+  paginateDescribeVolumes,
+  TerminateInstancesCommand,
+} from '@aws-sdk/client-ec2';
