@@ -29,7 +29,29 @@ export function convert(object: any, from: GroupVersionKind, to: GroupVersionKin
     return { ...rename(object, names), ...head };
   }
   if (from.kind === 'HorizontalPodAutoscaler') return { ...(from.version === 'v1' ? autoscalerToV2(object) : autoscalerToV1(object)), ...head };
+  if (from.kind === 'CustomResourceDefinition' && from.version === 'v1beta1') return { ...definitionToV1(object), ...head };
   return { ...object, ...head };
+}
+
+/** Upstream's store has definitions in v1beta1, where what all versions share stands beside them. */
+function definitionToV1(o: any): any {
+  const { version, versions, validation, subresources, additionalPrinterColumns, selectableFields, conversion, preserveUnknownFields, ...spec } = o.spec ?? {};
+  const listed: any[] = versions?.length ? versions : [{ name: version, served: true, storage: true }];
+  const columnsOf = (columns: any[] | undefined) => columns?.map(({ JSONPath, ...column }) => ({ ...column, jsonPath: JSONPath }));
+  const { strategy, webhookClientConfig: clientConfig, conversionReviewVersions } = conversion ?? {};
+  const webhook = clientConfig || conversionReviewVersions ? { webhook: { ...(clientConfig ? { clientConfig } : {}), ...(conversionReviewVersions ? { conversionReviewVersions } : {}) } } : {};
+  return {
+    ...o,
+    spec: {
+      ...spec,
+      versions: listed.map((one) => {
+        const shared = { schema: validation, subresources, selectableFields, ...one, additionalPrinterColumns: columnsOf(one.additionalPrinterColumns ?? additionalPrinterColumns) };
+        return Object.fromEntries(Object.entries(shared).filter(([, value]) => value !== undefined));
+      }),
+      ...(conversion ? { conversion: { strategy, ...webhook } } : {}),
+      ...(preserveUnknownFields ? { preserveUnknownFields } : {}),
+    },
+  };
 }
 
 function autoscalerToV2(o: any): any {

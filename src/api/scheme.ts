@@ -99,10 +99,20 @@ const registryPaths: Record<string, string> = {
 
 const isStable = (version: string) => /^v\d+$/.test(version);
 
+/** Resources that upstream still keeps in a version before the newest, so that servers of the version before can read them. */
+const keptAs: Record<string, string> = {
+  'certificates.k8s.io/clustertrustbundles': 'v1beta1',
+  'certificates.k8s.io/podcertificaterequests': 'v1beta1',
+  'resource.k8s.io/devicetaintrules': 'v1beta2',
+  'storagemigration.k8s.io/storageversionmigrations': 'v1beta1',
+};
+
 function storageOf(r: BuiltinResource): { storageGroup: string; storageVersion: string } {
   // Both event groups hold the same objects.
   if (r.resource === 'events') return { storageGroup: '', storageVersion: 'v1' };
   const served = builtinResources.filter((x) => x.group === r.group && x.resource === r.resource).map((x) => x.version);
+  const kept = keptAs[`${r.group}/${r.resource}`];
+  if (kept) return { storageGroup: r.group, storageVersion: kept };
   return { storageGroup: r.group, storageVersion: served.find(isStable) ?? served[0] ?? r.version };
 }
 

@@ -40,6 +40,7 @@ import { KubernetesService } from './services/kubernetes-service.ts';
 import { AllocationRepair } from './services/repair.ts';
 import { CacheHub } from './storage/hub.ts';
 import { EventLeases } from './storage/transactions.ts';
+import { isServed, type RuntimeConfig } from './served-versions.ts';
 
 export type { Dial } from './api.ts';
 
@@ -73,6 +74,8 @@ export interface ApiServerOptions {
   flowControl?: Omit<FlowControlOptions, 'waitMs'>;
   /** Milliseconds after which a request that is not long-running is given up; a minute. */
   requestTimeoutMs?: number;
+  /** Group versions to serve, or not to, apart from upstream's defaults. */
+  runtimeConfig?: RuntimeConfig;
   /** What clients may hold open without using it. */
   connectionLimits?: Partial<ConnectionLimits>;
   /** Seconds; watches that name no time end after this to twice this. 1800. */
@@ -120,6 +123,7 @@ export async function startApiServer(o: ApiServerOptions): Promise<ApiServer> {
   const hub = new CacheHub(o.store, o.log);
   const registry = new Registry(hub, new EventLeases(o.store, clock));
   for (const served of scheme.resources) {
+    if (!isServed(o.runtimeConfig ?? {}, served.group, served.version, served.resource)) continue;
     registry.add(served, scheme.find(served.storageGroup, served.storageVersion, served.resource) ?? served);
   }
   await hub.start();

@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import { parseGoDuration } from '../api/go-duration.ts';
 import type { AuthenticationFiles, AuthorizationFiles } from '../cluster/access-files.ts';
+import type { RuntimeConfig } from '../apiserver/served-versions.ts';
 import { UserError } from '../cluster/state.ts';
 
 /** Flags of kube-apiserver about who asks, who may, and how much at a time. */
@@ -51,6 +52,7 @@ export interface AccessFlags {
   requestTimeout: string;
   minRequestTimeout: string;
   shutdownDelayDuration: string;
+  runtimeConfig?: string[];
 }
 
 const several = (value: string, before: string[] | undefined) => [...(before ?? []), ...value.split(',').filter((v) => v)];
@@ -107,6 +109,7 @@ export function accessFlags(command: Command): Command {
     .option('--enable-priority-and-fairness <boolean>', 'queues and limits by FlowSchemas and PriorityLevelConfigurations', 'true')
     .option('--request-timeout <duration>', 'after which a request that is not long-running is answered with 504', '1m0s')
     .option('--min-request-timeout <seconds>', 'watches that name no time end after this to twice this', '1800')
+    .option('--runtime-config <settings>', 'versions to serve: api/all, api/ga, api/beta, api/alpha, GROUP/VERSION or GROUP/VERSION/RESOURCE, each =true or =false', several)
     .option('--shutdown-delay-duration <duration>', 'how long requests are served on when the server ends, while readyz fails', '0s');
 }
 
@@ -195,6 +198,16 @@ export function authorizationOf(o: AccessFlags): AuthorizationFiles {
       unauthorizedMs: milliseconds('--authorization-webhook-cache-unauthorized-ttl', o.authorizationWebhookCacheUnauthorizedTtl),
     },
   };
+}
+
+/** Which versions are served; what knows them is loaded only for it. */
+export async function runtimeConfigOf(o: AccessFlags): Promise<RuntimeConfig> {
+  const [{ parseRuntimeConfig }, { scheme }] = await Promise.all([import('../apiserver/served-versions.ts'), import('../api/scheme.ts')]);
+  try {
+    return parseRuntimeConfig(o.runtimeConfig ?? [], (group, version) => scheme.resources.some((r) => r.group === group && r.version === version));
+  } catch (error) {
+    throw new UserError(`--runtime-config: ${(error as Error).message}`, 2);
+  }
 }
 
 /** Options of the server that say how much it does at a time, and for how long. */

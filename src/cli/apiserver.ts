@@ -5,7 +5,7 @@ import { Command } from 'commander';
 import { pino } from 'pino';
 import { clusterKubeconfig, kubeconfigText } from '../cluster/kubeconfig.ts';
 import { stateRoot, UserError, writeAtomically } from '../cluster/state.ts';
-import { type AccessFlags, accessFlags, authenticationOf, authorizationOf, loadOf, milliseconds } from './apiserver-flags.ts';
+import { type AccessFlags, accessFlags, authenticationOf, authorizationOf, loadOf, milliseconds, runtimeConfigOf } from './apiserver-flags.ts';
 import { interruption } from './context.ts';
 
 interface Options extends AccessFlags {
@@ -84,7 +84,7 @@ export const apiserverCommand = () => accessFlags(
           clientCa: o.clientCaFile ? `${fromFile(o.clientCaFile)}\n${pki.ca.cert}` : pki.ca.cert,
           ...(o.requestheaderClientCaFile ? { requestHeaderCa: fromFile(o.requestheaderClientCaFile) } : {}),
         });
-        const load = loadOf(o);
+        const load = { ...loadOf(o), runtimeConfig: await runtimeConfigOf(o) };
         const shutdownDelay = milliseconds('--shutdown-delay-duration', o.shutdownDelayDuration);
         const authentication = () => access.openAuthentication(authenticationOf(o, issuers));
         const authorization = () => access.openAuthorization(authorizationOf(o));

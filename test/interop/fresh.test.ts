@@ -40,7 +40,7 @@ describe.skipIf(missing)('a fresh server has what a fresh one of upstream has', 
   let peer: Peer;
   let ours: Connection;
   beforeAll(async () => {
-    [server, peer] = await Promise.all([startTestServer(), startPeer()]);
+    [server, peer] = await Promise.all([startTestServer({ runtimeConfig: { 'api/all': true } }), startPeer()]);
     ours = new Connection(server.address, { ca: server.ca, ...server.admin });
   });
   afterAll(async () => {

@@ -68,7 +68,7 @@ describe.skipIf(missing)('kubectl 1.37 prints the same against both servers', ()
   const text = (o: Output) => masked(`${o.stdout}${o.stderr ? `\n[stderr]\n${o.stderr}` : ''}\n[exit ${o.code}]`);
 
   beforeAll(async () => {
-    [server, peer] = await Promise.all([startTestServer(), startPeer()]);
+    [server, peer] = await Promise.all([startTestServer({ runtimeConfig: { 'api/all': true } }), startPeer()]);
     ours = new Connection(server.address, { ca: server.ca, ...server.admin });
     for (const side of sides) {
       mkdirSync(join(folder, side), { recursive: true });

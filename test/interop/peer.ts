@@ -46,7 +46,7 @@ function ended(child: ChildProcess): Promise<void> {
 }
 
 /** Starts upstream's control plane as a user would with its defaults, over a fresh etcd in a folder of its own; `flags` are its API server's. */
-export async function startPeer(flags: string[] = []): Promise<Peer> {
+export async function startPeer(flags: string[] = [], runtimeConfig = 'api/all=true'): Promise<Peer> {
   const dir = mkdtempSync(join(tmpdir(), 'kumulus-peer-'));
   const children: ChildProcess[] = [];
   const stop = async () => {
@@ -94,7 +94,7 @@ export async function startPeer(flags: string[] = []): Promise<Peer> {
     const server = start(
       'kube-apiserver',
       ...[`--etcd-servers=${url}`, '--bind-address=127.0.0.1', '--advertise-address=127.0.0.1', `--secure-port=${api}`],
-      ...['--endpoint-reconciler-type=none', '--runtime-config=api/all=true', '--service-cluster-ip-range=10.96.0.0/16', '--authorization-mode=Node,RBAC'],
+      ...['--endpoint-reconciler-type=none', `--runtime-config=${runtimeConfig}`, '--service-cluster-ip-range=10.96.0.0/16', '--authorization-mode=Node,RBAC'],
       ...['--enable-admission-plugins=NodeRestriction', '--service-account-issuer=https://kubernetes.default.svc'],
       `--tls-cert-file=${write('serving.crt', serving.cert)}`,
       `--tls-private-key-file=${write('serving.key', serving.key)}`,

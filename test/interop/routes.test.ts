@@ -72,7 +72,7 @@ describe.skipIf(missing)('paths and methods are answered as upstream answers the
   let server: TestServer;
   let peer: Peer;
   beforeAll(async () => {
-    [server, peer] = await Promise.all([startTestServer(), startPeer()]);
+    [server, peer] = await Promise.all([startTestServer({ runtimeConfig: { 'api/all': true } }), startPeer()]);
   });
   afterAll(async () => {
     await server?.stop();

@@ -32,7 +32,7 @@ export class Sides {
    * asking the peer each time. It is started when the first answer is missing.
    */
   static async start(): Promise<Sides> {
-    const sides = new Sides(await startTestServer());
+    const sides = new Sides(await startTestServer({ runtimeConfig: { 'api/all': true } }));
     const file = process.env['KUMULUS_PEER_ANSWERS'];
     sides.#file = file;
     if (file && existsSync(file)) sides.#answers = JSON.parse(readFileSync(file, 'utf8'));

@@ -1,4 +1,5 @@
 import type { KindStrategy } from '../scheme.ts';
+import { now } from '../time.ts';
 import { generationOfSpec, specAndStatus } from './spec-and-status.ts';
 
 /** Requests ask for one device where they do not say how many. */
@@ -16,7 +17,18 @@ function defaultRequests(devices: any): void {
 }
 
 export const deviceClass: KindStrategy = generationOfSpec;
-export const resourceSlice: KindStrategy = generationOfSpec;
+/** A taint without a time has been there since now. */
+const defaultTaint = (taint: any): void => {
+  if (taint) taint.timeAdded ??= now();
+};
+
+export const resourceSlice: KindStrategy = {
+  ...generationOfSpec,
+  default: (o) => {
+    for (const device of o.spec?.devices ?? []) for (const taint of device.taints ?? []) defaultTaint(taint);
+  },
+};
+export const deviceTaintRule: KindStrategy = { ...specAndStatus, default: (o) => defaultTaint(o.spec?.taint) };
 export const resourceClaim: KindStrategy = {
   default: (o) => defaultRequests(o.spec?.devices),
   prepareForCreate(o) {

@@ -62,6 +62,7 @@ const strategies: Record<string, KindStrategy> = {
   'resource.k8s.io/ResourceClaim': dynamic.resourceClaim,
   'resource.k8s.io/ResourceClaimTemplate': dynamic.resourceClaimTemplate,
   'resource.k8s.io/ResourceSlice': dynamic.resourceSlice,
+  'resource.k8s.io/DeviceTaintRule': dynamic.deviceTaintRule,
   'coordination.k8s.io/Lease': cluster.lease,
   'storage.k8s.io/CSIDriver': storage.csiDriver,
   'storage.k8s.io/CSINode': storage.csiNode,

@@ -36,8 +36,27 @@ class OpenapiDocuments {
     return known;
   }
 
+  /** Whether a group version's path, as `apis/apps/v1`, is one of those that are served. */
+  #isServed(path: string): boolean {
+    const [root, ...rest] = path.split('/');
+    const [group, version] = root === 'api' ? ['', rest[0]] : rest;
+    return !group && !version ? true : this.#api.registry.hasGroupVersion(group ?? '', version ?? '');
+  }
+
+  /** Without the paths of versions that are not. */
+  #served(document: any): any {
+    const known = new Map<string, boolean>();
+    const serves = (path: string) => {
+      const id = /^\/((?:api|apis\/[^/]+)\/[^/]+)/.exec(path)?.[1] ?? '';
+      let yes = known.get(id);
+      if (yes === undefined) known.set(id, (yes = id === '' || this.#isServed(id)));
+      return yes;
+    };
+    return { ...document, paths: Object.fromEntries(Object.entries(document.paths).filter(([path]) => serves(path))) };
+  }
+
   #makeV2(): any {
-    const base = openapiV2();
+    const base = this.#served(openapiV2());
     const custom = this.#custom();
     const remotes = this.#api.aggregator.all().filter((r) => r.available && r.openapi);
     if (custom.length === 0 && remotes.length === 0) return base;
@@ -58,7 +77,7 @@ class OpenapiDocuments {
   v3(groupVersionPath: string): Buffer | undefined {
     let known = this.#v3.get(groupVersionPath);
     if (known) return known;
-    const built = openapiV3(groupVersionPath);
+    const built = this.#isServed(groupVersionPath) ? openapiV3(groupVersionPath) : undefined;
     const custom = this.#custom(groupVersionPath);
     if (!built && custom.length === 0) return undefined;
     const base = built ?? { openapi: '3.0.0', info: openapiV2().info, paths: {}, components: { schemas: {} } };
@@ -77,7 +96,7 @@ class OpenapiDocuments {
   /** Group versions with a hash of what their documents are made from. */
   paths(): Record<string, string> {
     if (this.#paths) return this.#paths;
-    const paths = { ...openapiV3Paths() };
+    const paths = Object.fromEntries(Object.entries(openapiV3Paths()).filter(([path]) => this.#isServed(path)));
     const custom = new Map<string, unknown[]>();
     for (const s of this.#custom()) {
       const path = `apis/${s.group}/${s.version}`;

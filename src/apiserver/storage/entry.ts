@@ -16,6 +16,20 @@ function fromProtobuf(resource: ServedResource, stored: Buffer): KubeObject {
   return { ...object, apiVersion: object.apiVersion ?? apiVersionOf(resource), kind: object.kind ?? resource.kind };
 }
 
+/** How the values of a resource begin that this server writes. */
+const ownHeads = new WeakMap<ServedResource, Buffer>();
+
+/** The value in the version in which this server keeps the resource. Custom resources are converted when they are asked for. */
+function inStoredVersion(resource: ServedResource, stored: Buffer): Buffer {
+  if (resource.custom) return stored;
+  let head = ownHeads.get(resource);
+  if (!head) ownHeads.set(resource, (head = Buffer.from(`{"apiVersion":"${apiVersionOf(resource)}","kind":"${resource.kind}",`)));
+  if (stored.length > head.length && head.compare(stored, 0, head.length) === 0) return stored;
+  const object = isProtobuf(stored) ? fromProtobuf(resource, stored) : (parseJson(stored.toString('utf8')) as KubeObject);
+  const [group = '', version = ''] = object.apiVersion.includes('/') ? object.apiVersion.split('/') : ['', object.apiVersion];
+  return encodeForStore(convert(object, { group, version, kind: object.kind }, resource) as KubeObject);
+}
+
 const metadataHead = '"metadata":{'.length;
 const noLabels: Readonly<Record<string, string>> = Object.freeze({});
 
@@ -43,7 +57,7 @@ export class Entry {
   }
 
   static fromStore(resource: ServedResource, key: string, revision: number, stored: Buffer): Entry {
-    return new Entry(resource, key, revision, splice(isProtobuf(stored) ? encodeForStore(fromProtobuf(resource, stored)) : stored, revision));
+    return new Entry(resource, key, revision, splice(inStoredVersion(resource, stored), revision));
   }
 
   /** Of an object that was just encoded as `stored`; saves parsing it again. The object is kept and frozen. */

@@ -57,8 +57,10 @@ function checkFields(call: Call, fields: { field: string }[]): void {
 
 /** StatusError 400 on anything but a number. */
 export function parseResourceVersion(text: string): number {
-  if (/^\d+$/.test(text)) return Number(text);
-  throw badRequest(`resourceVersion: Invalid value: ${JSON.stringify(text)}: strconv.ParseUint: parsing ${JSON.stringify(text)}: invalid syntax`);
+  const digits = /^\d+$/.test(text);
+  if (digits && (text.length < 16 || BigInt(text) < 2n ** 64n)) return Number(text);
+  const why = digits ? 'value out of range' : 'invalid syntax';
+  throw badRequest(`resourceVersion: Invalid value: ${JSON.stringify(text)}: strconv.ParseUint: parsing ${JSON.stringify(text)}: ${why}`);
 }
 
 interface Continue {
