@@ -199,6 +199,8 @@ describe('what is held for nothing is taken back', () => {
 describe('what is no HTTP/2, or would be another request behind a proxy', () => {
   test.each<[string, [string, string][]]>([
     ['a line break in the path', [[':method', 'GET'], [':scheme', 'https'], [':authority', 'x'], [':path', '/version HTTP/1.1\r\nx: y']]],
+    ['a line break in a value', [...get('/version'), ['x', 'y\r\nauthorization: Bearer z']]],
+    ['a line break in a name', [...get('/version'), ['x\r\ny', 'z']]],
     ['a connection header', [...get('/version'), ['transfer-encoding', 'chunked']]],
     ['two lengths', [...get('/version'), ['content-length', '1'], ['content-length', '2']]],
     ['a length without a body', [...get('/version'), ['content-length', '10']]],
@@ -214,19 +216,11 @@ describe('what is no HTTP/2, or would be another request behind a proxy', () => 
     client.socket.destroy();
   });
 
-  test('headers with line breaks are no headers', async () => {
-    const client = await FrameClient.connect(server, server.admin);
-    client.request(1, [...get('/version'), ['impersonate-user', 'y\r\nauthorization: Bearer z'], ['x\r\ny', 'z']]);
-    await client.until((f) => f.stream === 1);
-    // Whoever impersonates may not do this.
-    expect(client.statusOf(1)).toBe(200);
-    client.socket.destroy();
-  });
-
   test(`frames without sense, of seed ${seed}`, async () => {
     const next = random(seed);
     const below = (n: number) => Math.floor(next() * n);
-    const rounds = 150;
+    const rounds = Math.ceil(Number(process.env['KUMULUS_FUZZ_INPUTS'] ?? 2000) / 15);
+    const before = heapAfterCollection();
     for (let round = 0; round < rounds; round++) {
       const client = await FrameClient.connect(server, server.admin);
       for (let i = 0; i < 30 && client.open; i++) {
@@ -242,5 +236,6 @@ describe('what is no HTTP/2, or would be another request behind a proxy', () => 
     }
     await serves();
     await expect.poll(seatsBesides, { timeout: 15_000 }).toBe(0);
-  }, 120_000);
+    expect(heapAfterCollection() - before).toBeLessThan(24 * megabyte);
+  }, 1_200_000);
 });
