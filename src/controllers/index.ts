@@ -26,6 +26,7 @@ import { startPersistentVolumeBinder } from './persistentvolume.ts';
 import { startPodGcController } from './podgc.ts';
 import { startReplicaSetController } from './replicaset.ts';
 import { startReplicationController } from './replicationcontroller.ts';
+import { startResourceClaimController } from './resourceclaim.ts';
 import { startResourceQuotaController } from './resourcequota.ts';
 import { startRootCaPublisher } from './rootca.ts';
 import { startServiceAccountController } from './serviceaccount.ts';
@@ -114,6 +115,7 @@ export const controllers: { name: string; start(context: ControllerContext, opti
   { name: 'token-cleaner-controller', start: startTokenCleaner },
   { name: 'legacy-serviceaccount-token-cleaner-controller', start: startLegacyTokenCleaner },
   { name: 'ephemeral-volume-controller', start: startEphemeralVolumeController },
+  { name: 'resourceclaim-controller', start: startResourceClaimController },
 ];
 
 /** Starts kube-controller-manager: all controllers, on one set of informers. They end when the context's signal aborts. */

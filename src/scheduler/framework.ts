@@ -23,7 +23,11 @@ export type ClusterEvent =
   | 'StorageClass'
   | 'CSINode'
   | 'VolumeAttachment'
-  | 'Namespace';
+  | 'Namespace'
+  | 'ResourceClaim'
+  | 'ResourceSlice'
+  | 'DeviceClass'
+  | 'DeviceTaintRule';
 
 /** Why a node, or every node, does not fit. resolvable: taking pods off the node may help. */
 export interface Rejection {
@@ -72,6 +76,10 @@ export interface Handle {
   replicaSets: Informer<t.ReplicaSet>;
   replicationControllers: Informer<t.ReplicationController>;
   statefulSets: Informer<t.StatefulSet>;
+  resourceClaims: Informer<t.ResourceV1ResourceClaim>;
+  resourceSlices: Informer<t.ResourceSlice>;
+  deviceClasses: Informer<t.DeviceClass>;
+  deviceTaintRules: Informer<t.DeviceTaintRule>;
 }
 
 /** Scores in proportion to the largest; reversed where less is better. */

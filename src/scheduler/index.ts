@@ -44,6 +44,10 @@ export function startScheduler(context: ControllerContext, options: SchedulerOpt
     replicaSets: informers.informer(resources.replicasets),
     replicationControllers: informers.informer(resources.replicationcontrollers),
     statefulSets: informers.informer(resources.statefulsets),
+    resourceClaims: informers.informer(resources.resourceclaims),
+    resourceSlices: informers.informer(resources.resourceslices),
+    deviceClasses: informers.informer(resources.deviceclasses),
+    deviceTaintRules: informers.informer(resources.devicetaintrules),
   };
   const pods = informers.informer(resources.pods);
   const nodes = informers.informer(resources.nodes);

@@ -61,6 +61,7 @@ export function watchCluster({ pods, nodes, handle, cache, queue, nominator, sch
         before.metadata.generation !== after.metadata.generation ||
         !semanticEqual(before.metadata.labels, after.metadata.labels) ||
         !isWaiting(before) ||
+        !semanticEqual(before.status?.resourceClaimStatuses, after.status?.resourceClaimStatuses) ||
         !semanticEqual(before.spec, after.spec);
       if (matters) queue.add(info);
       else if (queue.has(uid)) queue.replace(info);
@@ -89,6 +90,10 @@ export function watchCluster({ pods, nodes, handle, cache, queue, nominator, sch
     [handle.csiNodes, 'CSINode'],
     [handle.volumeAttachments, 'VolumeAttachment'],
     [handle.namespaces, 'Namespace'],
+    [handle.resourceClaims, 'ResourceClaim'],
+    [handle.resourceSlices, 'ResourceSlice'],
+    [handle.deviceClasses, 'DeviceClass'],
+    [handle.deviceTaintRules, 'DeviceTaintRule'],
   ];
   for (const [informer, event] of watched) {
     const happened = () => queue.happened(event);

@@ -1,4 +1,5 @@
 import type { Handle, Plugin } from '../framework.ts';
+import { dynamicResources } from './dynamic-resources.ts';
 import { imageLocality } from './image-locality.ts';
 import { interPodAffinity } from './inter-pod-affinity.ts';
 import { nodeAffinity } from './node-affinity.ts';
@@ -24,4 +25,5 @@ export const defaultPlugins = (handle: Handle): Plugin[] => [
   interPodAffinity(handle),
   nodeResourcesBalancedAllocation,
   imageLocality,
+  dynamicResources(handle),
 ];

@@ -25,7 +25,9 @@ const prefix = (check: (text: string) => string[]) => (text: string) => check(te
 const byFormat = (format: string, message: string) => (text: string) => (matchesFormat(format, text) ? [] : [message]);
 
 const isRequestUri = (text: string): string[] =>
-  !/[\x00-\x20\x7f]/.test(text) && (text.startsWith('/') || /^[a-zA-Z][a-zA-Z0-9+.-]*:./.test(text)) ? [] : [`parse ${JSON.stringify(text)}: invalid URI for request`];
+  !/[\x00-\x20\x7f]/.test(text) && (text.startsWith('/') || /^[a-zA-Z][a-zA-Z0-9+.-]*:./.test(text))
+    ? []
+    : [`parse ${JSON.stringify(text)}: invalid URI for request`];
 
 const formats: Record<string, Format> = Object.fromEntries(
   (

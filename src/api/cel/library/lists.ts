@@ -112,7 +112,9 @@ export const listsLibrary = library({
   'lists.range': [['lists_range', '(int) list<int>', (n: bigint) => listOf(Array.from({ length: Math.max(0, Number(n)) }, (_, i) => BigInt(i)))]],
   'sets.contains': [['list_sets_contains_list', '(list<A>, list<A>) bool', contained]],
   'sets.equivalent': [['list_sets_equivalent_list', '(list<A>, list<A>) bool', (a: CelList, b: CelList) => contained(a, b) && contained(b, a)]],
-  'sets.intersects': [['list_sets_intersects_list', '(list<A>, list<A>) bool', (a: CelList, b: CelList) => [...itemsOfList(b)].some((item) => includes(a, item))]],
+  'sets.intersects': [
+    ['list_sets_intersects_list', '(list<A>, list<A>) bool', (a: CelList, b: CelList) => [...itemsOfList(b)].some((item) => includes(a, item))],
+  ],
   'cel.@mapInsert': [
     ['@mapInsert_map_key_value', '(map<A, B>, A, B) map<A, B>', insert],
     ['@mapInsert_map_map', '(map<A, B>, map<A, B>) map<A, B>', insert],

@@ -34,7 +34,8 @@ function addressText(bytes: number[]): string {
   return `${hex(words.slice(0, best.at))}::${hex(words.slice(best.at + best.length))}`;
 }
 
-const mapped = (bytes: number[]): boolean => bytes.length === 16 && bytes.slice(0, 10).every((b) => b === 0) && bytes[10] === 255 && bytes[11] === 255;
+const mapped = (bytes: number[]): boolean =>
+  bytes.length === 16 && bytes.slice(0, 10).every((b) => b === 0) && bytes[10] === 255 && bytes[11] === 255;
 
 export class Ip extends Opaque {
   readonly type = t.opaque('net.IP');
@@ -75,7 +76,10 @@ export class Cidr extends Opaque {
 
 function parseIp(text: string): Ip | string {
   const bytes = addressBytes(text);
-  if (!bytes) return text.includes('%') && isIP(text) === 6 ? `IP address "${text}" with zone value is not allowed` : `IP Address ${JSON.stringify(text)} parse error during conversion from string: ParseAddr(${JSON.stringify(text)}): unable to parse IP`;
+  if (!bytes)
+    return text.includes('%') && isIP(text) === 6
+      ? `IP address "${text}" with zone value is not allowed`
+      : `IP Address ${JSON.stringify(text)} parse error during conversion from string: ParseAddr(${JSON.stringify(text)}): unable to parse IP`;
   if (mapped(bytes)) return `IPv4-mapped IPv6 address ${JSON.stringify(text)} is not allowed`;
   return new Ip(bytes);
 }
@@ -95,7 +99,8 @@ function orFail<T>(parsed: T | string): T {
 }
 
 const isLinkLocal = (b: number[]) => (b.length === 4 ? b[0] === 169 && b[1] === 254 : b[0] === 0xfe && ((b[1] as number) & 0xc0) === 0x80);
-const isLinkLocalMulticast = (b: number[]) => (b.length === 4 ? b[0] === 224 && b[1] === 0 && b[2] === 0 : b[0] === 0xff && ((b[1] as number) & 0x0f) === 2);
+const isLinkLocalMulticast = (b: number[]) =>
+  b.length === 4 ? b[0] === 224 && b[1] === 0 && b[2] === 0 : b[0] === 0xff && ((b[1] as number) & 0x0f) === 2;
 const isLoopback = (b: number[]) => (b.length === 4 ? b[0] === 127 : b.slice(0, 15).every((x) => x === 0) && b[15] === 1);
 const isMulticast = (b: number[]) => (b.length === 4 ? ((b[0] as number) & 0xf0) === 0xe0 : b[0] === 0xff);
 const isUnspecified = (b: number[]) => b.every((x) => x === 0);

@@ -36,7 +36,11 @@ function parse(text: string): Quantity {
   }
 }
 
-const isInteger = (q: Quantity): boolean => q.nano % unit === 0n && q.nano / unit <= 0x7fff_ffff_ffff_ffffn && q.nano / unit >= -0x8000_0000_0000_0000n;
+/** A quantity as expressions see it. */
+export const quantityValue = (text: string): Opaque => parse(text);
+
+const isInteger = (q: Quantity): boolean =>
+  q.nano % unit === 0n && q.nano / unit <= 0x7fff_ffff_ffff_ffffn && q.nano / unit >= -0x8000_0000_0000_0000n;
 const compare = (a: Quantity, b: Quantity): bigint => (a.nano < b.nano ? -1n : a.nano > b.nano ? 1n : 0n);
 
 export const quantityLibrary = library({

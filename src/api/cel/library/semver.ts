@@ -37,6 +37,9 @@ function orFail(text: string, normalize = false): Semver {
   return version;
 }
 
+/** A version as expressions see it. */
+export const semverValue = (text: string): Opaque => orFail(text);
+
 const order = (a: Semver, b: Semver): bigint => BigInt(compare(a.version, b.version));
 
 export const semverLibrary = library({

@@ -81,7 +81,13 @@ const lookUp = (container: CelMap, key: Value): Value => {
   return found;
 };
 const indexOf = (key: Value): number | undefined =>
-  typeof key === 'bigint' ? Number(key) : key instanceof Uint ? Number(key.value) : typeof key === 'number' && Number.isInteger(key) ? key : undefined;
+  typeof key === 'bigint'
+    ? Number(key)
+    : key instanceof Uint
+      ? Number(key.value)
+      : typeof key === 'number' && Number.isInteger(key)
+        ? key
+        : undefined;
 const itemAt = (list: CelList, key: Value): Value => {
   const index = indexOf(key);
   if (index === undefined) throw new CelError(`unsupported index type '${typeNameOf(key)}' in list`);
@@ -102,15 +108,34 @@ const typeOf = (value: Value): TypeValue => new TypeValue(typeNameOf(value));
 
 export const standardLibrary = library({
   '_+_': [
-    ...arithmetic('add', (a, b) => a + b, (a, b) => a + b),
+    ...arithmetic(
+      'add',
+      (a, b) => a + b,
+      (a, b) => a + b,
+    ),
     ['add_string', '(string, string) string', (a: string, b: string) => a + b],
     ['add_bytes', '(bytes, bytes) bytes', (a: Uint8Array, b: Uint8Array) => Buffer.concat([a, b])],
     ['add_list', '(list<A>, list<A>) list<A>', joinLists],
   ],
-  '_-_': arithmetic('subtract', (a, b) => a - b, (a, b) => a - b),
-  '_*_': arithmetic('multiply', (a, b) => a * b, (a, b) => a * b),
-  '_/_': arithmetic('divide', nonZero((a, b) => a / b, 'division by zero'), (a, b) => a / b),
-  '_%_': arithmetic('modulo', nonZero((a, b) => a % b, 'modulus by zero')),
+  '_-_': arithmetic(
+    'subtract',
+    (a, b) => a - b,
+    (a, b) => a - b,
+  ),
+  '_*_': arithmetic(
+    'multiply',
+    (a, b) => a * b,
+    (a, b) => a * b,
+  ),
+  '_/_': arithmetic(
+    'divide',
+    nonZero((a, b) => a / b, 'division by zero'),
+    (a, b) => a / b,
+  ),
+  '_%_': arithmetic(
+    'modulo',
+    nonZero((a, b) => a % b, 'modulus by zero'),
+  ),
   '-_': [
     ['negate_int64', '(int) int', (a: bigint) => int(-a)],
     ['negate_double', '(double) double', (a: number) => -a],

@@ -1,4 +1,17 @@
-import { CelError, type CelList, Duration, isList, isMap, itemsOfList, listOf, Timestamp, TypeValue, typeNameOf, Uint, type Value } from '../values.ts';
+import {
+  CelError,
+  type CelList,
+  Duration,
+  isList,
+  isMap,
+  itemsOfList,
+  listOf,
+  Timestamp,
+  TypeValue,
+  typeNameOf,
+  Uint,
+  type Value,
+} from '../values.ts';
 import { library } from './library.ts';
 import { doubleText } from './standard.ts';
 import { durationText, timestampText } from './time.ts';
@@ -51,15 +64,32 @@ function replace(text: string, before: string, after: string, limit: bigint): st
   }
   const parts = text.split(before);
   const most = limit < 0n ? parts.length : Number(limit) + 1;
-  return parts.slice(0, most).join(after) + parts.slice(most).map((p) => before + p).join('');
+  return (
+    parts.slice(0, most).join(after) +
+    parts
+      .slice(most)
+      .map((p) => before + p)
+      .join('')
+  );
 }
 
 const lower = (text: string) => text.replace(/[A-Z]+/g, (s) => s.toLowerCase());
 const upper = (text: string) => text.replace(/[a-z]+/g, (s) => s.toUpperCase());
-const edges = /^[\t-\r \u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+|[\t-\r \u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+$/g;
+const edges =
+  /^[\t-\r \u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+|[\t-\r \u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+$/g;
 
 function quote(text: string): string {
-  const short: Record<string, string> = { '\x07': '\\a', '\b': '\\b', '\f': '\\f', '\n': '\\n', '\r': '\\r', '\t': '\\t', '\v': '\\v', '\\': '\\\\', '"': '\\"' };
+  const short: Record<string, string> = {
+    '\x07': '\\a',
+    '\b': '\\b',
+    '\f': '\\f',
+    '\n': '\\n',
+    '\r': '\\r',
+    '\t': '\\t',
+    '\v': '\\v',
+    '\\': '\\\\',
+    '"': '\\"',
+  };
   return `"${text.replace(/[\x07\b\f\n\r\t\v\\"]/g, (c) => short[c] as string)}"`;
 }
 
@@ -91,7 +121,9 @@ function shown(value: Value): string {
       .map(([k, v]) => `${k}: ${v}`)
       .join(', ')}}`;
   }
-  throw new CelError(`error during formatting: string clause can only be used on strings, bools, bytes, ints, doubles, maps, lists, types, durations, and timestamps, was given ${typeNameOf(value)}`);
+  throw new CelError(
+    `error during formatting: string clause can only be used on strings, bools, bytes, ints, doubles, maps, lists, types, durations, and timestamps, was given ${typeNameOf(value)}`,
+  );
 }
 
 function format(template: string, args: CelList): string {

@@ -89,7 +89,8 @@ function inZone(at: Timestamp, zone: string): Date {
   }
 }
 
-const dayOfYear = (d: Date): number => Math.floor((Date.UTC(d.getUTCFullYear(), d.getUTCMonth(), d.getUTCDate()) - Date.UTC(d.getUTCFullYear(), 0, 1)) / 86_400_000);
+const dayOfYear = (d: Date): number =>
+  Math.floor((Date.UTC(d.getUTCFullYear(), d.getUTCMonth(), d.getUTCDate()) - Date.UTC(d.getUTCFullYear(), 0, 1)) / 86_400_000);
 
 const part = (fn: string, id: string, read: (d: Date) => number) => ({
   [fn]: [
@@ -112,10 +113,30 @@ export const timeLibrary = library({
   ...part('getDayOfMonth', 'day_of_month', (d) => d.getUTCDate() - 1),
   ...part('getDayOfWeek', 'day_of_week', (d) => d.getUTCDay()),
   ...part('getDayOfYear', 'day_of_year', dayOfYear),
-  ...withSpan(part('getHours', 'hours', (d) => d.getUTCHours()), 'getHours', 'hours', 3600n * second),
-  ...withSpan(part('getMinutes', 'minutes', (d) => d.getUTCMinutes()), 'getMinutes', 'minutes', 60n * second),
-  ...withSpan(part('getSeconds', 'seconds', (d) => d.getUTCSeconds()), 'getSeconds', 'seconds', second),
-  ...withSpan(part('getMilliseconds', 'milliseconds', (d) => d.getUTCMilliseconds()), 'getMilliseconds', 'milliseconds', 1_000_000n),
+  ...withSpan(
+    part('getHours', 'hours', (d) => d.getUTCHours()),
+    'getHours',
+    'hours',
+    3600n * second,
+  ),
+  ...withSpan(
+    part('getMinutes', 'minutes', (d) => d.getUTCMinutes()),
+    'getMinutes',
+    'minutes',
+    60n * second,
+  ),
+  ...withSpan(
+    part('getSeconds', 'seconds', (d) => d.getUTCSeconds()),
+    'getSeconds',
+    'seconds',
+    second,
+  ),
+  ...withSpan(
+    part('getMilliseconds', 'milliseconds', (d) => d.getUTCMilliseconds()),
+    'getMilliseconds',
+    'milliseconds',
+    1_000_000n,
+  ),
   '_+_': [
     ['add_timestamp_duration', '(timestamp, duration) timestamp', (a: Timestamp, b: Duration) => checked(a.ns + b.ns)],
     ['add_duration_timestamp', '(duration, timestamp) timestamp', (a: Duration, b: Timestamp) => checked(a.ns + b.ns)],
