@@ -241,7 +241,7 @@ export function checkTypes(definition: string, object: unknown, gvk: GroupVersio
   const walk = (object: Record<string, unknown>, def: Definition, path: string): void => {
     for (const key of Object.keys(object)) {
       const field = def.fields.get(key);
-      if (field) check(object[key], field.shape, def, [path, field.embedded, key].filter(Boolean).join('.'), field.goType, field.goList);
+      if (field) check(object[key], field.shape, def, [path, path && def.gvk && (key === 'apiVersion' || key === 'kind') ? 'TypeMeta' : field.embedded, key].filter(Boolean).join('.'), field.goType, field.goList);
     }
   };
   if (typeof object !== 'object' || object === null || Array.isArray(object))

@@ -92,11 +92,13 @@ export class ShownValue {
 
 const shown = (v: unknown): string =>
   v instanceof ShownValue ? goJson(v.text ?? '') : v === undefined ? 'null' : typeof v === 'string' ? JSON.stringify(v) : typeof v === 'object' ? goJson(JSON.stringify(v, mapsSorted)) : String(v);
-/** Go writes maps in the order of their keys; those within objects that messages show are labels. */
+/** Go writes maps in the order of their keys, and structs in that of their fields; those within objects that messages show are labels and selectors. */
 const mapsSorted = (key: string, value: unknown): unknown =>
   ['matchLabels', 'labels', 'annotations'].includes(key) && typeof value === 'object' && value !== null
     ? Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)))
-    : value;
+    : key === 'matchExpressions' && Array.isArray(value)
+      ? value.map((e) => ({ key: e?.key, operator: e?.operator, values: e?.values, ...e }))
+      : value;
 /** JSON as Go writes it: harmless within HTML. */
 const goJson = (json: string): string => json.replace(/[<>&]/g, (c) => ({ '<': '\\u003c', '>': '\\u003e' })[c] ?? '\\u0026');
 

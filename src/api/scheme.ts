@@ -34,6 +34,8 @@ export interface KindStrategy {
   prepareForUpdate?(obj: any, old: any, ctx: RequestContext): void;
   prepareForStatusUpdate?(obj: any, old: any, ctx: RequestContext): void;
   validate?(obj: any): FieldError[];
+  /** What is filled in only when a new object has been found valid. */
+  afterValidation?(obj: any): void;
   /** What only creation is checked for, after `validate`. */
   validateCreate?(obj: any): FieldError[];
   /** What an update is checked for before `validate`; findings stand in upstream's order. */

@@ -69,6 +69,17 @@ export function validateLabels(labels: Record<string, string> | undefined, path:
 
 const annotationLimit = 256 * 1024;
 
+export function validateAnnotations(annotations: Record<string, string> | undefined, path: string): FieldError[] {
+  const errors: FieldError[] = [];
+  let size = 0;
+  for (const [key, value] of Object.entries(annotations ?? {})) {
+    for (const detail of qualifiedNameProblems(key.toLowerCase())) errors.push({ type: 'FieldValueInvalid', field: path, value: key, detail });
+    size += key.length + String(value).length;
+  }
+  if (size > annotationLimit) errors.push({ type: 'FieldValueTooLong', field: path, detail: `may not be more than ${annotationLimit} bytes` });
+  return errors;
+}
+
 /** Checks metadata: name, namespace, labels, annotations, finalizers, owner references. */
 export function validateObjectMeta(meta: any, resource: ServedResource): FieldError[] {
   const errors: FieldError[] = [];
@@ -86,14 +97,7 @@ export function validateObjectMeta(meta: any, resource: ServedResource): FieldEr
         errors.push({ type: 'FieldValueInvalid', field: 'metadata.namespace', value: meta.namespace, detail });
   } else if (meta.namespace) errors.push({ type: 'FieldValueForbidden', field: 'metadata.namespace', detail: 'not allowed on this type' });
   errors.push(...validateLabels(meta.labels, 'metadata.labels'));
-  let size = 0;
-  for (const [key, value] of Object.entries(meta.annotations ?? {})) {
-    for (const detail of qualifiedNameProblems(key.toLowerCase()))
-      errors.push({ type: 'FieldValueInvalid', field: 'metadata.annotations', value: key, detail });
-    size += key.length + String(value).length;
-  }
-  if (size > annotationLimit)
-    errors.push({ type: 'FieldValueTooLong', field: 'metadata.annotations', detail: `may not be more than ${annotationLimit} bytes` });
+  if (meta.annotations) errors.push(...validateAnnotations(meta.annotations, 'metadata.annotations'));
   errors.push(...validateOwners(meta.ownerReferences ?? []), ...validateFinalizers(meta.finalizers ?? [], resource.custom !== undefined || lenientFinalizers.has(resource.storageGroup)));
   return errors;
 }

@@ -38,7 +38,10 @@ export class Findings {
   }
   /** One of these values; in the order in which upstream lists them. */
   oneOf(field: string, value: unknown, supported: readonly string[]): void {
-    if (supported.includes(value as string)) return;
+    if (!supported.includes(value as string)) this.unsupported(field, value, supported);
+  }
+  /** Not to be had; these are. */
+  unsupported(field: string, value: unknown, supported: readonly string[]): void {
     const detail = `supported values: ${supported.map((s) => JSON.stringify(s)).join(', ')}`;
     this.errors.push({ type: 'FieldValueNotSupported', field, value, detail });
   }

@@ -1,9 +1,10 @@
 import type { FieldError } from '../errors.ts';
 import { labelSelectorMatches } from '../selectors.ts';
-import { qualifiedNameProblems, validateLabels } from '../validation.ts';
+import { internalForm } from '../internal-form.ts';
+import { labelProblems, qualifiedNameProblems } from '../validation.ts';
 import { Findings } from './findings.ts';
 import { validateDomainPath } from './names-validation.ts';
-import { validatePodSpec } from './pod-validation.ts';
+import { validatePodTemplate } from './pod-validation.ts';
 import { validateLabelSelector } from './scheduling-validation.ts';
 import { canonical } from './spec-and-status.ts';
 
@@ -102,12 +103,13 @@ function validateSuccessPolicy(found: Findings, spec: any, at: string): void {
   });
 }
 
+const counts = ['parallelism', 'completions', 'activeDeadlineSeconds', 'backoffLimit', 'ttlSecondsAfterFinished', 'backoffLimitPerIndex', 'maxFailedIndexes'];
+
 /** A JobSpec at a path: a Job's own, or that of a CronJob's template. */
-export function validateJobSpec(found: Findings, spec: any, path: string, declared: Findings): void {
-  for (const field of ['parallelism', 'completions', 'activeDeadlineSeconds', 'backoffLimit', 'ttlSecondsAfterFinished', 'backoffLimitPerIndex', 'maxFailedIndexes'])
-    found.nonNegative(`${path}.${field}`, spec?.[field]);
+export function validateJobSpec(found: Findings, spec: any, path: string): void {
+  for (const field of counts) found.nonNegative(`${path}.${field}`, spec?.[field]);
   const { completions, parallelism, backoffLimitPerIndex: perIndex, maxFailedIndexes: failed, completionMode = 'NonIndexed' } = spec ?? {};
-  if (failed !== undefined && perIndex === undefined) declared.required(`${path}.backoffLimitPerIndex`, 'when maxFailedIndexes is specified');
+  if (failed !== undefined && perIndex === undefined) found.required(`${path}.backoffLimitPerIndex`, 'when maxFailedIndexes is specified');
   if (spec?.managedBy !== undefined) {
     validateDomainPath(found, `${path}.managedBy`, spec.managedBy);
     if (spec.managedBy.length > 63) found.tooLong(`${path}.managedBy`, 'may not be more than 63 bytes');
@@ -132,15 +134,14 @@ export function validateJobSpec(found: Findings, spec: any, path: string, declar
   if (spec?.podFailurePolicy) validateFailurePolicy(found, spec, `${path}.podFailurePolicy`);
   if (spec?.successPolicy) {
     if (completionMode === 'Indexed') validateSuccessPolicy(found, spec, `${path}.successPolicy`);
-    else found.invalid(`${path}.successPolicy`, internalSuccess(spec.successPolicy), 'requires indexed completion mode');
+    else found.invalid(`${path}.successPolicy`, internalForm('batch.SuccessPolicy', spec.successPolicy), 'requires indexed completion mode');
   }
   const replacement = spec?.podReplacementPolicy;
   if (replacement !== undefined) {
     if (spec.podFailurePolicy) found.oneOf(`${path}.podReplacementPolicy`, replacement, ['Failed']);
     else found.oneOf(`${path}.podReplacementPolicy`, replacement, ['Failed', 'TerminatingOrFailed']);
   }
-  found.errors.push(...validateLabels(spec?.template?.metadata?.labels, `${path}.template.labels`));
-  found.errors.push(...validatePodSpec(spec?.template?.spec, `${path}.template.spec`));
+  found.errors.push(...validatePodTemplate(spec?.template, `${path}.template`));
   const field = `${path}.template.spec.restartPolicy`;
   const policy = spec?.template?.spec?.restartPolicy;
   if (policy === undefined || policy === 'Always') found.required(field, 'valid values: "OnFailure", "Never"');
@@ -148,33 +149,25 @@ export function validateJobSpec(found: Findings, spec: any, path: string, declar
   else if (spec.podFailurePolicy && policy !== 'Never') found.invalid(field, policy, 'only "Never" is supported when podFailurePolicy is specified');
 }
 
-/** Policies as upstream's internal types show them in messages. */
-const internalSuccess = (policy: any) => ({
-  Rules: policy.rules?.map((r: any) => ({ SucceededIndexes: r.succeededIndexes ?? null, SucceededCount: r.succeededCount ?? null })) ?? null,
-});
-const internalFailure = (policy: any) =>
-  policy && {
-    Rules:
-      policy.rules?.map((r: any) => ({
-        Action: r.action ?? '',
-        OnExitCodes: r.onExitCodes
-          ? { ContainerName: r.onExitCodes.containerName ?? null, Operator: r.onExitCodes.operator ?? '', Values: r.onExitCodes.values ?? null }
-          : null,
-        OnPodConditions: r.onPodConditions?.map((c: any) => ({ Type: c.type ?? '', Status: c.status ?? '' })) ?? null,
-      })) ?? null,
-  };
-
 export function validateJob(o: any): FieldError[] {
   const found = new Findings();
-  const declared = new Findings();
   const s = o.spec ?? {};
-  validateJobSpec(found, s, 'spec', declared);
+  validateJobSpec(found, s, 'spec');
   if (!s.selector) found.required('spec.selector');
   else validateLabelSelector(found, s.selector, 'spec.selector');
   const labels = s.template?.metadata?.labels;
   if (!s.selector || !labelSelectorMatches(s.selector, labels))
     found.invalid('spec.template.metadata.labels', labels ?? null, '`selector` does not match template `labels`');
-  return [...found.errors, ...declared.errors];
+  return found.errors;
+}
+
+/** Pods of an indexed job have the job's name and their index as host name. */
+export function validateHostnames(o: any): FieldError[] {
+  const { completionMode, completions } = o.spec ?? {};
+  if (completionMode !== 'Indexed' || !(completions > 0)) return [];
+  const longest = `${o.metadata.name ?? ''}-${completions - 1}`;
+  const detail = `will not able to create pod with invalid DNS label: ${longest}`;
+  return labelProblems(longest).length ? [{ type: 'FieldValueInvalid', field: 'metadata.name', value: o.metadata.name ?? '', detail }] : [];
 }
 
 export function validateJobUpdate(o: any, old: any): FieldError[] {
@@ -195,13 +188,17 @@ export function validateJobUpdate(o: any, old: any): FieldError[] {
     }
     return canonical(copy);
   };
-  if (fixed(s.template) !== fixed(before.template)) found.invalid('spec.template', s.template ?? {}, 'field is immutable');
+  if (fixed(s.template) !== fixed(before.template)) {
+    if (before.suspend === true) found.invalid('spec.template.spec', internalForm('core.PodSpec', s.template?.spec), 'field is immutable');
+    else found.invalid('spec.template', internalForm('core.PodTemplateSpec', s.template), 'field is immutable');
+  }
   found.immutable('spec.completionMode', s.completionMode, before.completionMode);
   if (canonical(s.podFailurePolicy) !== canonical(before.podFailurePolicy))
-    found.invalid('spec.podFailurePolicy', internalFailure(s.podFailurePolicy) ?? null, 'field is immutable');
+    found.invalid('spec.podFailurePolicy', s.podFailurePolicy ? internalForm('batch.PodFailurePolicy', s.podFailurePolicy) : null, 'field is immutable');
   found.immutable('spec.backoffLimitPerIndex', s.backoffLimitPerIndex, before.backoffLimitPerIndex);
   found.immutable('spec.managedBy', s.managedBy, before.managedBy);
   if (canonical(s.successPolicy) !== canonical(before.successPolicy))
-    found.invalid('spec.successPolicy', s.successPolicy ? internalSuccess(s.successPolicy) : null, 'field is immutable');
+    found.invalid('spec.successPolicy', s.successPolicy ? internalForm('batch.SuccessPolicy', s.successPolicy) : null, 'field is immutable');
+  found.errors.push(...validateHostnames(o));
   return found.errors;
 }

@@ -5,7 +5,8 @@ import { compareQuantities, parseQuantity } from '../quantity.ts';
 import { age } from './age.ts';
 import { column, columns } from './column.ts';
 import { podWarnings } from './pod-warnings.ts';
-import { validatePodSpec } from './pod-validation.ts';
+import { Findings } from './findings.ts';
+import { validatePodCreation, validatePodSpec } from './pod-validation.ts';
 
 const clusterFirst = 'ClusterFirst';
 
@@ -30,7 +31,7 @@ function defaultHandler(handler: any): void {
 /** :latest, or no tag at all, is pulled always; anything else when it is not there. */
 export function pullPolicyOf(image: string): string {
   // What is no reference has no tag that could be the latest.
-  if (!/^[a-z0-9.:_-]+(\/[a-z0-9._-]+)*(:[\w][\w.-]{0,127})?(@[a-z0-9]+:[a-f0-9]{32,})?$/i.test(image)) return 'IfNotPresent';
+  if (image.length > 255 || !/^[a-z0-9.:_-]+(\/[a-z0-9._-]+)*(:[\w][\w.-]{0,127})?(@[a-z0-9]+:[a-f0-9]{32,})?$/i.test(image)) return 'IfNotPresent';
   const withoutDigest = image.split('@')[0] as string;
   const last = withoutDigest.slice(withoutDigest.lastIndexOf('/') + 1);
   if (last.endsWith(':latest')) return 'Always';
@@ -56,7 +57,7 @@ function defaultRequests(resources: any): void {
 }
 
 /** Defaults of a PodSpec, as SetDefaults_PodSpec and its kin. */
-export function defaultPodSpec(spec: any): void {
+export function defaultPodSpec(spec: any, isPod = false): void {
   spec.restartPolicy ||= 'Always';
   spec.dnsPolicy ||= clusterFirst;
   spec.schedulerName ||= 'default-scheduler';
@@ -64,12 +65,13 @@ export function defaultPodSpec(spec: any): void {
   spec.terminationGracePeriodSeconds ??= 30;
   for (const container of [...(spec.initContainers ?? []), ...(spec.containers ?? [])]) {
     defaultContainer(container);
-    if (spec.hostNetwork) for (const port of container.ports ?? []) port.hostPort ||= port.containerPort;
+    if (isPod && spec.hostNetwork) for (const port of container.ports ?? []) port.hostPort ||= port.containerPort;
   }
   for (const container of spec.ephemeralContainers ?? []) defaultContainer(container);
   for (const volume of spec.volumes ?? []) {
     const sources = Object.keys(volume).filter((k) => k !== 'name');
     if (!sources.length) volume.emptyDir = {};
+    if (volume.image) volume.image.pullPolicy ||= pullPolicyOf(volume.image.reference ?? '');
     for (const source of [volume.configMap, volume.secret, volume.downwardAPI, volume.projected]) if (source) source.defaultMode ??= 420;
     if (volume.hostPath) volume.hostPath.type ??= '';
     if (volume.azureDisk) {
@@ -102,8 +104,11 @@ export function dropUnreleased(spec: any): void {
       if (volume[kind]) delete volume[kind].defaultUser;
       for (const item of volume[kind]?.items ?? []) delete item.user;
     }
-    for (const source of volume.projected?.sources ?? [])
+    if (volume.emptyDir) delete volume.emptyDir.mode;
+    for (const source of volume.projected?.sources ?? []) {
+      for (const kind of ['serviceAccountToken', 'clusterTrustBundle', 'podCertificate']) if (source[kind]) delete source[kind].user;
       for (const kind of ['configMap', 'secret', 'downwardAPI']) for (const item of source[kind]?.items ?? []) delete item.user;
+    }
   }
   for (const c of [...(spec.initContainers ?? []), ...(spec.containers ?? []), ...(spec.ephemeralContainers ?? [])]) {
     for (const mount of c.volumeMounts ?? []) delete mount.bindMountOptions;
@@ -134,37 +139,46 @@ const mutableUpdate =
   'pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)';
 
 function validatePodUpdate(pod: any, old: any): FieldError[] {
-  const errors: FieldError[] = [];
+  const found = new Findings();
   const before = structuredClone(old.spec);
   const mine = structuredClone(pod.spec);
   for (const list of ['containers', 'initContainers'] as const) {
     if ((mine[list] ?? []).length !== (before[list] ?? []).length) {
-      return [{ type: 'FieldValueForbidden', field: `spec.${list}`, detail: 'pod updates may not add or remove containers' }];
+      found.forbidden(`spec.${list}`, 'pod updates may not add or remove containers');
+      return found.errors;
     }
     (mine[list] ?? []).forEach((c: any, i: number) => {
-      if (!c.image) errors.push({ type: 'FieldValueRequired', field: `spec.${list}[${i}].image`, detail: '' });
+      const at = `spec.${list}[${i}].image`;
+      if (!c.image) found.required(at);
+      else if (c.image !== c.image.trim()) found.invalid(at, c.image, 'must not have leading or trailing whitespace');
       c.image = before[list][i].image;
     });
   }
+  const [deadline, earlier] = [mine.activeDeadlineSeconds, before.activeDeadlineSeconds];
+  if (deadline !== undefined) {
+    const field = 'spec.activeDeadlineSeconds';
+    if (deadline < 0 || deadline > 2_147_483_647) found.between(field, deadline, 0, 2_147_483_647);
+    else if (earlier !== undefined && earlier < deadline) found.invalid(field, deadline, 'must be less than or equal to previous value');
+    if (deadline < 0 || deadline > earlier) return found.errors;
+  } else if (earlier !== undefined) found.invalid('spec.activeDeadlineSeconds', null, 'must not update from a positive integer to nil value');
   const kept = (before.tolerations ?? []).every((t: any) =>
     (mine.tolerations ?? []).some((m: any) => canonical({ ...m, tolerationSeconds: 0 }) === canonical({ ...t, tolerationSeconds: 0 })),
   );
-  if (!kept)
-    errors.push({
-      type: 'FieldValueForbidden',
-      field: 'spec.tolerations',
-      detail: 'existing toleration can not be modified except its tolerationSeconds',
-    });
-  mine.tolerations = before.tolerations;
-  mine.activeDeadlineSeconds = before.activeDeadlineSeconds;
-  if (before.schedulingGates?.length) {
-    mine.schedulingGates = before.schedulingGates;
+  if (!kept) found.forbidden('spec.tolerations', 'existing toleration can not be modified except its tolerationSeconds');
+  const gates = new Set((before.schedulingGates ?? []).map((g: any) => g.name));
+  (mine.schedulingGates ?? []).forEach(({ name = '' }: any, i: number) => {
+    if (!gates.has(name)) found.forbidden(`spec.schedulingGates[${i}].name`, `only deletion is allowed, but found new scheduling gate '${name}'`);
+  });
+  for (const field of ['tolerations', 'activeDeadlineSeconds', 'schedulingGates']) mine[field] = before[field];
+  if (before.terminationGracePeriodSeconds < 0 && mine.terminationGracePeriodSeconds === 1) mine.terminationGracePeriodSeconds = before.terminationGracePeriodSeconds;
+  if (gates.size) {
+    const lost = Object.entries(before.nodeSelector ?? {}).some(([key, value]) => mine.nodeSelector?.[key] !== value);
+    if (lost) found.invalid('spec.nodeSelector', mine.nodeSelector ?? null, 'only additions to spec.nodeSelector are allowed (no mutations or deletions)');
     mine.nodeSelector = before.nodeSelector;
     mine.affinity = before.affinity;
   }
-  if (canonical(mine) !== canonical(before))
-    errors.push({ type: 'FieldValueForbidden', field: 'spec', detail: mutableUpdate });
-  return errors;
+  if (canonical(mine) !== canonical(before)) found.forbidden('spec', mutableUpdate);
+  return found.errors;
 }
 
 const isSidecar = (pod: any, name: string) => (pod.spec?.initContainers ?? []).some((c: any) => c.name === name && c.restartPolicy === 'Always');
@@ -236,13 +250,14 @@ export const pod: KindStrategy = {
   gracefulDelete: true,
   default(o) {
     o.spec ??= {};
-    defaultPodSpec(o.spec);
+    defaultPodSpec(o.spec, true);
     for (const c of [...(o.spec.initContainers ?? []), ...(o.spec.containers ?? [])]) defaultRequests(c.resources);
     o.spec.enableServiceLinks ??= true;
   },
   warnings: podWarnings,
   prepareForCreate(o, ctx) {
     dropUnreleased(o.spec);
+    if (o.spec.terminationGracePeriodSeconds < 0) o.spec.terminationGracePeriodSeconds = 1;
     o.metadata.generation = 1;
     o.status = { phase: 'Pending', qosClass: qosClass(o.spec) };
     if (!o.spec.schedulingGates?.length) return;
@@ -251,6 +266,7 @@ export const pod: KindStrategy = {
   },
   prepareForUpdate(o, old) {
     dropUnreleased(o.spec);
+    if (o.spec.terminationGracePeriodSeconds < 0) o.spec.terminationGracePeriodSeconds = 1;
     o.status = old.status;
     o.metadata.generation = canonical(o.spec) === canonical(old.spec) ? old.metadata.generation : (old.metadata.generation ?? 0) + 1;
   },
@@ -259,7 +275,8 @@ export const pod: KindStrategy = {
     o.metadata.generation = old.metadata.generation;
     if (o.status) o.status.qosClass ??= old.status?.qosClass;
   },
-  validate: (o) => validatePodSpec(o.spec, 'spec', o.metadata?.name),
+  validate: (o) => validatePodSpec(o.spec, 'spec', o),
+  validateCreate: validatePodCreation,
   validateUpdate: validatePodUpdate,
   selectableFields: (o) => ({
     'spec.nodeName': o.spec?.nodeName ?? '',

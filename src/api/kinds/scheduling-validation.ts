@@ -1,25 +1,46 @@
-import { labelProblems, labelValueProblems, qualifiedNameProblems } from '../validation.ts';
+import { labelProblems, labelValueProblems, qualifiedNameProblems, subdomainProblems } from '../validation.ts';
 import type { Findings } from './findings.ts';
 
-/** Findings about what decides where a pod may run: node selector, affinity, tolerations, spreading, gates. */
-export function validateScheduling(found: Findings, spec: any, path: string): void {
-  for (const [key, value] of Object.entries((spec.nodeSelector ?? {}) as Record<string, string>)) {
-    found.problems(`${path}.nodeSelector`, key, qualifiedNameProblems);
-    found.problems(`${path}.nodeSelector`, value, labelValueProblems);
-  }
-  if (spec.affinity) validateAffinity(found, spec.affinity, `${path}.affinity`);
-  (spec.schedulingGates ?? []).forEach((gate: any, i: number) => {
-    found.problems(`${path}.schedulingGates[${i}]`, gate.name ?? '', qualifiedNameProblems);
-  });
-  (spec.tolerations ?? []).forEach((t: any, i: number) => {
-    validateToleration(found, t, `${path}.tolerations[${i}]`);
-  });
-  (spec.topologySpreadConstraints ?? []).forEach((c: any, i: number) => {
-    const at = `${path}.topologySpreadConstraints[${i}]`;
+/** How pods spread over a topology. */
+export function validateSpreading(found: Findings, constraints: any[], path: string): void {
+  constraints.forEach((c, i) => {
+    const at = `${path}[${i}]`;
     if (!(c.maxSkew > 0)) found.invalid(`${at}.maxSkew`, c.maxSkew ?? 0, 'must be greater than zero');
     if (!c.topologyKey) found.required(`${at}.topologyKey`, 'can not be empty');
-    found.oneOf(`${at}.whenUnsatisfiable`, c.whenUnsatisfiable, ['DoNotSchedule', 'ScheduleAnyway']);
-    if (c.minDomains !== undefined && !(c.minDomains > 0)) found.invalid(`${at}.minDomains`, c.minDomains, 'must be greater than zero');
+    found.oneOf(`${at}.whenUnsatisfiable`, c.whenUnsatisfiable ?? '', ['DoNotSchedule', 'ScheduleAnyway']);
+    if (constraints.slice(i + 1).some((other) => other.topologyKey === c.topologyKey && other.whenUnsatisfiable === c.whenUnsatisfiable))
+      found.duplicate(`${at}.{topologyKey, whenUnsatisfiable}`, `{${c.topologyKey ?? ''}, ${c.whenUnsatisfiable ?? ''}}`);
+    if (c.minDomains !== undefined) {
+      if (!(c.minDomains > 0)) found.invalid(`${at}.minDomains`, c.minDomains, 'must be greater than zero');
+      if (c.whenUnsatisfiable !== 'DoNotSchedule')
+        found.invalid(`${at}.minDomains`, c.minDomains, `can only use minDomains if whenUnsatisfiable=DoNotSchedule, not ${c.whenUnsatisfiable ?? ''}`);
+    }
+    for (const policy of ['nodeAffinityPolicy', 'nodeTaintsPolicy'])
+      if (c[policy] !== undefined) found.oneOf(`${at}.${policy}`, c[policy], ['Honor', 'Ignore']);
+    validateLabelKeys(found, c, at);
+    if (c.labelSelector) validateLabelSelector(found, c.labelSelector, `${at}.labelSelector`);
+  });
+}
+
+/** Keys whose values are taken from the pod's own labels. */
+function validateLabelKeys(found: Findings, term: any, at: string): void {
+  const { matchLabelKeys, mismatchLabelKeys, labelSelector } = term;
+  if (!matchLabelKeys && !mismatchLabelKeys) return;
+  for (const list of ['matchLabelKeys', 'mismatchLabelKeys'] as const) {
+    const keys: string[] = term[list] ?? [];
+    if (keys.length && !labelSelector) found.forbidden(`${at}.${list}`, 'must not be specified when labelSelector is not set');
+    else keys.forEach((key, i) => found.problems(`${at}.${list}[${i}]`, key, qualifiedNameProblems));
+  }
+  if (labelSelector) {
+    const selected = new Set(Object.keys(labelSelector.matchLabels ?? {}));
+    for (const { key } of labelSelector.matchExpressions ?? []) {
+      const i = (matchLabelKeys ?? []).indexOf(key);
+      if (i >= 0 && selected.has(key)) found.invalid(`${at}[${i}]`, key, 'exists in both matchLabelKeys and labelSelector');
+      selected.add(key);
+    }
+  }
+  (matchLabelKeys ?? []).forEach((key: string, i: number) => {
+    if (mismatchLabelKeys?.includes(key)) found.invalid(`${at}.matchLabelKeys[${i}]`, key, 'exists in both matchLabelKeys and mismatchLabelKeys');
   });
 }
 
@@ -35,12 +56,15 @@ export function validateToleration(found: Findings, t: any, at: string): void {
     found.invalid(`${at}.effect`, t.effect ?? '', "effect must be 'NoExecute' when `tolerationSeconds` is set");
   if (operator === 'Exists') {
     if (t.value) found.invalid(`${at}.operator`, t.value, "value must be empty when `operator` is 'Exists'");
-  } else if (operator === 'Equal') found.problems(`${at}.operator`, t.value ?? '', labelValueProblems);
-  else found.oneOf(`${at}.operator`, operator, ['Equal', 'Exists']);
+  } else if (operator === 'Equal') {
+    const problems = labelValueProblems(t.value ?? '');
+    if (problems.length) found.invalid(`${at}.operator`, t.value, problems.join(';'));
+  } else if (operator === 'Lt' || operator === 'Gt') found.unsupported(`${at}.operator`, operator, ['Equal', 'Exists', 'Lt', 'Gt']);
+  else found.unsupported(`${at}.operator`, operator, ['Equal', 'Exists']);
   if (t.effect) found.oneOf(`${at}.effect`, t.effect, ['NoSchedule', 'PreferNoSchedule', 'NoExecute']);
 }
 
-function validateAffinity(found: Findings, affinity: any, at: string): void {
+export function validateAffinity(found: Findings, affinity: any, at: string): void {
   const node = affinity.nodeAffinity;
   if (node?.requiredDuringSchedulingIgnoredDuringExecution) {
     const path = `${at}.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution`;
@@ -49,7 +73,7 @@ function validateAffinity(found: Findings, affinity: any, at: string): void {
   (node?.preferredDuringSchedulingIgnoredDuringExecution ?? []).forEach((p: any, i: number) => {
     const path = `${at}.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution[${i}]`;
     validateWeight(found, p.weight, `${path}.weight`);
-    validateNodeTerm(found, p.preference ?? {}, `${path}.preference`);
+    validateNodeTerm(found, p.preference ?? {}, `${path}.preference`, true);
   });
   for (const kind of ['podAffinity', 'podAntiAffinity']) {
     (affinity[kind]?.requiredDuringSchedulingIgnoredDuringExecution ?? []).forEach((term: any, i: number) => {
@@ -77,7 +101,8 @@ export function validateNodeSelector(found: Findings, selector: any, at: string)
   });
 }
 
-function validateNodeTerm(found: Findings, term: any, at: string): void {
+/** What is only preferred may have values that no label can have. */
+function validateNodeTerm(found: Findings, term: any, at: string, anyValue = false): void {
   (term.matchExpressions ?? []).forEach((e: any, i: number) => {
     const path = `${at}.matchExpressions[${i}]`;
     const count = (e.values ?? []).length;
@@ -98,6 +123,7 @@ function validateNodeTerm(found: Findings, term: any, at: string): void {
         found.invalid(`${path}.operator`, e.operator ?? '', 'not a valid selector operator');
     }
     found.problems(`${path}.key`, e.key ?? '', qualifiedNameProblems);
+    if (anyValue) return;
     (e.values ?? []).forEach((value: string, j: number) => {
       found.problems(`${path}.values[${j}]`, value, labelValueProblems);
     });
@@ -108,6 +134,10 @@ function validateNodeTerm(found: Findings, term: any, at: string): void {
     else if ((f.values ?? []).length !== 1)
       found.required(`${path}.values`, "must be only one value when `operator` is 'In' or 'NotIn' for node field selector");
     if (f.key !== 'metadata.name') found.invalid(`${path}.key`, f.key ?? '', 'not a valid field selector key');
+    else
+      (f.values ?? []).forEach((name: string, j: number) => {
+        found.problems(`${path}.values[${j}]`, name, subdomainProblems);
+      });
   });
 }
 
@@ -115,6 +145,7 @@ function validatePodTerm(found: Findings, term: any, at: string): void {
   for (const selector of ['labelSelector', 'namespaceSelector'])
     if (term[selector]) validateLabelSelector(found, term[selector], `${at}.${selector}`);
   for (const name of term.namespaces ?? []) found.problems(`${at}.namespace`, name, labelProblems);
+  validateLabelKeys(found, term, at);
   if (!term.topologyKey) found.required(`${at}.topologyKey`, 'can not be empty');
   found.problems(`${at}.topologyKey`, term.topologyKey ?? '', qualifiedNameProblems);
 }

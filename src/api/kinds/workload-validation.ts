@@ -1,10 +1,13 @@
 import type { FieldError } from '../errors.ts';
+import { internalForm, internalList } from '../internal-form.ts';
 import { labelSelectorMatches } from '../selectors.ts';
-import { validateLabels } from '../validation.ts';
+import { labelProblems } from '../validation.ts';
+import { scheduleProblem } from './cron-schedule.ts';
 import { Findings } from './findings.ts';
 import { validateJobSpec } from './job-validation.ts';
-import { validatePodSpec } from './pod-validation.ts';
+import { validatePodTemplate } from './pod-validation.ts';
 import { validateLabelSelector } from './scheduling-validation.ts';
+import { validateClaimSpec } from './storage-validation.ts';
 
 const percent = /^[0-9]+%$/;
 const percentProblem =
@@ -16,40 +19,48 @@ export function validateCountOrPercent(found: Findings, field: string, value: un
   else if (typeof value === 'string' && !percent.test(value)) found.invalid(field, value, percentProblem);
 }
 const isZero = (value: unknown) => value === 0 || (typeof value === 'string' && percent.test(value) && Number.parseInt(value, 10) === 0);
+/** Zero, or nothing that could be read. */
+const isNone = (value: unknown) => isZero(value) || (typeof value === 'string' && !percent.test(value));
 const isTooMuch = (value: unknown) => typeof value === 'string' && percent.test(value) && Number.parseInt(value, 10) > 100;
 
-/** The selector, and the template that it must match; both where a selector is demanded. */
-export function validateSelectorAndTemplate(found: Findings, spec: any, options: { selectorRequired: boolean }): void {
-  const { selector, template } = spec;
-  const before = found.errors.length;
-  if (!selector) {
-    if (options.selectorRequired) found.required('spec.selector');
-  } else {
+/** The selector, and the template that it must match, as a kind demands it. `odd` is what is said of a selector that cannot be read. */
+export function validateSelectorAndTemplate(found: Findings, spec: any, kind: string, emptyFor: string, odd: string, template = spec.template): void {
+  const { selector } = spec;
+  if (!selector) found.required('spec.selector');
+  else {
+    const before = found.errors.length;
     validateLabelSelector(found, selector, 'spec.selector');
-    if (found.errors.length > before) return found.invalid('spec.selector', selector, 'invalid label selector');
-    if (!Object.keys(selector.matchLabels ?? {}).length && !selector.matchExpressions?.length)
-      found.invalid('spec.selector', selector, 'empty selector is invalid for deployment');
+    const unreadable = found.errors.length > before;
+    const empty = !Object.keys(selector.matchLabels ?? {}).length && !selector.matchExpressions?.length;
+    if (empty) found.invalid('spec.selector', selector, `empty selector is invalid for ${emptyFor}`);
+    if (unreadable) return found.invalid('spec.selector', selector, odd);
+    const labels = template?.metadata?.labels;
+    if (!empty && !labelSelectorMatches(selector, labels))
+      found.invalid('spec.template.metadata.labels', labels ?? null, '`selector` does not match template `labels`');
   }
-  const labels = template?.metadata?.labels;
-  const empty = selector && found.errors.length > before;
-  if (!empty && !labelSelectorMatches(selector, labels))
-    found.invalid('spec.template.metadata.labels', labels ?? null, '`selector` does not match template `labels`');
-  found.errors.push(...validateLabels(labels, 'spec.template.labels'), ...validatePodSpec(template?.spec, 'spec.template.spec'));
+  // No selector selects nothing.
+  if (!selector) found.invalid('spec.template.metadata.labels', template?.metadata?.labels ?? null, '`selector` does not match template `labels`');
+  found.errors.push(...validatePodTemplate(template, 'spec.template'));
+  validateOfControllers(found, spec.template, kind);
+}
+
+/** Pods of controllers that keep them running are restarted always, and have no deadline. */
+export function validateOfControllers(found: Findings, template: any, kind: string): void {
   const { restartPolicy, activeDeadlineSeconds } = template?.spec ?? {};
-  if (restartPolicy && restartPolicy !== 'Always') found.oneOf('spec.template.spec.restartPolicy', restartPolicy, ['Always']);
+  found.oneOf('spec.template.spec.restartPolicy', restartPolicy ?? '', ['Always']);
   if (activeDeadlineSeconds !== undefined)
-    found.forbidden('spec.template.spec.activeDeadlineSeconds', 'activeDeadlineSeconds in ReplicaSet is not Supported');
+    found.forbidden('spec.template.spec.activeDeadlineSeconds', `activeDeadlineSeconds in ${kind} is not Supported`);
 }
 
 export function validateDeployment(o: any): FieldError[] {
   const found = new Findings();
   const s = o.spec ?? {};
   found.nonNegative('spec.replicas', s.replicas);
-  validateSelectorAndTemplate(found, s, { selectorRequired: true });
+  validateSelectorAndTemplate(found, s, 'ReplicaSet', 'deployment', 'invalid label selector');
   const { type, rollingUpdate } = s.strategy ?? {};
   if (type === 'Recreate') {
     if (rollingUpdate) found.forbidden('spec.strategy.rollingUpdate', "may not be specified when strategy `type` is 'Recreate'");
-  } else if (type !== 'RollingUpdate') found.oneOf('spec.strategy', { Type: type, RollingUpdate: null }, ['Recreate', 'RollingUpdate']);
+  } else if (type !== 'RollingUpdate') found.oneOf('spec.strategy', internalForm('apps.DeploymentStrategy', s.strategy), ['Recreate', 'RollingUpdate']);
   else if (rollingUpdate) {
     const at = 'spec.strategy.rollingUpdate';
     validateCountOrPercent(found, `${at}.maxUnavailable`, rollingUpdate.maxUnavailable);
@@ -69,42 +80,103 @@ export function validateReplicaSet(o: any): FieldError[] {
   const s = o.spec ?? {};
   found.nonNegative('spec.replicas', s.replicas);
   found.nonNegative('spec.minReadySeconds', s.minReadySeconds);
-  validateSelectorAndTemplate(found, s, { selectorRequired: true });
+  validateSelectorAndTemplate(found, s, 'ReplicaSet', 'deployment', 'invalid label selector');
   return found.errors;
 }
 
-export function validateStatefulSet(o: any): FieldError[] {
+export function validateReplicationController(o: any): FieldError[] {
   const found = new Findings();
   const s = o.spec ?? {};
-  if (s.podManagementPolicy !== 'OrderedReady' && s.podManagementPolicy !== 'Parallel')
-    found.invalid('spec.podManagementPolicy', s.podManagementPolicy ?? '', "must be 'OrderedReady' or 'Parallel'");
+  const later = new Findings();
+  later.nonNegative('spec.replicas', s.replicas);
+  later.nonNegative('spec.minReadySeconds', s.minReadySeconds);
+  const empty = !Object.keys(s.selector ?? {}).length;
+  if (empty) found.required('spec.selector');
+  const labels = s.template?.metadata?.labels;
+  if (!s.template) found.required('spec.template');
+  else {
+    if (!empty && !labelSelectorMatches({ matchLabels: s.selector }, labels))
+      found.invalid('spec.template.metadata.labels', labels ?? null, '`selector` does not match template `labels`');
+    found.errors.push(...validatePodTemplate(s.template, 'spec.template'));
+    validateOfControllers(found, s.template, 'ReplicationController');
+  }
+  return [...found.errors, ...later.errors];
+}
+
+/** What is only demanded of new ones may be otherwise in old ones. */
+export function validateStatefulSet(o: any, isNew = true): FieldError[] {
+  const found = new Findings();
+  const s = o.spec ?? {};
+  if (!s.podManagementPolicy) found.required('spec.podManagementPolicy');
+  else if (s.podManagementPolicy !== 'OrderedReady' && s.podManagementPolicy !== 'Parallel')
+    found.invalid('spec.podManagementPolicy', s.podManagementPolicy, "must be 'OrderedReady' or 'Parallel'");
   const { type, rollingUpdate } = s.updateStrategy ?? {};
-  if (type === 'OnDelete') {
-    if (rollingUpdate) found.invalid('spec.updateStrategy.rollingUpdate', rollingUpdate, "only allowed for updateStrategy 'RollingUpdate'");
+  const at = 'spec.updateStrategy.rollingUpdate';
+  if (!type) found.required('spec.updateStrategy');
+  else if (type === 'OnDelete') {
+    if (rollingUpdate) found.invalid(at, internalForm('apps.RollingUpdateStatefulSetStrategy', rollingUpdate), "only allowed for updateStrategy 'RollingUpdate'");
   } else if (type === 'RollingUpdate') {
-    found.nonNegative('spec.updateStrategy.rollingUpdate.partition', rollingUpdate?.partition);
-    validateCountOrPercent(found, 'spec.updateStrategy.rollingUpdate.maxUnavailable', rollingUpdate?.maxUnavailable);
-  } else found.invalid('spec.updateStrategy', { Type: type, RollingUpdate: null }, "must be 'RollingUpdate' or 'OnDelete'");
-  for (const field of ['replicas', 'minReadySeconds', 'ordinals.start'])
-    found.nonNegative(`spec.${field}`, field === 'ordinals.start' ? s.ordinals?.start : s[field]);
+    found.nonNegative(`${at}.partition`, rollingUpdate?.partition);
+    const most = rollingUpdate?.maxUnavailable;
+    if (most !== undefined) {
+      validateCountOrPercent(found, `${at}.maxUnavailable`, most);
+      if (isNone(most)) found.invalid(`${at}.maxUnavailable`, most, 'cannot be 0');
+      if (isTooMuch(most)) found.invalid(`${at}.maxUnavailable`, most, 'must not be greater than 100%');
+    }
+  } else found.invalid('spec.updateStrategy', internalForm('apps.StatefulSetUpdateStrategy', s.updateStrategy), "must be 'RollingUpdate' or 'OnDelete'");
   for (const field of ['whenDeleted', 'whenScaled']) {
     const policy = s.persistentVolumeClaimRetentionPolicy?.[field];
     if (policy !== undefined) found.oneOf(`spec.persistentVolumeClaimRetentionPolicy.${field}`, policy, ['Retain', 'Delete']);
   }
-  // Claims become volumes of the pods: their mounts are no mistakes.
-  const claims = (s.volumeClaimTemplates ?? []).map((c: any) => ({ name: c.metadata?.name, emptyDir: {} }));
-  const podSpec = s.template?.spec;
-  const own = new Set((podSpec?.volumes ?? []).map((v: any) => v.name));
-  const volumes = [...(podSpec?.volumes ?? []), ...claims.filter((c: any) => c.name && !own.has(c.name))];
-  const template = podSpec && claims.length ? { ...s.template, spec: { ...podSpec, volumes } } : s.template;
-  validateSelectorAndTemplate(found, { ...s, template }, { selectorRequired: true });
+  const claims: any[] = s.volumeClaimTemplates ?? [];
+  if (isNew) claims.forEach((claim, i) => {
+    validateClaimSpec(found, claim.spec ?? {}, `spec.volumeClaimTemplates[${i}].spec`);
+  });
+  for (const field of ['replicas', 'minReadySeconds']) found.nonNegative(`spec.${field}`, s[field]);
+  found.nonNegative('spec.ordinals.start', s.ordinals?.start);
+  if (isNew && s.serviceName) found.problems('spec.serviceName', s.serviceName, labelProblems);
+  validateSelectorAndTemplate(found, s, 'StatefulSet', 'statefulset', '', templateWithClaims(s.template, claims));
+  if (s.selector && found.errors.at(-1)?.field === 'spec.selector') validateOfControllers(found, s.template, 'StatefulSet');
+  return found.errors;
+}
+
+/** The template as its pods will be: names come from the set, and claims become volumes. */
+function templateWithClaims(template: any, claims: any[]): any {
+  const { hostname, subdomain, ...spec } = template?.spec ?? {};
+  if (!template?.spec || (hostname === undefined && subdomain === undefined && !claims.length)) return template;
+  if (claims.length) {
+    const added = new Map(claims.map(({ metadata }) => [metadata?.name, { name: metadata?.name, persistentVolumeClaim: { claimName: metadata?.name } }]));
+    spec.volumes = [...added.values(), ...(spec.volumes ?? []).filter((v: any) => !added.has(v.name))];
+  }
+  return { ...template, spec };
+}
+
+/** What a changed StatefulSet may be. */
+export function validateStatefulSetUpdate(o: any, old: any): FieldError[] {
+  const found = new Findings();
+  found.errors.push(...validateStatefulSet(o, false));
+  const [s, before] = [o.spec ?? {}, old.spec ?? {}];
+  found.immutable('spec.selector', s.selector, before.selector);
+  const ofClaims = (list: any[] | undefined) => (list?.length ? internalList('core.PersistentVolumeClaim', list) : null);
+  const [mine, theirs] = [ofClaims(s.volumeClaimTemplates), ofClaims(before.volumeClaimTemplates)];
+  found.immutable('spec.volumeClaimTemplates', mine, theirs);
+  found.immutable('spec.serviceName', s.serviceName ?? '', before.serviceName ?? '');
+  found.immutable('spec.podManagementPolicy', s.podManagementPolicy, before.podManagementPolicy);
   return found.errors;
 }
 
 export function validateDaemonSet(o: any): FieldError[] {
   const found = new Findings();
   const s = o.spec ?? {};
-  validateSelectorAndTemplate(found, s, { selectorRequired: false });
+  const { selector, template } = s;
+  if (selector) validateLabelSelector(found, selector, 'spec.selector');
+  const labels = template?.metadata?.labels;
+  if (!found.errors.length && !labelSelectorMatches(selector, labels))
+    found.invalid('spec.template.metadata.labels', labels ?? null, '`selector` does not match template `labels`');
+  if (selector && !Object.keys(selector.matchLabels ?? {}).length && !selector.matchExpressions?.length)
+    found.invalid('spec.selector', selector, 'empty selector is invalid for daemonset');
+  found.errors.push(...validatePodTemplate(template, 'spec.template'));
+  validateOfControllers(found, template, 'DaemonSet');
   found.nonNegative('spec.minReadySeconds', s.minReadySeconds);
   const { type, rollingUpdate } = s.updateStrategy ?? {};
   const at = 'spec.updateStrategy.rollingUpdate';
@@ -114,43 +186,51 @@ export function validateDaemonSet(o: any): FieldError[] {
     validateCountOrPercent(found, `${at}.maxSurge`, maxSurge);
     if (isTooMuch(maxUnavailable)) found.invalid(`${at}.maxUnavailable`, maxUnavailable, 'must not be greater than 100%');
     if (isTooMuch(maxSurge)) found.invalid(`${at}.maxSurge`, maxSurge, 'must not be greater than 100%');
-    if (isZero(maxUnavailable) && isZero(maxSurge)) found.invalid(`${at}.maxUnavailable`, maxUnavailable, 'cannot be 0 when maxSurge is 0');
-    else if (!isZero(maxUnavailable) && !isZero(maxSurge))
+    if (isNone(maxUnavailable) && isNone(maxSurge)) found.required(`${at}.maxUnavailable`, 'cannot be 0 when maxSurge is 0');
+    else if (!isNone(maxUnavailable) && !isNone(maxSurge))
       found.invalid(`${at}.maxSurge`, maxSurge, 'may not be set when maxUnavailable is non-zero');
-  } else if (type !== 'OnDelete') found.oneOf('spec.updateStrategy', { Type: type, RollingUpdate: null }, ['RollingUpdate', 'OnDelete']);
+  } else if (type !== 'OnDelete') found.oneOf('spec.updateStrategy', internalForm('apps.DaemonSetUpdateStrategy', s.updateStrategy), ['RollingUpdate', 'OnDelete']);
   found.nonNegative('spec.revisionHistoryLimit', s.revisionHistoryLimit);
   return found.errors;
 }
 
-const macros = ['@yearly', '@annually', '@monthly', '@weekly', '@daily', '@midnight', '@hourly'];
-
-export function validateCronJob(o: any): FieldError[] {
+/** What is demanded of a new CronJob; of a changed one, what it was may stay. */
+export function validateCronJob(o: any, old?: any): FieldError[] {
   const found = new Findings();
   const s = o.spec ?? {};
-  const scheduled = new Findings();
-  const declared = new Findings();
-  if (!s.schedule) scheduled.required('spec.schedule');
-  else if (!macros.includes(s.schedule) && !/^@every \S+$/.test(s.schedule)) {
-    const fields = s.schedule
-      .replace(/^(CRON_)?TZ=\S+\s+/, '')
-      .trim()
-      .split(/\s+/);
-    if (fields.length !== 5)
-      scheduled.invalid('spec.schedule', s.schedule, `expected exactly 5 fields, found ${fields.length}: [${fields.join(' ')}]`);
+  const before = old?.spec;
+  if (s.schedule) {
+    const problem = scheduleProblem(s.schedule);
+    if (problem) found.invalid('spec.schedule', s.schedule, problem);
+    const zoned = s.schedule.includes('TZ');
+    if (zoned && before?.schedule?.includes('TZ')) {
+      if (s.timeZone !== undefined) found.invalid('spec.schedule', s.schedule, 'cannot use both timeZone field and TZ or CRON_TZ in schedule');
+    } else if (zoned) found.invalid('spec.schedule', s.schedule, 'cannot use TZ or CRON_TZ in schedule, use timeZone field instead');
   }
-  if (s.timeZone !== undefined && !isTimeZone(s.timeZone)) scheduled.invalid('spec.timeZone', s.timeZone, `unknown time zone ${s.timeZone}`);
-  if (s.concurrencyPolicy) scheduled.oneOf('spec.concurrencyPolicy', s.concurrencyPolicy, ['Allow', 'Forbid', 'Replace']);
-  for (const field of ['startingDeadlineSeconds', 'successfulJobsHistoryLimit', 'failedJobsHistoryLimit'])
-    scheduled.nonNegative(`spec.${field}`, s[field]);
-  validateJobSpec(found, s.jobTemplate?.spec ?? {}, 'spec.jobTemplate.spec', declared);
-  return s.schedule ? [...scheduled.errors, ...found.errors] : [...found.errors, ...scheduled.errors];
+  found.nonNegative('spec.startingDeadlineSeconds', s.startingDeadlineSeconds);
+  if (s.timeZone !== undefined && s.timeZone !== before?.timeZone) validateTimeZone(found, s.timeZone);
+  if (!s.concurrencyPolicy) found.required('spec.concurrencyPolicy');
+  else found.oneOf('spec.concurrencyPolicy', s.concurrencyPolicy, ['Allow', 'Forbid', 'Replace']);
+  const template = s.jobTemplate?.spec ?? {};
+  validateJobSpec(found, template, 'spec.jobTemplate.spec');
+  if (template.selector) found.invalid('spec.jobTemplate.spec.selector', template.selector, '`selector` will be auto-generated');
+  if (template.manualSelector) found.unsupported('spec.jobTemplate.spec.manualSelector', true, ['nil', 'false']);
+  for (const field of ['successfulJobsHistoryLimit', 'failedJobsHistoryLimit']) found.nonNegative(`spec.${field}`, s[field]);
+  if (!old && o.metadata.name?.length > 52) found.invalid('metadata.name', o.metadata.name, 'must be no more than 52 characters');
+  if (!s.schedule) found.required('spec.schedule');
+  return found.errors;
 }
 
-function isTimeZone(name: string): boolean {
+const zonePart = /^[A-Za-z\d_+-]+$/;
+
+function validateTimeZone(found: Findings, zone: string): void {
+  if (!zone) return found.invalid('spec.timeZone', zone, 'timeZone must be nil or non-empty string');
+  if (zone.split('/').some((part) => part.startsWith('-') || !zonePart.test(part))) return found.invalid('spec.timeZone', zone, `unknown time zone ${zone}`);
+  if (zone.toLowerCase() === 'local')
+    return found.invalid('spec.timeZone', zone, 'timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones');
   try {
-    new Intl.DateTimeFormat('en', { timeZone: name });
-    return name !== '';
+    new Intl.DateTimeFormat('en', { timeZone: zone });
   } catch {
-    return false;
+    found.invalid('spec.timeZone', zone, `unknown time zone ${zone}`);
   }
 }

@@ -1,21 +1,22 @@
 import type { FieldError } from '../errors.ts';
 import type { KindStrategy } from '../scheme.ts';
-import { formatLabelSelector, labelSelectorMatches } from '../selectors.ts';
+import { formatLabelSelector } from '../selectors.ts';
 import { age, humanDuration } from './age.ts';
 import { ageColumn, column, columns, containerColumns, nameColumn } from './column.ts';
 import { defaultPodSpec, dropUnreleased } from './pod.ts';
-import { Findings } from './findings.ts';
-import { validateJob, validateJobUpdate } from './job-validation.ts';
+import { validateHostnames, validateJob, validateJobUpdate } from './job-validation.ts';
 import { nameWarnings, podSpecWarnings } from './pod-warnings.ts';
-import { validatePodSpec } from './pod-validation.ts';
+import { validatePodTemplate } from './pod-validation.ts';
 import {
   validateCronJob,
   validateDaemonSet,
   validateDeployment,
   validateReplicaSet,
+  validateReplicationController,
   validateStatefulSet,
+  validateStatefulSetUpdate,
 } from './workload-validation.ts';
-import { validateLabels } from '../validation.ts';
+import { labelProblems } from '../validation.ts';
 import { canonical, specAndStatus } from './spec-and-status.ts';
 
 const templateContainers = (o: any) => o.spec?.template?.spec?.containers;
@@ -25,7 +26,7 @@ const number = (v: unknown) => (typeof v === 'number' ? v : 0);
 const immutableSelector = (o: any, old: any): FieldError[] =>
   canonical(o.spec?.selector) === canonical(old.spec?.selector)
     ? []
-    : [{ type: 'FieldValueInvalid', field: 'spec.selector', value: o.spec?.selector, detail: 'field is immutable' }];
+    : [{ type: 'FieldValueInvalid', field: 'spec.selector', value: o.spec?.selector ?? null, detail: 'field is immutable' }];
 const defaultTemplate = (o: any) => {
   o.spec ??= {};
   o.spec.template ??= {};
@@ -48,7 +49,7 @@ export const podTemplate: KindStrategy = {
     defaultPodSpec(o.template.spec);
     dropUnreleased(o.template.spec);
   },
-  validate: (o) => [...validateLabels(o.template?.metadata?.labels, 'template.labels'), ...validatePodSpec(o.template?.spec, 'template.spec')],
+  validate: (o) => validatePodTemplate(o.template, 'template'),
 };
 
 export const deployment: KindStrategy = {
@@ -108,10 +109,11 @@ export const replicaSet: KindStrategy = {
 };
 
 export const replicationController: KindStrategy = {
-  warnings: (o, old) => [...nameWarnings(o, old), ...podSpecWarnings(o.spec?.template?.spec, 'spec.template.spec')],
+  warnings: (o, old) => (old ? [] : [...nameWarnings(o), ...podSpecWarnings(o.spec?.template?.spec, 'spec.template.spec')]),
   ...specAndStatus,
   default(o) {
-    defaultTemplate(o);
+    o.spec ??= {};
+    if (o.spec.template) defaultTemplate(o);
     o.spec.replicas ??= 1;
     const labels = o.spec.template?.metadata?.labels;
     if (labels) {
@@ -119,28 +121,15 @@ export const replicationController: KindStrategy = {
       if (!Object.keys(o.metadata.labels ?? {}).length) o.metadata.labels = { ...labels };
     }
   },
-  validate(o) {
-    const found = new Findings();
-    found.nonNegative('spec.minReadySeconds', o.spec?.minReadySeconds);
-    const { errors } = found;
-    const selector = o.spec?.selector ?? {};
-    if (!Object.keys(selector).length) errors.push({ type: 'FieldValueRequired', field: 'spec.selector', detail: '' });
-    else if (!labelSelectorMatches({ matchLabels: selector }, o.spec?.template?.metadata?.labels)) {
-      errors.push({
-        type: 'FieldValueInvalid',
-        field: 'spec.template.metadata.labels',
-        value: o.spec?.template?.metadata?.labels ?? {},
-        detail: '`selector` does not match template `labels`',
-      });
-    }
-    return [...errors, ...validatePodSpec(o.spec?.template?.spec, 'spec.template.spec')];
-  },
+  validate: validateReplicationController,
   selectableFields: replicaSelectable,
   columns: [...replicaColumns, ...containerColumns(templateContainers, (o) => formatLabelSelector({ matchLabels: o.spec?.selector ?? {} }))],
 };
 
+const negativeHistory = 'spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended';
+
 export const statefulSet: KindStrategy = {
-  warnings: (o, old) => [...nameWarnings(o, old), ...podSpecWarnings(o.spec?.template?.spec, 'spec.template.spec')],
+  warnings: (o) => [...podSpecWarnings(o.spec?.template?.spec, 'spec.template.spec'), ...(o.spec?.revisionHistoryLimit < 0 ? [negativeHistory] : [])],
   ...specAndStatus,
   default(o) {
     defaultTemplate(o);
@@ -161,35 +150,18 @@ export const statefulSet: KindStrategy = {
     s.persistentVolumeClaimRetentionPolicy.whenDeleted ??= 'Retain';
     s.persistentVolumeClaimRetentionPolicy.whenScaled ??= 'Retain';
     for (const claim of s.volumeClaimTemplates ?? []) {
-      claim.apiVersion ||= 'v1';
-      claim.kind ||= 'PersistentVolumeClaim';
+      claim.apiVersion = 'v1';
+      claim.kind = 'PersistentVolumeClaim';
       claim.spec ??= {};
       claim.spec.volumeMode ??= 'Filesystem';
-      claim.status ??= { phase: 'Pending' };
+      claim.status ??= {};
+      claim.status.phase ||= 'Pending';
     }
   },
-  validate: validateStatefulSet,
-  validateUpdate(o, old) {
-    const mutable = [
-      'replicas',
-      'ordinals',
-      'template',
-      'updateStrategy',
-      'revisionHistoryLimit',
-      'persistentVolumeClaimRetentionPolicy',
-      'minReadySeconds',
-    ];
-    const rest = (spec: any) => canonical(Object.fromEntries(Object.entries(spec ?? {}).filter(([k]) => !mutable.includes(k))));
-    if (rest(o.spec) === rest(old.spec)) return [];
-    return [
-      {
-        type: 'FieldValueForbidden',
-        field: 'spec',
-        detail:
-          "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden",
-      },
-    ];
-  },
+  validateName: labelProblems,
+  updateValidatesAll: true,
+  validate: (o) => validateStatefulSet(o),
+  validateUpdate: validateStatefulSetUpdate,
   columns: [...columns(column('Ready', (o) => `${number(o.status?.readyReplicas)}/${number(o.spec?.replicas)}`)), ...templateColumns.slice(0, 2)],
 };
 
@@ -221,7 +193,7 @@ export const daemonSet: KindStrategy = {
     s.revisionHistoryLimit ??= 10;
   },
   validate: validateDaemonSet,
-  validateUpdate: immutableSelector,
+  updateFirst: immutableSelector,
   columns: [
     ...columns(
       column('Desired', (o) => number(o.status?.desiredNumberScheduled), { type: 'integer' }),
@@ -260,6 +232,8 @@ export const job: KindStrategy = {
     s.suspend ??= false;
     s.podReplacementPolicy ??= s.podFailurePolicy ? 'Failed' : 'TerminatingOrFailed';
     s.manualSelector ??= false;
+    delete s.scheduling;
+    for (const rule of s.podFailurePolicy?.rules ?? []) for (const condition of rule.onPodConditions ?? []) condition.status ||= 'True';
   },
   prepareForCreate(o, ctx) {
     specAndStatus.prepareForCreate(o, ctx);
@@ -272,11 +246,17 @@ export const job: KindStrategy = {
     };
     o.spec.template ??= {};
     o.spec.template.metadata ??= {};
+    const own = Object.keys(o.spec.template.metadata.labels ?? {}).length > 0;
     o.spec.template.metadata.labels = { ...o.spec.template.metadata.labels, ...labels };
     o.spec.selector = { matchLabels: { 'batch.kubernetes.io/controller-uid': o.metadata.uid } };
-    if (!Object.keys(o.metadata.labels ?? {}).length) o.metadata.labels = { ...o.spec.template.metadata.labels };
+    // Labels that the template had of its own are the job's from the start, the others only once it is found valid.
+    if (own && !Object.keys(o.metadata.labels ?? {}).length) o.metadata.labels = { ...o.spec.template.metadata.labels };
+  },
+  afterValidation(o) {
+    if (!Object.keys(o.metadata.labels ?? {}).length && o.spec.template?.metadata?.labels) o.metadata.labels = { ...o.spec.template.metadata.labels };
   },
   validate: validateJob,
+  validateCreate: validateHostnames,
   validateUpdate: validateJobUpdate,
   selectableFields: (o) => ({ 'status.successful': String(number(o.status?.succeeded)) }),
   columns: [
@@ -313,7 +293,9 @@ export const cronJob: KindStrategy = {
     defaultPodSpec(o.spec.jobTemplate.spec.template.spec);
     dropUnreleased(o.spec.jobTemplate.spec.template.spec);
   },
-  validate: validateCronJob,
+  updateValidatesAll: true,
+  validate: (o) => validateCronJob(o),
+  validateUpdate: validateCronJob,
   columns: [
     nameColumn,
     column('Schedule', (o) => o.spec?.schedule ?? ''),

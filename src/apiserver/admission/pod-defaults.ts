@@ -28,6 +28,13 @@ export const priority: AdmissionPlugin = {
     const pod = request.object as Pod;
     const { spec } = pod;
     if (!spec) return;
+    if (request.operation === 'UPDATE') {
+      // What creation computed stays; validation refuses any other change.
+      const before = (request.old as Pod | undefined)?.spec;
+      if (spec.priority === undefined && before?.priority !== undefined) spec.priority = before.priority;
+      if (spec.preemptionPolicy === undefined && before?.preemptionPolicy !== undefined) spec.preemptionPolicy = before.preemptionPolicy;
+      return;
+    }
     const cache = request.api.registry.cache('scheduling.k8s.io', 'v1', 'priorityclasses');
     let chosen: PriorityClass | undefined;
     if (spec.priorityClassName) {

@@ -67,6 +67,7 @@ async function createNamed(api: Api, call: Call, object: KubeObject): Promise<En
       ...(strategy.validate ? strategy.validate(object) : validateSchema(served.definition, object)),
       ...(strategy.validateCreate?.(object) ?? []),
     ]);
+    strategy.afterValidation?.(object);
     for (const warning of strategy.warnings?.(object) ?? []) call.warnings.push(warning);
     await admission.validate();
     const stored = await toStored(object, served, storage!.cache.resource);

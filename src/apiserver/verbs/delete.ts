@@ -47,6 +47,9 @@ const definitionsPath = 'apiextensions.k8s.io/customresourcedefinitions';
 /** Kinds whose dependents stay by default, from the time before garbage collection. */
 const orphansByDefault = new Set(['controllers', 'jobs']);
 
+const jobsKeepPods =
+  'child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning';
+
 /** StatusError 422 where the options contradict themselves. */
 export function checkDeleteOptions(options: Partial<DeleteOptions>): void {
   const { propagationPolicy: policy, orphanDependents, gracePeriodSeconds, dryRun } = options;
@@ -77,6 +80,7 @@ export async function remove(api: Api, call: Call, options: Partial<DeleteOption
   if (!storage || !served.verbs.includes('delete')) throw methodNotSupported(subject, 'delete');
   checkDeleteOptions(options);
   const stored = storage.cache.resource;
+  if (stored.registryPath === 'jobs' && options.orphanDependents === undefined && options.propagationPolicy === undefined) call.warnings.push(jobsKeepPods);
   let admitted = false;
   const written = await storage.update(keyFor(call.namespace, call.name), async (current): Promise<Outcome> => {
     if (!current) throw notFound(subject, call.name);
