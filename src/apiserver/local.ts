@@ -14,6 +14,7 @@ import type {
   WriteOptions,
 } from '../client/client.ts';
 import type { Api, Call } from './api.ts';
+import { LocalAudit, type LocalOptions } from './audit/local-audit.ts';
 import { authenticated, type UserInfo } from './authn/user.ts';
 import { reviews } from './authz/reviews.ts';
 import { pathNotFound } from './http/routes.ts';
@@ -54,17 +55,12 @@ export class LocalClient implements Client {
     this.#user = authenticated(user);
   }
 
-  #call(
-    type: ResourceType<any>,
-    verb: string,
-    key: Partial<ObjectKey>,
-    o: { subresource?: string; dryRun?: boolean; fieldManager?: string; signal?: AbortSignal; labelSelector?: string; fieldSelector?: string } = {},
-  ): Call | Promise<Call> {
+  #begin(type: ResourceType<any>, verb: string, key: Partial<ObjectKey>, o: RunOptions): Omit<Call, 'permit'> {
     const target = this.#api.registry.find(type.group, type.version, type.resource);
     if (!target) throw pathNotFound();
     if (this.#closed.signal.aborted) throw new Error('the client is closed');
     o.signal?.throwIfAborted();
-    const call: Omit<Call, 'permit'> = {
+    return {
       user: this.#user,
       target,
       verb,
@@ -77,15 +73,36 @@ export class LocalClient implements Client {
       warnings: [],
       signal: o.signal,
     };
+  }
+
+  #permitted(call: Omit<Call, 'permit'>, o: RunOptions, audit: LocalAudit | undefined): Call | Promise<Call> {
+    const { verb } = call;
     const collection = verb === 'list' || verb === 'watch' || verb === 'deletecollection';
     // As over HTTP: the namespace of a Namespace is its own name.
-    const namespace = target.served.resource === 'namespaces' ? call.name : call.namespace;
+    const namespace = call.target.served.resource === 'namespaces' ? call.name : call.namespace;
     const attributes = { ...call, namespace, name: call.name || (collection ? nameFromFieldSelector(o.fieldSelector) : '') };
-    const allowed = this.#api.authorizer.require(this.#api, attributes, {
-      ...(o.fieldSelector ? { fieldSelector: o.fieldSelector } : {}),
-      ...(o.labelSelector ? { labelSelector: o.labelSelector } : {}),
-    });
+    const selectors = { ...(o.fieldSelector ? { fieldSelector: o.fieldSelector } : {}), ...(o.labelSelector ? { labelSelector: o.labelSelector } : {}) };
+    const allowed = this.#api.authorizer.require(this.#api, attributes, selectors, audit && ((decision) => audit.decided(decision)));
     return allowed instanceof Promise ? allowed.then((permit) => this.#enter({ ...call, permit })) : this.#enter(Object.assign(call, { permit: allowed }));
+  }
+
+  /** One request: audited, authorized, in its turn. `asked` is its body. */
+  async #run<R>(type: ResourceType<any>, verb: string, key: Partial<ObjectKey>, o: RunOptions, asked: unknown, work: (call: Call) => Promise<R>): Promise<R> {
+    const begun = this.#begin(type, verb, key, o);
+    const audit = this.#api.audit && LocalAudit.begin(this.#api.audit, begun, o, asked);
+    if (audit) begun.auditAnnotations = {};
+    let call: Call | undefined;
+    try {
+      call = await this.#permitted(begun, o, audit);
+      const answer = await work(call);
+      audit?.complete(call, verb === 'create' ? 201 : 200, answer);
+      return answer;
+    } catch (error) {
+      audit?.failed(call, error);
+      throw error;
+    } finally {
+      if (call) this.#leave(call);
+    }
   }
 
   /** In its turn, as requests over the network; then leave() it. */
@@ -108,19 +125,15 @@ export class LocalClient implements Client {
     delete call.ticket;
   }
 
-  async get<T = KubeObject>(type: ResourceType<T>, key: ObjectKey, options: ReadOptions & { subresource?: string } = {}): Promise<T> {
-    const call = await this.#call(type, 'get', key, options);
-    try {
+  get<T = KubeObject>(type: ResourceType<T>, key: ObjectKey, options: ReadOptions & { subresource?: string } = {}): Promise<T> {
+    return this.#run(type, 'get', key, options, undefined, async (call) => {
       if (call.subresource === 'scale') return deepFreeze(await getScale(this.#api, call)) as T;
       return (await get(this.#api, call, options.resourceVersion)).object as T;
-    } finally {
-      this.#leave(call);
-    }
+    });
   }
 
-  async list<T = KubeObject>(type: ResourceType<T>, options: ListOptions = {}): Promise<KubeList<T>> {
-    const call = await this.#call(type, 'list', options.namespace ? { namespace: options.namespace } : {}, options);
-    try {
+  list<T = KubeObject>(type: ResourceType<T>, options: ListOptions = {}): Promise<KubeList<T>> {
+    return this.#run(type, 'list', within(options), options, undefined, async (call) => {
       const result = await list(this.#api, call, options);
       return {
         apiVersion: apiVersionOf(type),
@@ -128,29 +141,39 @@ export class LocalClient implements Client {
         metadata: listMetadata(result),
         items: result.entries.map((e) => e.object as T),
       };
-    } finally {
-      this.#leave(call);
-    }
+    });
   }
 
   async *watch<T = KubeObject>(type: ResourceType<T>, options: WatchOptions = {}): AsyncGenerator<WatchEvent<T>> {
-    const call = await this.#call(type, 'watch', options.namespace ? { namespace: options.namespace } : {}, options);
+    const begun = this.#begin(type, 'watch', within(options), options);
+    const audit = this.#api.audit && LocalAudit.begin(this.#api.audit, begun, options);
+    let call: Call | undefined;
+    let stop: () => void;
     const queue = new EventQueue<T>(apiVersionOf(type), type.kind);
-    const signal = options.signal ? AbortSignal.any([options.signal, this.#closed.signal]) : this.#closed.signal;
-    const stop = await watch(this.#api, { ...call, signal }, options, queue).finally(() => this.#leave(call));
+    try {
+      call = await this.#permitted(begun, options, audit);
+      const signal = options.signal ? AbortSignal.any([options.signal, this.#closed.signal]) : this.#closed.signal;
+      stop = await watch(this.#api, { ...call, signal }, options, queue);
+    } catch (error) {
+      audit?.failed(call, error);
+      throw error;
+    } finally {
+      if (call) this.#leave(call);
+    }
+    audit?.started();
     try {
       yield* queue.events();
     } finally {
       stop();
+      audit?.complete(call, 200, undefined);
     }
   }
 
-  async create<T = KubeObject>(type: ResourceType<T>, object: Draft<T>, options: WriteOptions = {}): Promise<T> {
+  create<T = KubeObject>(type: ResourceType<T>, object: Draft<T>, options: WriteOptions = {}): Promise<T> {
     const { metadata } = object as { metadata?: { namespace?: string; name?: string } };
     const key = { ...(metadata?.namespace ? { namespace: metadata.namespace } : {}) };
     if (options.subresource) return this.createSubresource<T>(type, { ...key, name: metadata?.name ?? '' }, options.subresource, object, options);
-    const call = await this.#call(type, 'create', key, options);
-    try {
+    return this.#run(type, 'create', key, options, object, async (call) => {
       const body = { object: clone(object), duplicates: [] };
       const review = reviews[`${type.group}/${type.resource}`];
       if (review) return deepFreeze(await review(this.#api, call, body)) as T;
@@ -159,75 +182,44 @@ export class LocalClient implements Client {
         return deepFreeze(clone(object)) as unknown as T;
       }
       return this.#answer<T>(call, await create(this.#api, call, body));
-    } finally {
-      this.#leave(call);
-    }
+    });
   }
 
-  async update<T extends { metadata: { name: string; namespace?: string } }>(
-    type: ResourceType<T>,
-    object: T,
-    options: WriteOptions = {},
-  ): Promise<T> {
-    const call = await this.#call(type, 'update', object.metadata, options);
-    try {
+  update<T extends { metadata: { name: string; namespace?: string } }>(type: ResourceType<T>, object: T, options: WriteOptions = {}): Promise<T> {
+    return this.#run(type, 'update', object.metadata, options, object, async (call) => {
       const body = { object: clone(object), duplicates: [] };
       if (call.subresource === 'scale') return deepFreeze(await updateScale(this.#api, call, body)) as unknown as T;
       return this.#answer<T>(call, (await update(this.#api, call, body)).entry);
-    } finally {
-      this.#leave(call);
-    }
+    });
   }
 
-  async patch<T = KubeObject>(type: ResourceType<T>, key: ObjectKey, patchType: PatchType, body: unknown, options: WriteOptions = {}): Promise<T> {
-    const call = await this.#call(type, 'patch', key, options);
-    try {
+  patch<T = KubeObject>(type: ResourceType<T>, key: ObjectKey, patchType: PatchType, body: unknown, options: WriteOptions = {}): Promise<T> {
+    return this.#run(type, 'patch', key, options, body, async (call) => {
       const patchBody = { object: body, force: options.force === true };
       if (call.subresource === 'scale') return deepFreeze(await patchScale(this.#api, call, patchType, patchBody)) as T;
       return this.#answer<T>(call, (await patch(this.#api, call, patchType, patchBody)).entry);
-    } finally {
-      this.#leave(call);
-    }
+    });
   }
 
-  async delete<T = KubeObject>(
-    type: ResourceType<T>,
-    key: ObjectKey,
-    options: Partial<DeleteOptions> & { signal?: AbortSignal } = {},
-  ): Promise<T | Status> {
+  delete<T = KubeObject>(type: ResourceType<T>, key: ObjectKey, options: Partial<DeleteOptions> & { signal?: AbortSignal } = {}): Promise<T | Status> {
     const { signal, ...deleteOptions } = options;
     const dryRun = deleteOptions.dryRun?.includes('All') ?? false;
-    const call = await this.#call(type, 'delete', key, { dryRun, ...(signal ? { signal } : {}) });
-    try {
+    const asked = Object.keys(deleteOptions).length ? deleteOptions : undefined;
+    return this.#run(type, 'delete', key, { dryRun, ...(signal ? { signal } : {}) }, asked, async (call): Promise<T | Status> => {
       const deletion = await remove(this.#api, call, deleteOptions);
       return deletion.entry ? this.#answer<T>(call, deletion.entry) : deletion.status;
-    } finally {
-      this.#leave(call);
-    }
+    });
   }
 
-  async deleteCollection<T = KubeObject>(
-    type: ResourceType<T>,
-    options: ListOptions & { deleteOptions?: Partial<DeleteOptions> } = {},
-  ): Promise<void> {
+  deleteCollection<T = KubeObject>(type: ResourceType<T>, options: ListOptions & { deleteOptions?: Partial<DeleteOptions> } = {}): Promise<void> {
     const { deleteOptions = {}, ...parameters } = options;
-    const call = await this.#call(type, 'deletecollection', options.namespace ? { namespace: options.namespace } : {}, options);
-    try {
+    return this.#run(type, 'deletecollection', within(options), options, options.deleteOptions, async (call) => {
       await removeCollection(this.#api, call, parameters, deleteOptions);
-    } finally {
-      this.#leave(call);
-    }
+    });
   }
 
-  async createSubresource<R = unknown>(
-    type: ResourceType<any>,
-    key: ObjectKey,
-    subresource: string,
-    object: unknown,
-    options: WriteOptions = {},
-  ): Promise<R> {
-    const call = await this.#call(type, 'create', key, { ...options, subresource });
-    try {
+  createSubresource<R = unknown>(type: ResourceType<any>, key: ObjectKey, subresource: string, object: unknown, options: WriteOptions = {}): Promise<R> {
+    return this.#run(type, 'create', key, { ...options, subresource }, object, async (call) => {
       const body = { object: clone(object), duplicates: [] };
       const success = { kind: 'Status', apiVersion: 'v1', metadata: {}, status: 'Success', code: 201 };
       switch (subresource) {
@@ -242,9 +234,7 @@ export class LocalClient implements Client {
         default:
           throw pathNotFound();
       }
-    } finally {
-      this.#leave(call);
-    }
+    });
   }
 
   async raw(request: RawRequest): Promise<RawResponse> {
@@ -262,6 +252,16 @@ export class LocalClient implements Client {
     return entry.as(call.target.served).object as T;
   }
 }
+
+/** What a request says beside its key. */
+interface RunOptions extends LocalOptions {
+  subresource?: string;
+  dryRun?: boolean;
+  fieldManager?: string;
+  signal?: AbortSignal;
+}
+
+const within = ({ namespace }: { namespace?: string }): Partial<ObjectKey> => (namespace ? { namespace } : {});
 
 /** Upstream's program that a user of this process stands for: whom its writes are recorded for. */
 function programOf(user: string): string {

@@ -4,6 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
+import { resources } from '../../api/generated/resources.ts';
 import { requestOverHttp2, startTestServer } from '../testing.ts';
 import { type AuditEvent, Auditor } from './audit.ts';
 import { auditLog } from './log-backend.ts';
@@ -22,6 +23,11 @@ async function start(...rules: object[]) {
   const backend = { write: (event: AuditEvent) => void events.push(JSON.parse(JSON.stringify(event))), close: async () => {} };
   const server = await startTestServer({ audit: new Auditor(parseAuditPolicy(policy(...rules)), [backend]) });
   ends.push(() => server.stop());
+  await server.ready;
+  // What the server itself asked for is told too.
+  const own = (e: any) => e.user.username === 'system:apiserver' || e.user.username === 'system:aggregator';
+  backend.write = (event) => void (own(event) || events.push(JSON.parse(JSON.stringify(event))));
+  events.length = 0;
   const send = (method: string, path: string, body?: object, headers: Record<string, string> = {}) =>
     requestOverHttp2(server, {
       method,
@@ -32,6 +38,58 @@ async function start(...rules: object[]) {
     });
   return { server, events, send };
 }
+
+describe('clients in the process of the server', () => {
+  const configMaps = { level: 'RequestResponse', resources: [{ group: '', resources: ['configmaps'] }], omitManagedFields: true };
+  const metadata = { name: 'c', namespace: 'default' };
+
+  it('are told of as others are', async () => {
+    const { server, events } = await start(configMaps, { level: 'Metadata', resources: [{ group: '', resources: ['secrets'] }] });
+    const client = server.localClient({ name: 'system:kube-controller-manager', groups: ['system:masters'] });
+    await client.create(resources.configmaps, { metadata, data: { a: 'b' } });
+    await client.patch(resources.configmaps, metadata, 'merge', { data: { a: 'c' } });
+    await client.list(resources.configmaps, { namespace: 'default', labelSelector: 'a=b' });
+    await client.create(resources.secrets, { metadata, stringData: { password: 'hunter2' } });
+    await expect(client.get(resources.configmaps, { name: 'none', namespace: 'default' })).rejects.toThrow('not found');
+    const complete = events.filter((e) => e.stage === 'ResponseComplete');
+    expect(complete.map((e) => [e.verb, e.requestURI, e.responseStatus.code])).toEqual([
+      ['create', '/api/v1/namespaces/default/configmaps', 201],
+      ['patch', '/api/v1/namespaces/default/configmaps/c', 200],
+      ['list', '/api/v1/namespaces/default/configmaps?labelSelector=a%3Db', 200],
+      ['create', '/api/v1/namespaces/default/secrets', 201],
+      ['get', '/api/v1/namespaces/default/configmaps/none', 404],
+    ]);
+    expect(complete[0]).toMatchObject({
+      user: { username: 'system:kube-controller-manager', groups: ['system:masters', 'system:authenticated'] },
+      sourceIPs: ['::1'],
+      userAgent: 'kube-controller-manager',
+      objectRef: { resource: 'configmaps', namespace: 'default', apiVersion: 'v1' },
+      requestObject: { data: { a: 'b' } },
+      responseObject: { metadata: { name: 'c' }, data: { a: 'b' } },
+      annotations: { 'authorization.k8s.io/decision': 'allow' },
+    });
+    expect(complete[0].responseObject.metadata.managedFields).toBeUndefined();
+    expect(complete[1].requestObject).toEqual({ data: { a: 'c' } });
+    expect(complete[4].responseStatus).toMatchObject({ reason: 'NotFound', status: 'Failure' });
+    expect(JSON.stringify(events)).not.toContain('hunter2');
+  });
+
+  it('also where they are refused, and of watches as they begin and end', async () => {
+    const { server, events } = await start(configMaps);
+    await expect(server.localClient({ name: 'jane', groups: [] }).create(resources.configmaps, { metadata })).rejects.toThrow('cannot create');
+    expect(events.at(-1)).toMatchObject({ stage: 'ResponseComplete', responseStatus: { code: 403, reason: 'Forbidden' }, annotations: { 'authorization.k8s.io/decision': 'forbid' } });
+    events.length = 0;
+    const ending = new AbortController();
+    const client = server.localClient({ name: 'admin', groups: ['system:masters'] });
+    const watch = client.watch(resources.configmaps, { namespace: 'default', resourceVersion: '1', signal: ending.signal })[Symbol.asyncIterator]();
+    const first = watch.next();
+    await expect.poll(() => events.map((e) => e.stage)).toEqual(['RequestReceived', 'ResponseStarted']);
+    ending.abort();
+    await first.catch(() => {});
+    await watch.return?.();
+    expect(events.map((e) => [e.stage, e.requestURI])).toContainEqual(['ResponseComplete', '/api/v1/namespaces/default/configmaps?resourceVersion=1&watch=true']);
+  });
+});
 
 describe('events', () => {
   it('tell who did what to what, with bodies where the rule asks for them', async () => {

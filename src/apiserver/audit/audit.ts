@@ -54,6 +54,9 @@ export class AuditRecord {
   readonly #annotations: Record<string, string> = {};
   /** Type of the body, which protobuf needs to be read. */
   definition = '';
+  /** The bodies, where they never were bytes. */
+  asked: unknown;
+  sent: unknown;
   #requestBody: Buffer | undefined;
   #responseBody: { bytes: Buffer; headers: Record<string, string | string[]> } | undefined;
   #started = false;
@@ -125,11 +128,13 @@ export class AuditRecord {
     if (this.#rule.omitStages.includes(stage)) return;
     const event: AuditEvent = { ...this.#head, stage };
     if (stage !== 'RequestReceived') {
-      const sent = this.#responseBody && this.#parse(this.#responseBody.bytes, this.#responseBody.headers['content-type'], this.#responseBody.headers);
+      const { level } = this.#rule;
+      const parsed = this.#responseBody && this.#parse(this.#responseBody.bytes, this.#responseBody.headers['content-type'], this.#responseBody.headers);
+      const sent = parsed ?? (level === 'RequestResponse' || (this.sent as { kind?: string } | undefined)?.kind === 'Status' ? this.sent : undefined);
       event['responseStatus'] = statusOf(this.#response.status, sent);
-      const asked = this.#requestBody?.length ? this.#parse(this.#requestBody, header(this.request, 'content-type')) : undefined;
-      if (asked !== undefined && (this.#info.isResource || this.#rule.level === 'RequestResponse')) event['requestObject'] = this.#trimmed(asked);
-      if (sent !== undefined) event['responseObject'] = this.#trimmed(sent);
+      const asked = this.#requestBody?.length ? this.#parse(this.#requestBody, header(this.request, 'content-type')) : level === 'Metadata' ? undefined : this.asked;
+      if (asked !== undefined && (this.#info.isResource || level === 'RequestResponse')) event['requestObject'] = this.#trimmed(asked);
+      if (sent !== undefined && level === 'RequestResponse') event['responseObject'] = this.#trimmed(sent);
     }
     event['stageTimestamp'] = micro(Date.now());
     if (Object.keys(this.#annotations).length) event['annotations'] = { ...this.#annotations };

@@ -94,6 +94,7 @@ export class Authorizer {
     _api: Api,
     call: Pick<Call, 'user' | 'verb' | 'target' | 'subresource' | 'namespace' | 'name'>,
     selectors: { fieldSelector?: string; labelSelector?: string } = {},
+    heard?: (decision: Decision) => void,
   ): Permit | Promise<Permit> {
     const { served } = call.target;
     return this.check({
@@ -106,7 +107,7 @@ export class Authorizer {
       namespace: call.namespace,
       name: call.name,
       ...selectors,
-    });
+    }, heard);
   }
 
   /** StatusError 403 where it is not allowed. `heard` is told of the decision. */
