@@ -17,6 +17,8 @@ class Outside {
   url = '';
   asked: any[] = [];
   keyRequests = 0;
+  /** Claims that tokens leave to others, by path. */
+  readonly distributed = new Map<string, { claims: JWTPayload; audience?: string }>();
   keys: { kid: string; pair: ReturnType<typeof newPair> }[] = [];
 
   async start(authority: TestAuthority): Promise<void> {
@@ -25,6 +27,11 @@ class Outside {
     this.server = createServer(tls, async (request, response) => {
       const chunks: Buffer[] = [];
       for await (const chunk of request) chunks.push(chunk as Buffer);
+      const claims = this.distributed.get(request.url ?? '');
+      if (claims) {
+        const token = await this.sign(claims.claims, { audience: claims.audience ?? 'kumulus' });
+        return void response.writeHead(request.headers.authorization === 'Bearer for-groups' ? 200 : 403).end(token);
+      }
       const answer = await this.#answer(request.url ?? '', Buffer.concat(chunks).toString());
       response.writeHead(answer === undefined ? 404 : 200, { 'content-type': 'application/json' }).end(JSON.stringify(answer ?? {}));
     });
@@ -167,6 +174,23 @@ describe('tokens of a JWT issuer', () => {
     ['an expression fails', { ...claims, team: undefined }, {}],
   ])('refused: %s', async (_why, payload, o) => {
     expect((await whoami({ token: await outside.sign(payload as JWTPayload, o) })).status).toBe(401);
+  });
+
+  test('groups that lie elsewhere are fetched from there, in a token of their own', async () => {
+    outside.distributed.set('/groups', { claims: { roles: ['far', 'away'] } });
+    outside.distributed.set('/none', { claims: { other: 1 } });
+    outside.distributed.set('/others', { claims: { roles: ['x'] }, audience: 'somebody' });
+    const claims = (endpoint: string | undefined, more: object = {}) => ({
+      ...{ sub: 'mary', hd: 'corp.io', oid: '1', team: 't', _claim_names: { roles: 'src' } },
+      ...{ _claim_sources: { src: endpoint ? { endpoint: endpoint.startsWith('http') ? endpoint : outside.url + endpoint, access_token: 'for-groups', ...more } : { JWT: 'x.y.z' } } },
+    });
+    const groupsOf = async (c: JWTPayload) => (await whoami({ token: await outside.sign(c) })).json?.status?.userInfo?.groups;
+    expect(await groupsOf(claims('/groups'))).toEqual(['corp:far', 'corp:away', 'system:authenticated']);
+    // What the token itself has is not looked for, and what lies in it under another name is not read.
+    expect(await groupsOf({ ...claims('/groups'), roles: ['near'] })).toEqual(['corp:near', 'system:authenticated']);
+    expect(await groupsOf(claims(undefined))).toEqual(['system:authenticated']);
+    const refused = [claims('/none'), claims('/others'), claims('/groups', { access_token: 'wrong' }), claims('/nowhere'), claims('http://127.0.0.1:1/'), { ...claims('/groups'), _claim_sources: {} }];
+    for (const bad of refused) expect((await whoami({ token: await outside.sign(bad) })).status).toBe(401);
   });
 
   test('a signature by another key is refused, a new key of the issuer is fetched', async () => {

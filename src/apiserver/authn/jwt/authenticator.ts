@@ -16,14 +16,44 @@ const answerLimit = 5 * 1024 * 1024;
  */
 export function jwtTokens(issuer: JwtIssuer, clock: Clock): TokenAuthenticator {
   const agent = new Agent({ keepAlive: true, ...(issuer.ca ? { ca: issuer.ca } : {}) });
+  const keysOf = issuerKeys(issuer.url, issuer.discoveryUrl, agent, clock);
+  const verify = async (token: string, url: string, keys: Keys) => {
+    const { payload } = await jwtVerify(token, await keys(), {
+      algorithms: issuer.algorithms ?? asymmetric,
+      issuer: url,
+      audience: issuer.audiences,
+      requiredClaims: ['exp'],
+      clockTolerance: 0,
+      currentDate: new Date(clock.now()),
+    });
+    return payload;
+  };
+  const distributed = new DistributedClaims(agent, clock, verify, [issuer.url, keysOf]);
+  return {
+    name: `jwt ${issuer.url}`,
+    async authenticate(token) {
+      if (unverifiedIssuer(token) !== issuer.url) return undefined;
+      const payload = await verify(token, issuer.url, keysOf);
+      // As upstream: of all claims that of groups alone may lie elsewhere, for it may be too long for a token.
+      if (issuer.groups?.claim) await distributed.resolve(payload, issuer.groups.claim);
+      return { user: userOfClaims(issuer, payload), expires: (payload.exp as number) * 1000 };
+    },
+    close: () => agent.destroy(),
+  };
+}
+
+type Keys = () => Promise<ReturnType<typeof createRemoteJWKSet>>;
+
+/** The keys of an issuer, looked up when they are first asked for; again some time after that failed. */
+function issuerKeys(issuer: string, discoveryUrl: string, agent: Agent, clock: Clock): Keys {
   let keys: Promise<ReturnType<typeof createRemoteJWKSet>> | undefined;
   let failedAt = -Infinity;
   let failure: Error | undefined;
   const discover = async () => {
-    const answer = await get(issuer.discoveryUrl, agent);
-    if (answer.status !== 200) throw new Error(`oidc: ${issuer.discoveryUrl} answered ${answer.status}`);
+    const answer = await get(discoveryUrl, agent);
+    if (answer.status !== 200) throw new Error(`oidc: ${discoveryUrl} answered ${answer.status}`);
     const document = JSON.parse(answer.body.toString('utf8'));
-    if (document.issuer !== issuer.url) throw new Error(`oidc: issuer URL in provider (${document.issuer}) does not match the configured one (${issuer.url})`);
+    if (document.issuer !== issuer) throw new Error(`oidc: issuer URL in provider (${document.issuer}) does not match the configured one (${issuer})`);
     if (typeof document.jwks_uri !== 'string' || !document.jwks_uri.startsWith('https:')) throw new Error('oidc: provider did not return JWKS URL');
     return createRemoteJWKSet(new URL(document.jwks_uri), {
       timeoutDuration: 30_000,
@@ -33,7 +63,7 @@ export function jwtTokens(issuer: JwtIssuer, clock: Clock): TokenAuthenticator {
       },
     });
   };
-  const keysOf = () => {
+  return () => {
     if (!keys) {
       if (failure && clock.now() - failedAt < discoveryPauseMs) throw failure;
       keys = discover();
@@ -45,22 +75,55 @@ export function jwtTokens(issuer: JwtIssuer, clock: Clock): TokenAuthenticator {
     }
     return keys;
   };
-  return {
-    name: `jwt ${issuer.url}`,
-    async authenticate(token) {
-      if (unverifiedIssuer(token) !== issuer.url) return undefined;
-      const { payload } = await jwtVerify(token, await keysOf(), {
-        algorithms: issuer.algorithms ?? asymmetric,
-        issuer: issuer.url,
-        audience: issuer.audiences,
-        requiredClaims: ['exp'],
-        clockTolerance: 0,
-        currentDate: new Date(clock.now()),
-      });
-      return { user: userOfClaims(issuer, payload as JWTPayload), expires: (payload.exp as number) * 1000 };
-    },
-    close: () => agent.destroy(),
-  };
+}
+
+/** Issuers of distributed claims whose keys are kept. */
+const mostIssuers = 64;
+
+/** Claims that a token does not hold, and says where they are: OpenID Connect Core 5.6.2. Each comes in a token of its own, which is verified. */
+class DistributedClaims {
+  readonly #agent: Agent;
+  readonly #clock: Clock;
+  readonly #verify: (token: string, issuer: string, keys: Keys) => Promise<JWTPayload>;
+  readonly #keys = new Map<string, Keys>();
+
+  /** `known` is an issuer whose keys need not be looked up. */
+  constructor(agent: Agent, clock: Clock, verify: (token: string, issuer: string, keys: Keys) => Promise<JWTPayload>, known: [string, Keys]) {
+    this.#agent = agent;
+    this.#clock = clock;
+    this.#verify = verify;
+    this.#keys.set(...known);
+  }
+
+  /** Adds the claim to the others, where it lies elsewhere. What lies in the token itself (aggregated claims) is ignored, as upstream does. */
+  async resolve(claims: JWTPayload, claim: string): Promise<void> {
+    if (Object.hasOwn(claims, claim)) return;
+    const names = claims['_claim_names'] as Record<string, unknown> | undefined;
+    const source = names && typeof names === 'object' && Object.hasOwn(names, claim) ? names[claim] : undefined;
+    if (typeof source !== 'string') return;
+    const sources = claims['_claim_sources'] as Record<string, { endpoint?: string; access_token?: string } | undefined> | undefined;
+    const where = sources && Object.hasOwn(sources, source) ? sources[source] : undefined;
+    if (!where) throw new Error(`oidc: verify distributed claims: malformed distributed claim: claim ${JSON.stringify(claim)} has no source ${JSON.stringify(source)}`);
+    if (!where.endpoint) return;
+    if (!where.endpoint.startsWith('https:')) throw new Error(`oidc: verify distributed claims: the endpoint ${where.endpoint} is not https`);
+    const { status, body } = await get(where.endpoint, this.#agent, where.access_token ? { authorization: `Bearer ${where.access_token}` } : {});
+    if (status !== 200) throw new Error(`oidc: verify distributed claims: error while getting distributed claim: ${where.endpoint} answered ${status}`);
+    const token = body.toString('utf8').trim();
+    const issuer = unverifiedIssuer(token);
+    if (typeof issuer !== 'string' || !issuer.startsWith('https:')) throw new Error('oidc: verify distributed claims: the token names no issuer');
+    const found = await this.#verify(token, issuer, this.#keysOf(issuer));
+    if (!Object.hasOwn(found, claim)) throw new Error(`oidc: verify distributed claims: jwt returned by distributed claim endpoint ${JSON.stringify(where.endpoint)} did not contain claim: ${claim}`);
+    claims[claim] = found[claim];
+  }
+
+  #keysOf(issuer: string): Keys {
+    let keys = this.#keys.get(issuer);
+    if (keys) return keys;
+    if (this.#keys.size >= mostIssuers) this.#keys.clear();
+    keys = issuerKeys(issuer, `${issuer.replace(/\/$/, '')}/.well-known/openid-configuration`, this.#agent, this.#clock);
+    this.#keys.set(issuer, keys);
+    return keys;
+  }
 }
 
 function unverifiedIssuer(token: string): unknown {
@@ -73,9 +136,9 @@ function unverifiedIssuer(token: string): unknown {
   }
 }
 
-function get(url: string, agent: Agent): Promise<{ status: number; body: Buffer }> {
+function get(url: string, agent: Agent, headers: Record<string, string> = {}): Promise<{ status: number; body: Buffer }> {
   return new Promise((resolve, reject) => {
-    const request = httpsRequest(url, { agent, signal: AbortSignal.timeout(30_000), headers: { accept: 'application/json' } }, (response) => {
+    const request = httpsRequest(url, { agent, signal: AbortSignal.timeout(30_000), headers: { accept: 'application/json', ...headers } }, (response) => {
       const chunks: Buffer[] = [];
       let size = 0;
       response.on('data', (chunk: Buffer) => {
