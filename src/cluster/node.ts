@@ -60,6 +60,8 @@ export async function runNode(o: NodeOptions): Promise<void> {
     registerWithTaints: o.taints as Taint[],
     clusterDns: [o.clusterDns],
     clusterDomain: o.clusterDomain,
+    // Where drivers for upstream's kubelet look for it.
+    pluginsRegistry: '/var/lib/kubelet/plugins_registry',
     csiDrivers: [
       {
         name: 'ebs.csi.aws.com',

@@ -64,6 +64,7 @@ export interface ContainerInput {
   envs: { key: string; value: string }[];
   mounts: Mount[];
   devices: ContainerConfig['devices'];
+  cdiDevices: string[];
   memoryCapacity: number;
   /** Container id whose processes an ephemeral container shares. */
   targetId?: string;
@@ -83,6 +84,7 @@ export function containerConfig(o: ContainerInput): ContainerConfig {
     envs: o.envs,
     mounts: o.mounts,
     devices: o.devices,
+    ...(o.cdiDevices.length ? { cdiDevices: o.cdiDevices } : {}),
     labels: containerLabels(pod, spec, o.nodeName),
     annotations: containerAnnotations(pod, spec, o.restartCount),
     logPath: join(spec.name, `${o.restartCount}.log`),

@@ -173,6 +173,7 @@ async function configOf(o: StartInput, restartCount: number) {
     envs,
     mounts,
     devices,
+    cdiDevices: ctx.dynamicResources.devicesOf(pod, spec),
     memoryCapacity: ctx.memoryCapacity,
     ...(target ? { targetId: target.id } : {}),
   });

@@ -8,6 +8,7 @@ import type { ResizeProblem } from './admission.ts';
 import type { Backoff } from './backoff.ts';
 import type { Cgroups } from './cgroups.ts';
 import type { MountedVolume } from './container-config.ts';
+import type { DynamicResources } from './dynamic-resources/manager.ts';
 import type { EnvSources } from './env.ts';
 import type { ImageManager } from './images.ts';
 import type { Paths } from './paths.ts';
@@ -47,6 +48,7 @@ export interface PodContext {
   images: ImageManager;
   probes: ProbeManager;
   volumes: PodVolumes;
+  dynamicResources: Pick<DynamicResources, 'prepare' | 'devicesOf' | 'unprepare'>;
   statuses: StatusManager;
   states: PodStateReader;
   /** What environment variables of this pod may refer to. */

@@ -4,6 +4,7 @@ import type { Logger } from 'pino';
 import { type Clock, sleep } from '../client/clock.ts';
 import type { Runtime } from '../runtime/cri.ts';
 import type { PodVolumes } from './context.ts';
+import type { DynamicResources } from './dynamic-resources/manager.ts';
 import { ImageGc } from './image-gc.ts';
 import { nodeLabel, podUidLabel } from './labels.ts';
 import { rotateLogs } from './log-rotation.ts';
@@ -19,6 +20,7 @@ export interface HousekeepingOptions {
   runtime: Runtime;
   pods: PodManager;
   volumes: PodVolumes;
+  dynamicResources: Pick<DynamicResources, 'users' | 'unprepare'>;
   states: PodStateReader;
   paths: Paths;
   nodeName: string;
@@ -41,6 +43,9 @@ export async function keepHouse(o: HousekeepingOptions): Promise<void> {
   for (let round = 0; !o.signal.aborted; round++) {
     if (round > 0) await step('end pods that are gone', () => o.pods.endOrphans());
     if (round > 0) await step('grow file systems of claims', () => o.volumes.growClaimed(o.signal));
+    if (round > 0)
+      for (const uid of o.dynamicResources.users())
+        if (!o.pods.get(uid)) await step('take devices back from a pod that is gone', () => o.dynamicResources.unprepare(uid));
     await step('remove old sandboxes', () => removeOldSandboxes(o));
     await step('remove files of pods that are gone', () => removeOrphanDirectories(o));
     await step('rotate container logs', () => rotateLogs({ ...o, now: () => o.clock.now() }));

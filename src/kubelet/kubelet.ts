@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { join } from 'node:path';
 import { mkdir } from 'node:fs/promises';
 import type { Logger } from 'pino';
 import { resources } from '../api/generated/resources.ts';
@@ -10,6 +11,7 @@ import { createInformerFactory } from '../client/informers.ts';
 import { createEventRecorder } from '../client/recorder.ts';
 import type { ContainerStatus, Runtime } from '../runtime/cri.ts';
 import { admitPod, resizeProblem } from './admission.ts';
+import { DynamicResources } from './dynamic-resources/manager.ts';
 import { Backoff } from './backoff.ts';
 import { bootstrap } from './bootstrap.ts';
 import { CertificateStore, keepRotated } from './certificates.ts';
@@ -57,6 +59,8 @@ export interface KubeletOptions {
   /** Between two looks for what is to be taken away or to grow; a minute by default. */
   housekeepingPeriodMs?: number;
   csiDrivers?: CsiNodeDriver[];
+  /** Where drivers of dynamic resources put their registration sockets; plugins_registry below rootDir by default. */
+  pluginsRegistry?: string;
   /** 0.0.0.0 and 10250 by default; port 0 takes any. */
   address?: string;
   port?: number;
@@ -293,6 +297,18 @@ async function run(o: KubeletOptions, signal: AbortSignal, ends: (() => unknown)
 
   background.push(registerDrivers(client, registration, o.csiDrivers ?? [], { log, clock, signal }));
 
+  const dynamicResources = new DynamicResources({
+    directory: o.pluginsRegistry ?? join(o.rootDir, 'plugins_registry'),
+    root: o.rootDir,
+    client,
+    nodeName,
+    clock,
+    log,
+    signal,
+    onRegistered: () => pods.triggerAll(),
+  });
+  await dynamicResources.start();
+
   const context: PodContext = {
     nodeName,
     nodeHostname: machine.hostname,
@@ -311,6 +327,7 @@ async function run(o: KubeletOptions, signal: AbortSignal, ends: (() => unknown)
     images,
     probes,
     volumes,
+    dynamicResources,
     statuses,
     states,
     env: (pod, until) => ({
@@ -346,6 +363,7 @@ async function run(o: KubeletOptions, signal: AbortSignal, ends: (() => unknown)
       signal,
       nodeName,
       volumes,
+      dynamicResources,
       states,
       ...(o.housekeepingPeriodMs ? { periodMs: o.housekeepingPeriodMs } : {}),
     }),

@@ -299,6 +299,7 @@ export class PodWorker {
     const state = await ctx.states.read(uid);
     this.publish(state, false);
     await killPod(ctx, this.pod, state, this.grace ?? 30);
+    await ctx.dynamicResources.unprepare(uid);
     ctx.probes.remove(uid);
     this.publish(await ctx.states.read(uid), true);
     this.phase = 'terminated';

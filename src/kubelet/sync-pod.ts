@@ -53,6 +53,7 @@ export async function syncPod(
     return { finished: false, retryMs: 2_000, mounted: false, error: new Error(`network is not ready: ${network}`) };
   }
   await ctx.cgroups.ensurePod(pod);
+  await prepareResources(ctx, pod, signal);
   const volumes = await ctx.volumes.mount(pod, signal);
   const { sandbox, config } = await ensureSandbox(ctx, pod, state, actions);
   await writeHosts(ctx, pod, sandbox);
@@ -80,6 +81,18 @@ export async function syncPod(
     }
   }
   return { finished: false, retryMs, mounted: true, ...(error ? { error } : {}) };
+}
+
+async function prepareResources(ctx: PodContext, pod: Pod, signal: AbortSignal): Promise<void> {
+  if (!pod.spec.resourceClaims?.length) return;
+  try {
+    await ctx.dynamicResources.prepare(pod, signal);
+  } catch (error) {
+    if (signal.aborted) throw error;
+    const message = `Failed to prepare dynamic resources: ${(error as Error).message}`;
+    ctx.recorder.event(pod, 'Warning', 'FailedPrepareDynamicResources', message);
+    throw new Error(message, { cause: error });
+  }
 }
 
 const initialized = (pod: Pod, state: PodState) => pod.spec.containers.some((c) => state.containers.some((s) => containerNameOf(s) === c.name));

@@ -113,6 +113,8 @@ export interface ContainerConfig {
   envs: { key: string; value: string }[];
   mounts: Mount[];
   devices: { containerPath: string; hostPath: string; permissions: string }[];
+  /** By their fully qualified names, VENDOR/CLASS=NAME. */
+  cdiDevices?: string[];
   labels: Record<string, string>;
   annotations: Record<string, string>;
   /** Relative to the sandbox's logDirectory; lines in CRI form `TIME stdout|stderr F|P TEXT`. */

@@ -47,7 +47,7 @@ function serve(source: ImageSource): Promise<Server> {
   return new Promise((resolve) => server.listen(0, '127.0.0.1', () => resolve(server)));
 }
 
-const open = () => createEmbeddedRuntime({ root: join(folder, 'root'), network, log });
+const open = () => createEmbeddedRuntime({ root: join(folder, 'root'), network, cdiDirectories: [join(folder, 'cdi')], log });
 
 let count = 0;
 function sandboxConfig(change: Partial<PodSandboxConfig['linux']> = {}): PodSandboxConfig {
@@ -203,6 +203,31 @@ describe('a container', () => {
     const again = await startOne(containerConfig('cat /whole/etc/group', { mounts }));
     await ended(again.id);
     expect(linesOf(again.pod).length).toBeGreaterThan(0);
+  });
+
+  it('has devices as their CDI specifications say, and is not made with unknown ones', async () => {
+    mkdirSync(join(folder, 'cdi'), { recursive: true });
+    const edits = {
+      env: ['GPU=zero'],
+      deviceNodes: [{ path: '/dev/gpu0', hostPath: '/dev/null' }],
+      mounts: [{ hostPath: '/etc/hostname', containerPath: '/gpu' }],
+    };
+    const spec = {
+      cdiVersion: '0.3.0',
+      kind: 'example.com/gpu',
+      containerEdits: { env: ['ALL=yes'] },
+      devices: [{ name: '0', containerEdits: edits }],
+    };
+    writeFileSync(join(folder, 'cdi/example.json'), JSON.stringify(spec));
+    const { id, pod } = await startOne(
+      containerConfig('echo $GPU $ALL; cmp /gpu /gpu && echo hidden >/dev/gpu0 && ls /dev/gpu0', { cdiDevices: ['example.com/gpu=0'] }),
+    );
+    await ended(id);
+    expect(linesOf(pod)).toEqual(['stdout F zero yes', 'stdout F /dev/gpu0']);
+    const sandbox = await runtime.runPodSandbox(pod);
+    await expect(runtime.createContainer(sandbox, containerConfig('true', { cdiDevices: ['example.com/gpu=1'] }), pod)).rejects.toThrow(
+      'unresolvable CDI devices example.com/gpu=1',
+    );
   });
 
   it('is not made where an image it mounts, or a path in it, is missing', async () => {

@@ -30,6 +30,7 @@ import { resolveIn } from '../images/safe-path.ts';
 import { ImageStore, toCriImage } from '../images/store.ts';
 import { attach } from './attach.ts';
 import { boundingSet, ociConfig, ociResources } from './bundle.ts';
+import { applyCdi, cdiDirectories } from './cdi.ts';
 import { finish, run, start } from './command.ts';
 import { createWithConmon } from './conmon.ts';
 import { mountImageVolumes } from './image-volumes.ts';
@@ -48,6 +49,8 @@ export interface EmbeddedRuntimeOptions {
   network: PodNetwork;
   /** PATTERN=URL,… where images are looked for first. */
   registryMirrors?: string;
+  /** Where specifications of devices lie; /etc/cdi and /var/run/cdi by default. */
+  cdiDirectories?: readonly string[];
   log: Logger;
 }
 
@@ -71,6 +74,7 @@ class EmbeddedRuntime implements Runtime {
   private readonly puller: Puller;
   private readonly sandboxes: Sandboxes;
   private readonly containers: Containers;
+  private readonly cdi: readonly string[];
   private readonly oci: string;
   private readonly ociRoot: string;
   private readonly capabilities = boundingSet(readFileSync('/proc/self/status', 'utf8'));
@@ -87,6 +91,7 @@ class EmbeddedRuntime implements Runtime {
     this.containers = new Containers(o.root, (container) => this.emit(container, 'CONTAINER_STOPPED_EVENT'));
     this.oci = chooseOciRuntime(o.root);
     this.ociRoot = join(o.root, 'oci');
+    this.cdi = o.cdiDirectories ?? cdiDirectories;
   }
 
   async open(): Promise<void> {
@@ -262,6 +267,7 @@ class EmbeddedRuntime implements Runtime {
         cgroupsPath: cgroup,
         capabilities: this.capabilities,
       });
+      await applyCdi(spec, config.cdiDevices ?? [], this.cdi);
       await writeFile(join(folder, 'config.json'), JSON.stringify(spec), { mode: 0o600 });
       await this.containers.save({
         id,
