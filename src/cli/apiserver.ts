@@ -1,6 +1,7 @@
 import { mkdirSync } from 'node:fs';
 import { isIPv4 } from 'node:net';
 import { join } from 'node:path';
+import { setFlagsFromString } from 'node:v8';
 import { Command } from 'commander';
 import { pino } from 'pino';
 import { clusterKubeconfig, kubeconfigText } from '../cluster/kubeconfig.ts';
@@ -49,6 +50,8 @@ export const apiserverCommand = () => accessFlags(
     .option('--audit-log-maxage <days>', 'days that they are kept; 0 for ever', '0')
     .option('--audit-webhook-config-file <file>', 'kubeconfig of a webhook that audit events are posted to')
   ).action(async (o: Options) => {
+    // Node would let garbage grow to several times of what is alive.
+    setFlagsFromString('--heap-growing-percent=100');
       const port = Number(o.securePort);
       if (!Number.isInteger(port) || port < 0 || port > 65_535) throw new UserError(`'${o.securePort}' is not a port`, 2);
       const nodePorts = /^(\d+)-(\d+)$/.exec(o.serviceNodePortRange)?.slice(1).map(Number) as [number, number] | undefined;

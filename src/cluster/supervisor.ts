@@ -53,7 +53,8 @@ function start(childName: string): void {
   const out = openSync(join(paths.logs, `${childName}.log`), 'a', 0o600);
   const started = fork(scriptPath(script), [name], {
     stdio: ['ignore', out, out, 'ipc'],
-    execArgv: ['--disable-warning=ExperimentalWarning'],
+    // A third less memory, for some more collections.
+    execArgv: ['--disable-warning=ExperimentalWarning', '--max-semi-space-size=8', '--heap-growing-percent=100'],
   });
   child.process = started;
   child.startedAt = Date.now();

@@ -46,13 +46,9 @@ function request(side: Pick<Side, 'server' | 'cert' | 'key' | 'ca'>, verb: strin
 
 async function startOurs(): Promise<Side> {
   const started = Date.now();
-  const child: ChildProcess = spawn(
-    process.execPath,
-    [join(repository, 'src/cli/main.ts'), 'apiserver', '--secure-port', '26443', '--data-dir', folder],
-    {
-      stdio: ['ignore', 'pipe', 'inherit'],
-    },
-  );
+  const child: ChildProcess = spawn(process.execPath, [join(repository, 'bin/kumulus.js'), 'apiserver', '--secure-port', '26443', '--data-dir', folder], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
   await new Promise<void>((resolve, reject) => {
     child.stdout?.on('data', (text) => /ready on/.test(String(text)) && resolve());
     child.on('exit', (code) => reject(new Error(`the API server ended with ${code}`)));

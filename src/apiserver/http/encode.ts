@@ -57,17 +57,17 @@ export function sendBytes(
   request: HttpRequest,
   response: HttpResponse,
   status: number,
-  body: Buffer,
+  body: Buffer | Buffer[],
   contentType: string,
   more: Record<string, string> = {},
 ): Promise<void> | undefined {
   const headers = { 'content-type': contentType, 'cache-control': 'no-cache, private', ...more };
-  if (body.length < gzipFrom || !/\bgzip\b/.test(header(request, 'accept-encoding'))) {
+  if (sizeOf(body) < gzipFrom || !/\bgzip\b/.test(header(request, 'accept-encoding'))) {
     response.send(status, headers, body);
     return undefined;
   }
   return new Promise((resolve) => {
-    gzip(body, { level: 1 }, (error, compressed) => {
+    gzip(Array.isArray(body) ? Buffer.concat(body) : body, { level: 1 }, (error, compressed) => {
       if (error) response.send(status, headers, body);
       else response.send(status, { ...headers, 'content-encoding': 'gzip', vary: 'Accept-Encoding' }, compressed);
       resolve();
@@ -153,22 +153,21 @@ export function sendList(
   return sendValue(request, response, 200, { ...head, items: result.entries.map((e) => (custom ? e.object : withoutType(e.object))) }, wanted.format);
 }
 
-/** The items' bytes as they are, between `{…,"items":[` and `]}`. Only items of custom resources say their type. */
-function joinList(head: string, entries: Entry[], typed: boolean): Buffer {
-  const start = Buffer.from(`${head.slice(0, -1)},"items":[`);
-  const parts = typed ? entries.map((entry) => entry.bytes) : entries.map((entry) => entry.typeless);
-  let size = start.length + 2 + Math.max(0, parts.length - 1) + (typed ? 0 : parts.length);
-  for (const part of parts) size += part.length;
-  const out = Buffer.allocUnsafe(size);
-  let at = start.copy(out, 0);
-  for (let i = 0; i < parts.length; i++) {
-    if (i > 0) out[at++] = 0x2c;
-    if (!typed) out[at++] = 0x7b;
-    at += (parts[i] as Buffer).copy(out, at);
+const sizeOf = (body: Buffer | Buffer[]): number => (Array.isArray(body) ? body.reduce((sum, part) => sum + part.length, 0) : body.length);
+
+const separators = { first: Buffer.from('{'), next: Buffer.from(',{'), comma: Buffer.from(','), end: Buffer.from(']}') };
+
+/** The items' bytes as they are, between `{…,"items":[` and `]}`, not put together here. Only items of custom resources say their type. */
+function joinList(head: string, entries: Entry[], typed: boolean): Buffer[] {
+  const parts: Buffer[] = [Buffer.from(`${head.slice(0, -1)},"items":[`)];
+  for (let i = 0; i < entries.length; i++) {
+    const entry = entries[i] as Entry;
+    if (typed && i > 0) parts.push(separators.comma);
+    else if (!typed) parts.push(i > 0 ? separators.next : separators.first);
+    parts.push(typed ? entry.bytes : entry.typeless);
   }
-  out[at++] = 0x5d;
-  out[at] = 0x7d;
-  return out;
+  parts.push(separators.end);
+  return parts;
 }
 
 function withoutType({ apiVersion: _a, kind: _k, ...rest }: KubeObject): object {
@@ -178,7 +177,7 @@ function withoutType({ apiVersion: _a, kind: _k, ...rest }: KubeObject): object 
 const listMetaDefinition = 'io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta';
 
 /** A list message: its metadata in field 1, the items' bytes as they are in field 2. */
-function protobufList(head: { kind: string; apiVersion: string; metadata: object }, entries: Entry[]): Buffer {
+function protobufList(head: { kind: string; apiVersion: string; metadata: object }, entries: Entry[]): Buffer[] {
   const metadata = encodeMessage(listMetaDefinition, head.metadata) as Buffer;
   const parts: Buffer[] = [Buffer.from([0x0a]), varintBytes(metadata.length), metadata];
   let size = parts[1]!.length + 1 + metadata.length;
@@ -189,6 +188,6 @@ function protobufList(head: { kind: string; apiVersion: string; metadata: object
     size += 1 + frame.length + raw.length;
   }
   const around = envelope(head.apiVersion, head.kind, size);
-  return Buffer.concat([around.head, ...parts, around.tail]);
+  return [around.head, ...parts, around.tail];
 }
 const itemTag = Buffer.from([0x12]);

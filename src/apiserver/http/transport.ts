@@ -4,7 +4,7 @@ import type { Readable } from 'node:stream';
 import type { TLSSocket } from 'node:tls';
 import { tooLarge } from '../../api/errors.ts';
 import type { Fields } from '../http2/fields.ts';
-import { clientGone, type Http2Stream } from '../http2/stream.ts';
+import { clientGone, type Http2Stream, sizeOf } from '../http2/stream.ts';
 import type { HttpRequest, HttpResponse, Peer, ResponseStream } from './exchange.ts';
 import type { Trust } from './trust.ts';
 
@@ -123,9 +123,9 @@ class Http2Response implements HttpResponse {
 
   send(status: number, more: Record<string, string | string[]>, body?: Buffer | Buffer[]): void {
     this.status = status;
-    const data = Array.isArray(body) ? Buffer.concat(body) : body;
-    if (this.#head && data) this.#outgoing.begin(status, this.headers, more, true, data.length);
-    else this.#outgoing.send(status, this.headers, more, data);
+    const parts = Array.isArray(body) ? body : body && [body];
+    if (this.#head && parts) this.#outgoing.begin(status, this.headers, more, true, sizeOf(parts));
+    else this.#outgoing.send(status, this.headers, more, parts);
   }
 
   abandon(): void {

@@ -103,7 +103,7 @@ const get: [string, string][] = [
 ];
 const headers = (id: number, fields = get, flags: number = flag.endHeaders | flag.endStream) => frameOf(frame.headers, flags, id, block(fields));
 
-const echo = async (stream: Http2Stream) => stream.body(1e9).then((body) => stream.send(200, {}, {}, body), () => {});
+const echo = async (stream: Http2Stream) => stream.body(1e9).then((body) => stream.send(200, {}, {}, [body]), () => {});
 const goneWith = async (client: Awaited<ReturnType<typeof raw>>): Promise<number> => {
   await vi.waitFor(() => expect(client.received().some((f) => f.type === frame.goaway)).toBe(true), 10_000);
   return client.received().find((f) => f.type === frame.goaway)!.payload.readUInt32BE(4);
@@ -122,7 +122,7 @@ test('bodies of any size go both ways, many at once', async () => {
 });
 
 test('a client with small windows gets everything, in pieces', async () => {
-  const port = await serve((stream) => stream.send(200, {}, {}, Buffer.alloc(500_000, 7)));
+  const port = await serve((stream) => stream.send(200, {}, {}, [Buffer.alloc(200_000, 7), Buffer.alloc(0), Buffer.alloc(300_000, 7)]));
   const client = session(port, { settings: { initialWindowSize: 1000, maxFrameSize: 16_384 } });
   const answers = await Promise.all([1, 2, 3].map(() => request(client, { ':path': '/' })));
   for (const { body } of answers) expect(body.equals(Buffer.alloc(500_000, 7))).toBe(true);
@@ -148,7 +148,7 @@ test('a body is refused beyond its limit, and the connection lives on', async ()
       await stream.body(1000);
       stream.send(200, {}, {}, undefined);
     } catch (error) {
-      stream.send(413, {}, {}, Buffer.from((error as Error).message));
+      stream.send(413, {}, {}, [Buffer.from((error as Error).message)]);
     }
   });
   const client = session(port);
@@ -222,7 +222,7 @@ test('leaving lets running requests end', async () => {
   await vi.waitFor(() => expect(stream).toBeDefined());
   connections[0]!.leave();
   const closed = new Promise((resolve) => client.on('close', resolve));
-  stream!.send(200, {}, {}, Buffer.from('done'));
+  stream!.send(200, {}, {}, [Buffer.from('do'), Buffer.from('ne')]);
   expect((await pending).body.toString()).toBe('done');
   await closed;
 });
@@ -309,7 +309,7 @@ test.each<[string, Buffer, number]>([
 });
 
 test('what is slow, idle or stalled is ended', async () => {
-  const port = await serve((stream) => stream.send(200, {}, {}, Buffer.alloc(5_000_000)));
+  const port = await serve((stream) => stream.send(200, {}, {}, [Buffer.alloc(5_000_000)]));
   const waiting = session(port, { settings: { initialWindowSize: 0 } });
   const stalled = request(waiting, { ':path': '/' }).catch((error) => error);
   const half = await raw(port);

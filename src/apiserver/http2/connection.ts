@@ -146,6 +146,12 @@ export class Http2Connection {
     if (!this.socket.write(bytes)) this.blocked = true;
   }
 
+  /** Writes at once, behind what was queued; calls back when the bytes are not needed any more. */
+  writeNow(bytes: Buffer, done: () => void): void {
+    if (this.closed) return;
+    if (!this.socket.write(bytes, done)) this.blocked = true;
+  }
+
   /** The client reads nothing, though much is written. */
   get congested(): boolean {
     return this.socket.writableLength > unreadLimit / 4;

@@ -13,6 +13,11 @@ const largeAnswer = 256 * 1024;
 /** Octets that a writer may have waiting before it is asked to pause. */
 const writeAhead = 64 * 1024;
 
+/** Memory for the frames of a turn, used again once it is written: to ask the system for so much anew costs more than filling it. */
+const spareLength = turn + 1024;
+const sparesKept = 8;
+const spares: Buffer[] = [];
+
 const encoder = new HpackEncoder();
 
 /** The fields of an answer; names in lower case. */
@@ -45,7 +50,10 @@ export class Http2Stream implements ResponseStream {
   /** Is told that something has come, or that nothing more will. */
   #reader: ((ended: boolean) => void) | undefined;
   #discarding = false;
+  /** What waits to be sent: from an octet of one of the parts on. */
   #out: Buffer[] = [];
+  #outAt = 0;
+  #outFrom = 0;
   #outSize = 0;
   #ending = false;
   #drain: (() => void) | undefined;
@@ -184,24 +192,27 @@ export class Http2Stream implements ResponseStream {
     this.#headers(block, end, 0);
   }
 
-  /** The whole answer. */
-  send(status: number, own: AnswerFields, more: AnswerFields, body: Buffer | undefined): void {
+  /** The whole answer; its body may come in parts, which need not be put together before. */
+  send(status: number, own: AnswerFields, more: AnswerFields, parts: Buffer[] | undefined): void {
     if (this.isClosed || this.answered) return;
-    const size = body?.length ?? 0;
-    const block = this.#block(status, own, more, body ? size : undefined);
-    if (!body || size === 0) return void this.#headers(block, true, 0);
+    const size = parts ? sizeOf(parts) : 0;
+    const block = this.#block(status, own, more, parts ? size : undefined);
+    if (!parts || size === 0) return void this.#headers(block, true, 0);
     const { connection } = this;
     if (size > connection.peerFrameLimit || size > this.sendWindow || size > connection.sendWindow || connection.congested) {
       if (size >= largeAnswer && !connection.hasRoom()) return connection.reset(this, errorCode.enhanceYourCalm);
       this.#headers(block, false, 0);
       this.answeredAt = performance.now();
       this.answerBytes = size;
-      this.write(body);
-      return this.end();
+      this.#out = parts;
+      this.#outSize = size;
+      this.#ending = true;
+      return this.pump();
     }
     // Most answers are one frame each: fields and body then go in one piece.
     const out = this.#headers(block, false, 9 + size) as Buffer;
-    body.copy(out, writeHeader(out, out.length - size - 9, size, frame.data, flag.endStream, this.id));
+    let at = writeHeader(out, out.length - size - 9, size, frame.data, flag.endStream, this.id);
+    for (const part of parts) at += part.copy(out, at);
     this.sendWindow -= size;
     connection.sendWindow -= size;
     this.#finish();
@@ -323,11 +334,13 @@ export class Http2Stream implements ResponseStream {
   #frame(size: number, last: boolean): void {
     const most = this.connection.peerFrameLimit;
     const frames = Math.ceil(size / most);
-    const out = Buffer.allocUnsafe(size + frames * 9);
+    const length = size + frames * 9;
+    const spare = length > spareLength / 4 && length <= spareLength ? (spares.pop() ?? Buffer.allocUnsafeSlow(spareLength)) : undefined;
+    const out = spare ?? Buffer.allocUnsafe(length);
     let at = 0;
     let left = size;
-    let used = 0;
-    let from = 0;
+    let used = this.#outAt;
+    let from = this.#outFrom;
     while (left > 0) {
       let part = Math.min(left, most);
       left -= part;
@@ -344,12 +357,20 @@ export class Http2Stream implements ResponseStream {
         }
       }
     }
-    if (used > 0) this.#out = used === this.#out.length ? [] : this.#out.slice(used);
-    if (from > 0) this.#out[0] = (this.#out[0] as Buffer).subarray(from);
     this.#outSize -= size;
+    this.#outFrom = from;
+    this.#outAt = used;
+    if (this.#outSize === 0) {
+      this.#out = [];
+      this.#outAt = 0;
+    }
     this.sendWindow -= size;
     this.connection.sendWindow -= size;
-    this.connection.write(out);
+    if (!spare) return this.connection.write(out);
+    this.connection.flush();
+    this.connection.writeNow(spare.subarray(0, length), () => {
+      if (spares.length < sparesKept) spares.push(spare);
+    });
   }
 
   /** The connection has taken it from its streams. */
@@ -366,6 +387,12 @@ export class Http2Stream implements ResponseStream {
     this.#receivedSize = 0;
     if (this.#controller && (cut || this.streaming)) this.#controller.abort(clientGone);
   }
+}
+
+export function sizeOf(parts: Buffer[]): number {
+  let size = 0;
+  for (const part of parts) size += part.length;
+  return size;
 }
 
 function joined(chunks: Buffer[]): Buffer {

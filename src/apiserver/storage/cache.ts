@@ -23,7 +23,7 @@ export interface CacheWatcher {
   onEnd(error?: Error): void;
 }
 
-const historyLimit = 10_000;
+const historyLimit = 2000;
 
 /**
  * All objects of one resource at the hub's revision, their recent history, and whoever watches them.

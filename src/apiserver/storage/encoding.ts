@@ -42,7 +42,8 @@ function isOurForm(stored: Buffer, at: number): boolean {
 
 function insert(stored: Buffer, offset: number, revision: number): Spliced {
   const text = resourceVersionText(revision);
-  const bytes = Buffer.allocUnsafe(stored.length + text.length);
+  // Memory of its own: in a shared block what is kept would keep what is not.
+  const bytes = Buffer.allocUnsafeSlow(stored.length + text.length);
   stored.copy(bytes, 0, 0, offset);
   bytes.write(text, offset, 'latin1');
   stored.copy(bytes, offset + text.length, offset);
@@ -53,6 +54,9 @@ function insert(stored: Buffer, offset: number, revision: number): Spliced {
 export function respliced(from: Spliced, oldRevision: number, revision: number): Spliced {
   const old = resourceVersionText(oldRevision).length;
   const text = resourceVersionText(revision);
-  const bytes = Buffer.concat([from.bytes.subarray(0, from.offset), Buffer.from(text), from.bytes.subarray(from.offset + old)]);
+  const bytes = Buffer.allocUnsafeSlow(from.bytes.length - old + text.length);
+  from.bytes.copy(bytes, 0, 0, from.offset);
+  bytes.write(text, from.offset, 'latin1');
+  from.bytes.copy(bytes, from.offset + text.length, from.offset + old);
   return { bytes, offset: from.offset };
 }

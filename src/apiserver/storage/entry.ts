@@ -40,10 +40,12 @@ export class Entry {
   readonly revision: number;
   readonly resource: ServedResource;
   #spliced: Spliced;
-  #object: KubeObject | undefined;
+  /** Weak: whoever works with it keeps it; thousands that nobody looks at are bytes alone. */
+  #object: WeakRef<KubeObject> | undefined;
+  #labels: Readonly<Record<string, string>> | undefined;
   #fields: Readonly<Record<string, string>> | undefined;
   #versions: Map<string, Entry> | undefined;
-  #protobuf: Buffer | undefined;
+  #protobuf: WeakRef<Buffer> | undefined;
   /** Of custom resources: this object as their versions have it, which change with the definition. */
   #custom: WeakMap<ServedResource, Entry> | undefined;
   #settled = false;
@@ -53,7 +55,7 @@ export class Entry {
     this.key = key;
     this.revision = revision;
     this.#spliced = spliced;
-    this.#object = object;
+    this.#object = object && new WeakRef(object);
   }
 
   static fromStore(resource: ServedResource, key: string, revision: number, stored: Buffer): Entry {
@@ -79,26 +81,27 @@ export class Entry {
 
   /** Its protobuf message without envelope, with resourceVersion; made when first asked for. Only for kinds that have one. */
   get protobuf(): Buffer {
-    if (!this.#protobuf) {
-      const bytes = encodeMessage(this.resource.definition, this.object);
-      if (!bytes) throw new Error(`${this.resource.definition} has no protobuf message`);
-      this.#protobuf = bytes;
-    }
-    return this.#protobuf;
-  }
-
-  get parsed(): boolean {
-    return this.#object !== undefined;
+    const known = this.#protobuf?.deref();
+    if (known) return known;
+    const bytes = encodeMessage(this.resource.definition, this.object);
+    if (!bytes) throw new Error(`${this.resource.definition} has no protobuf message`);
+    this.#protobuf = new WeakRef(bytes);
+    return bytes;
   }
 
   /** Frozen; carries resourceVersion. */
   get object(): KubeObject {
-    if (!this.#object) this.#object = deepFreeze(parseJson(this.bytes.toString('utf8')) as KubeObject);
-    return this.#object;
+    const known = this.#object?.deref();
+    if (known) return known;
+    const object = deepFreeze(parseJson(this.bytes.toString('utf8')) as KubeObject);
+    this.#object = new WeakRef(object);
+    return object;
   }
 
   get labels(): Readonly<Record<string, string>> {
-    return (this.object.metadata.labels as Record<string, string> | undefined) ?? noLabels;
+    // Kept, as fields are: selectors look at them again and again.
+    this.#labels ??= (this.object.metadata.labels as Record<string, string> | undefined) ?? noLabels;
+    return this.#labels;
   }
 
   /** What field selectors can ask for. */
@@ -109,12 +112,13 @@ export class Entry {
 
   /** The same at a later revision: what a watcher is told of a deleted object. */
   at(revision: number): Entry {
+    const object = this.#object?.deref();
     return new Entry(
       this.resource,
       this.key,
       revision,
       respliced(this.#spliced, this.revision, revision),
-      this.#object && deepFreeze({ ...this.#object, metadata: { ...this.#object.metadata, resourceVersion: String(revision) } }),
+      object && deepFreeze({ ...object, metadata: { ...object.metadata, resourceVersion: String(revision) } }),
     );
   }
 
