@@ -130,6 +130,8 @@ describe.skipIf(missing.length > 0)('infra/quickstart on the embedded AWS', { ti
     const [found] = await instanceNamed('workers-1');
     expect(found?.InstanceId).not.toBe(lost?.InstanceId);
     await machine.kubectl(`wait --for=condition=Ready node/${found?.PrivateDnsName} --timeout=60s`);
+    const providerId = await machine.kubectl(`get node ${found?.PrivateDnsName} -o jsonpath={.spec.providerID}`);
+    expect(providerId).toMatch(new RegExp(`/${found?.InstanceId}$`));
     if (lost?.PrivateDnsName !== found?.PrivateDnsName) await machine.kubectl(`wait --for=delete node/${lost?.PrivateDnsName} --timeout=120s`);
     await stack.previewClean();
   });
