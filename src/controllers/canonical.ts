@@ -10,8 +10,14 @@ export function canonicalJson(value: unknown): string {
   return `{${members.join(',')}}`;
 }
 
-const EMPTY: ReadonlySet<string> = new Set(['{}', '[]', 'null']);
-const isEmpty = (value: unknown) => value === undefined || value === null || (typeof value === 'object' && EMPTY.has(JSON.stringify(value)));
+/** Missing, null, or without members: what is undefined is none. */
+function isEmpty(value: unknown): boolean {
+  if (value === undefined || value === null) return true;
+  if (typeof value !== 'object') return false;
+  if (Array.isArray(value)) return value.length === 0;
+  for (const key in value) if ((value as Record<string, unknown>)[key] !== undefined) return false;
+  return true;
+}
 
 /**
  * Equality as apimachinery's Semantic.DeepEqual sees it on JSON: a missing member, null, {} and [] are the same.
