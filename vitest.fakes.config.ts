@@ -10,6 +10,7 @@ export default defineConfig({
       'test/contract/sdk-on-fakes.test.ts',
       'test/e2e/aws-dataplane.test.ts',
       'test/e2e/pulumi-fakes.test.ts',
+      'test/e2e/pulumi-docs.test.ts',
     ],
     fileParallelism: false,
     testTimeout: 120_000,

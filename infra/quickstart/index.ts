@@ -21,4 +21,5 @@ const cluster = new Cluster(setting('name') ?? 'quickstart', {
 export const kubeconfig = cluster.kubeconfig;
 export const endpoint = cluster.endpoint;
 export const vpcId = cluster.network.vpcId;
+export const instanceIds = cluster.defaultNodeGroup?.instanceIds;
 export const nodeNames = cluster.defaultNodeGroup?.nodeNames;
