@@ -5,6 +5,8 @@
  */
 import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { once } from 'node:events';
+import { type AddressInfo, createServer } from 'node:net';
 import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -80,6 +82,14 @@ function usage(pid: number | undefined): { cpu: number; rss: number } {
   return { cpu: (Number(fields[11]) + Number(fields[12])) * 10, rss: (Number(fields[21]) * 4096) / 1e6 };
 }
 
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  return port;
+}
+
 /** When kube-apiserver on etcd answers /readyz, and what the two have used until then. */
 async function upstream(): Promise<{ ready: Moment; rss: number } | undefined> {
   const find = (name: string) =>
@@ -95,24 +105,25 @@ async function upstream(): Promise<{ ready: Moment; rss: number } | undefined> {
   };
   const [cert, key, ca] = [file('tls.crt', pki.apiserver.cert), file('tls.key', pki.apiserver.key), file('ca.crt', pki.ca.cert)];
   const [sa, saPub] = [file('sa.key', pki.serviceAccount.privateKey), file('sa.pub', pki.serviceAccount.publicKey)];
+  const [client, peer, secure] = [await freePort(), await freePort(), await freePort()];
   const start = performance.now();
   const children = [
     spawn(
       etcd,
       [
         `--data-dir=${join(folder, 'etcd')}`,
-        '--listen-client-urls=http://127.0.0.1:42379',
-        '--advertise-client-urls=http://127.0.0.1:42379',
-        '--listen-peer-urls=http://127.0.0.1:42380',
+        `--listen-client-urls=http://127.0.0.1:${client}`,
+        `--advertise-client-urls=http://127.0.0.1:${client}`,
+        `--listen-peer-urls=http://127.0.0.1:${peer}`,
       ],
       { stdio: 'ignore' },
     ),
     spawn(
       apiserver,
       [
-        '--etcd-servers=http://127.0.0.1:42379',
+        `--etcd-servers=http://127.0.0.1:${client}`,
         '--bind-address=127.0.0.1',
-        '--secure-port=46443',
+        `--secure-port=${secure}`,
         `--tls-cert-file=${cert}`,
         `--tls-private-key-file=${key}`,
         `--client-ca-file=${ca}`,
@@ -128,7 +139,7 @@ async function upstream(): Promise<{ ready: Moment; rss: number } | undefined> {
   try {
     process.env['NODE_TLS_REJECT_UNAUTHORIZED'] = '0';
     for (;;) {
-      const answer = await fetch('https://127.0.0.1:46443/readyz').catch(() => undefined);
+      const answer = await fetch(`https://127.0.0.1:${secure}/readyz`).catch(() => undefined);
       if (answer?.status === 200) {
         const wall = Math.round(performance.now() - start);
         const used = children.map((child) => usage(child.pid));

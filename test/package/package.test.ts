@@ -85,8 +85,12 @@ beforeAll(async () => {
   mkdirSync(app);
   writeFileSync(join(app, 'package.json'), JSON.stringify({ name: 'app', private: true, type: 'module' }));
   await install(app);
+  const installed = readdirSync(join(app, 'node_modules'), { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
+  const bytes = installed.reduce((sum, entry) => sum + statSync(join(entry.parentPath, entry.name)).size, 0);
+  const packages = Object.keys(JSON.parse(readFileSync(join(app, 'package-lock.json'), 'utf8')).packages).filter((one) => one && existsSync(join(app, one)));
+  const mb = (n: number) => `${(n / 1e6).toFixed(1)} MB`;
   console.log(
-    `${packed.filename}: ${(packed.size / 1e6).toFixed(1)} MB, unpacked ${(packed.unpackedSize / 1e6).toFixed(1)} MB, ${packed.entryCount} files`,
+    `${packed.filename}: ${mb(packed.size)}, unpacked ${mb(packed.unpackedSize)}, ${packed.entryCount} files; installed ${packages.length} packages, ${mb(bytes)}`,
   );
 }, 240_000);
 afterAll(() => {
