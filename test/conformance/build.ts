@@ -10,10 +10,12 @@ const tools = process.env['KUMULUS_TOOLS'] ?? join(homedir(), '.cache/kumulus-to
 const environment = { ...process.env, GOFLAGS: '-mod=mod -buildvcs=false', CGO_ENABLED: '0', GOTOOLCHAIN: 'local' };
 
 /** Programs of the suite, by the package each is built from; e2e.test is a test binary. */
-const packages: Record<string, { path: string; test?: boolean }> = {
+const packages: Record<string, { path: string; test?: boolean; module?: string }> = {
   'e2e.test': { path: 'k8s.io/kubernetes/test/e2e', test: true },
   agnhost: { path: 'k8s.io/kubernetes/test/images/agnhost' },
   'sample-apiserver': { path: 'k8s.io/sample-apiserver' },
+  // Beyond conformance, drivers of devices and volumes run in the test's process and are reached through this.
+  'socket-proxy': { path: '.', module: join(import.meta.dirname, 'socket-proxy') },
   nnp: { path: 'k8s.io/kubernetes/test/images/nonewprivs' },
 };
 /** Some tests look at the version that they are built with. */
@@ -55,13 +57,13 @@ export function upstream(folder: string): string {
 export function program(name: keyof typeof packages & string): string {
   const path = join(tools, 'bin', name);
   if (existsSync(path)) return path;
-  const { path: source, test } = packages[name]!;
+  const { path: source, test, module } = packages[name]!;
   console.log(`building ${name} (${source})`);
   mkdirSync(join(tools, 'bin'), { recursive: true });
   const partial = `${path}.${process.pid}`;
   const verb = test ? ['test', '-c'] : ['build'];
   execFileSync('nice', ['-n', '5', 'go', ...verb, '-trimpath', '-ldflags', linked, '-o', partial, source], {
-    cwd: scratchModule(),
+    cwd: module ?? scratchModule(),
     env: environment,
     stdio: ['ignore', 'inherit', 'inherit'],
   });

@@ -78,6 +78,8 @@ export async function pushImages(record: ClusterRecord): Promise<void> {
   await push(await image(debian, { Cmd: ['nginx', '-g', 'daemon off;'] }), e2e('nginx:1.27.0-2'), e2e('nginx:1.28.0-2'));
   const server: ImageEntry = { path: 'sample-apiserver', hostFile: program('sample-apiserver'), mode: 0o755 };
   await push(await image([...debian, server], { Entrypoint: ['/sample-apiserver'] }), e2e('sample-apiserver:1.29.2'));
+  const proxy: ImageEntry = { path: 'hostpathplugin', hostFile: program('socket-proxy'), mode: 0o755 };
+  await push(await image([...debian, proxy], {}), 'sig-storage/hostpathplugin:v1.17.1');
   const etcd = join(program('agnhost'), '../etcd');
   if (existsSync(etcd)) await push(await image([...debian, { path: 'usr/local/bin/etcd', hostFile: etcd, mode: 0o755 }], {}), 'etcd:3.7.0-0');
 }

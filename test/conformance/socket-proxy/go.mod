@@ -1,0 +1,3 @@
+module socket-proxy
+
+go 1.26
