@@ -9,6 +9,7 @@ import { startPodCertificateRequestCleaner } from './podcertificaterequestcleane
 import { startCsrSigningController } from './csrsigning.ts';
 import { startDaemonSetController } from './daemonset.ts';
 import { startDeploymentController } from './deployment.ts';
+import { startDeviceTaintEvictionController } from './devicetainteviction.ts';
 import { startDisruptionController } from './disruption.ts';
 import { startEndpointsController } from './endpoints.ts';
 import { startEndpointSliceController } from './endpointslice.ts';
@@ -116,6 +117,7 @@ export const controllers: { name: string; start(context: ControllerContext, opti
   { name: 'legacy-serviceaccount-token-cleaner-controller', start: startLegacyTokenCleaner },
   { name: 'ephemeral-volume-controller', start: startEphemeralVolumeController },
   { name: 'resourceclaim-controller', start: startResourceClaimController },
+  { name: 'device-taint-eviction-controller', start: startDeviceTaintEvictionController },
 ];
 
 /** Starts kube-controller-manager: all controllers, on one set of informers. They end when the context's signal aborts. */

@@ -2,6 +2,8 @@ import { afterEach, describe, expect, test } from 'vitest';
 import { resources } from '../api/generated/resources.ts';
 import type { Pod, ResourceV1ResourceClaim as ResourceClaim } from '../api/generated/types.ts';
 import { eventually, type TestContext, testContext } from '../controllers/testing.ts';
+import { FakeClock } from '../client/fake-clock.ts';
+import { startDeviceTaintEvictionController } from '../controllers/devicetainteviction.ts';
 import { startResourceClaimController } from '../controllers/resourceclaim.ts';
 import { startScheduler } from './index.ts';
 
@@ -280,5 +282,30 @@ describe('claims from templates', () => {
     await context.client.delete(resources.pods, get('p').metadata, { gracePeriodSeconds: 0 });
     await eventually('the claim to be free', () => !claimNamed('one').status?.allocation && !claimNamed('one').metadata.finalizers?.length);
     expect(claimNamed('one').status?.reservedFor).toBeUndefined();
+  });
+});
+
+describe('taints of devices', () => {
+  test('end pods that do not tolerate them, or when their time is over', async () => {
+    const tolerated = (more: object) => [ask({ tolerations: [{ key: 'broken', operator: 'Exists', ...more }] })];
+    const claims = [claim('strict', [ask()]), claim('patient', tolerated({ tolerationSeconds: 60 })), claim('blind', tolerated({}))];
+    const devices = [gpu('g0'), gpu('g1'), gpu('g2')];
+    const clock = new FakeClock(Date.now());
+    context = testContext(
+      [node('a'), deviceClass(), slice('a', devices), ...claims, pod('strict', 'strict'), pod('patient', 'patient'), pod('blind', 'blind')],
+      clock,
+    );
+    startScheduler(context, { random: () => 0 });
+    startDeviceTaintEvictionController(context);
+    for (const name of ['strict', 'patient', 'blind']) await placed(name);
+    const timeAdded = new Date(context.clock.now()).toISOString();
+    const taint = { key: 'broken', effect: 'NoExecute', timeAdded };
+    await context.client.create(resources.devicetaintrules, { metadata: { name: 'rule' }, spec: { deviceSelector: { driver }, taint } } as never);
+    await eventually('the strict one to go', () => !get('strict') || get('strict').metadata.deletionTimestamp);
+    expect(context.recorded.map((e) => e.message)).toContain('Marking for deletion');
+    expect(get('patient').metadata.deletionTimestamp).toBeUndefined();
+    clock.advance(61_000);
+    await eventually('the patient one to go', () => !get('patient') || get('patient').metadata.deletionTimestamp);
+    expect(get('blind').metadata.deletionTimestamp).toBeUndefined();
   });
 });
