@@ -11,7 +11,11 @@ const common = {
 const onFakes = ['test/contract/aws/localstack.test.ts', 'test/contract/aws/moto.test.ts', 'test/contract/sdk-on-fakes.test.ts'];
 
 /** Other people's command lines, and upstream's programs: vitest.interop.config.ts and vitest.fakes.config.ts. */
-const elsewhere = ['test/contract/aws/cli.test.ts', 'test/e2e/pulumi.test.ts', 'test/e2e/pulumi-fakes.test.ts', 'test/e2e/pulumi-docs.test.ts', 'test/e2e/cluster-localstack.test.ts'];
+const elsewhere = [
+  'test/contract/aws/cli.test.ts',
+  'test/e2e/pulumi{,-docs,-fakes}.test.ts',
+  'test/e2e/{cluster,faults}-{localstack,moto}.test.ts',
+];
 
 export default defineConfig({
   test: {

@@ -9,6 +9,7 @@ export default defineConfig({
       'test/contract/aws/moto.test.ts',
       'test/contract/sdk-on-fakes.test.ts',
       'test/e2e/aws-dataplane.test.ts',
+      'test/e2e/cluster-{localstack,moto}.test.ts',
       'test/e2e/pulumi-fakes.test.ts',
       'test/e2e/pulumi-docs.test.ts',
     ],

@@ -8,7 +8,7 @@ import { freePort } from '../cluster/ports.ts';
 import { packageRoot } from '../cluster/package.ts';
 import { clusterId, stateRoot, UserError } from '../cluster/state.ts';
 import type { CloudReports, CloudSource } from '../localaws/contract.ts';
-import { checkOutput, interruption } from './context.ts';
+import { checkEndpoint, checkOutput, interruption } from './context.ts';
 
 interface ServeOptions {
   host: string;
@@ -25,6 +25,7 @@ interface DataplaneOptions {
   endpoint: string;
   region: string;
   state?: string;
+  registryPort?: string;
 }
 
 const logger = (): Logger => pino({ level: process.env['KUMULUS_LOG_LEVEL'] ?? 'warn', base: undefined }, pino.destination(2));
@@ -130,32 +131,26 @@ async function serve(o: ServeOptions): Promise<void> {
 }
 
 async function dataplane(o: DataplaneOptions): Promise<void> {
-  let url: URL;
-  try {
-    url = new URL(o.endpoint);
-  } catch {
-    throw new UserError(`--endpoint '${o.endpoint}' is not a URL such as http://127.0.0.1:4566`, 2);
-  }
-  if (/(^|\.)amazonaws\.com(\.cn)?$|\.aws$/.test(url.hostname)) {
-    throw new UserError(`--endpoint ${o.endpoint}: instances of AWS itself run at AWS; this is for LocalStack, moto and the embedded AWS`, 2);
-  }
+  checkEndpoint('--endpoint', o.endpoint);
   const directory = stateFolder(o.state, '.dataplane');
   await checkHost(directory);
   const log = logger();
-  const [{ openPolledSource }, { forwardTo }] = await Promise.all([
-    import('../localaws/dataplane/polled/open.ts'),
-    import('../localaws/dataplane/polled/proxy.ts'),
-  ]);
-  const { source, destroy } = await openPolledSource({ endpoint: o.endpoint, region: o.region, directory, log }).catch((error: Error) => {
+  const { openEndpoint } = await import('../localaws/dataplane/polled/open.ts');
+  const { source, gateway, close } = await openEndpoint({ endpoint: o.endpoint, region: o.region, directory, log }).catch((error: Error) => {
     throw new UserError(`${o.endpoint} cannot be read: ${error.message || (error as NodeJS.ErrnoException).code || error.name}`);
   });
   try {
-    const plane = await startPlane({ directory, source, reports: source.reports, handle: forwardTo(o.endpoint), log });
+    const wanted = o.registryPort === undefined ? await freePort(5000, new Set()) : parsePort(o.registryPort);
+    const registryPort = await gateway.listen(wanted).catch((error: NodeJS.ErrnoException) => {
+      throw error.code === 'EADDRINUSE' ? new UserError(`port ${wanted} is taken: name another with --registry-port`) : error;
+    });
+    const plane = await startPlane({ directory, source, reports: source.reports, handle: (socket) => gateway.handleConnection(socket), log });
     console.log(`data plane of ${o.endpoint} ready (account ${source.accountId}); ends with Ctrl-C`);
+    console.log(`    images for its ECR repositories are pushed to 127.0.0.1:${registryPort}`);
     await interrupted();
     await plane.stop();
   } finally {
-    destroy();
+    await close();
   }
 }
 
@@ -181,6 +176,7 @@ export function awsCommand(): Command {
     .requiredOption('--endpoint <url>', 'the endpoint: LocalStack, moto, kumulus aws serve')
     .option('--region <region>', 'region to look at', defaultRegion)
     .option('--state <directory>', 'where instances and volumes live (default: .dataplane in the state folder)')
+    .option('--registry-port <port>', 'port on loopback where images are pushed (default: 5000, or the next free one)')
     .action(dataplane);
   return command;
 }

@@ -45,3 +45,16 @@ export function table(rows: string[][]): string {
     )
     .join('\n');
 }
+
+/** Throws a UserError for what is no URL of an AWS that a data plane can stand beside. */
+export function checkEndpoint(option: string, endpoint: string): void {
+  let url: URL;
+  try {
+    url = new URL(endpoint);
+  } catch {
+    throw new UserError(`${option} '${endpoint}' is not a URL such as http://127.0.0.1:4566`, 2);
+  }
+  if (/(^|\.)amazonaws\.com(\.cn)?$|\.aws$/.test(url.hostname)) {
+    throw new UserError(`${option} ${endpoint}: instances of AWS itself run at AWS; this is for LocalStack, moto and the embedded AWS`, 2);
+  }
+}

@@ -4,7 +4,7 @@ import type { ExamplePage } from '../cluster/example.ts';
 import { contextName } from '../cluster/kubeconfig.ts';
 import { type ClusterRecord, readRecord, requireRecord, UserError } from '../cluster/state.ts';
 import { runningSupervisor } from '../cluster/supervisor-client.ts';
-import { checkOutput, defaultName, interruption, parseCount, parseDuration, progressFor } from './context.ts';
+import { checkEndpoint, checkOutput, defaultName, interruption, parseCount, parseDuration, progressFor } from './context.ts';
 
 interface Options {
   name?: string;
@@ -18,6 +18,7 @@ interface Options {
   example?: boolean;
   quiet?: boolean;
   output?: string;
+  awsEndpoint?: string;
   nodeMonitorGracePeriod?: string;
 }
 
@@ -25,12 +26,13 @@ export function createCommand(): Command {
   const create = new Command('create').description('create a cluster');
   create
     .command('cluster [NAME]')
-    .description(`create a cluster on the embedded AWS (default name: ${defaultName})`)
+    .description(`create a cluster on the embedded AWS, or on another (default name: ${defaultName})`)
     .option('--name <name>', 'name of the cluster')
     .option('-N, --nodes <n>', 'number of worker instances (default: 2, or 0 with --simulated-nodes)')
     .option('--simulated-nodes <n>', 'number of nodes whose pods report without running; alone they need neither root nor Linux', '0')
     .option('--zones <zones>', 'availability zones of the nodes', 'us-east-1a,us-east-1b')
     .option('-t, --node-type <type>', 'EC2 instance type of the nodes', 't3.medium')
+    .option('--aws-endpoint <url>', 'stand on LocalStack, moto or another AWS there instead of the embedded one; keys as for the aws command')
     .option('--wait <duration>', 'how long to wait for the nodes to be Ready; 0s does not wait', '5m')
     .option('--kubeconfig <file>', 'where to write the context (default: $KUBECONFIG or ~/.kube/config)')
     .option('--retain', 'leave what was made when creation fails')
@@ -49,6 +51,7 @@ async function run(positional: string | undefined, options: Options): Promise<vo
   const zones = options.zones.split(',').filter(Boolean);
   const badZone = zones.find((z) => !/^us-east-1[a-f]$/.test(z));
   if (!zones.length || badZone) throw new UserError(`unknown zone '${badZone ?? options.zones}': the embedded AWS has us-east-1a to us-east-1f`, 2);
+  if (options.awsEndpoint) checkEndpoint('--aws-endpoint', options.awsEndpoint);
   // The AWS SDK takes a while to load: not for --help.
   const { createCluster } = await import('../cluster/create.ts');
   const progress = progressFor(options);
@@ -75,6 +78,7 @@ async function run(positional: string | undefined, options: Options): Promise<vo
         simulatedNodes,
         zones,
         instanceType: options.nodeType,
+        ...(options.awsEndpoint ? { awsEndpoint: options.awsEndpoint } : {}),
         ...(options.kubeconfig ? { kubeconfig: options.kubeconfig } : {}),
         waitMs: parseDuration(options.wait),
         retain: options.retain ?? false,

@@ -25,7 +25,7 @@ export function deleteCommand(): Command {
         }
         const unlock = lockCluster(name, `delete cluster ${name}`);
         try {
-          await progress.step(`Deleting cluster "${name}"`, () => removeCluster(name, options.kubeconfig));
+          await progress.step(`Deleting cluster "${name}"`, () => removeCluster(name, options.kubeconfig, progress.line));
         } finally {
           unlock();
         }

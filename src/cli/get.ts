@@ -2,7 +2,7 @@ import type { EC2Client } from '@aws-sdk/client-ec2';
 import { Command } from 'commander';
 import { resources } from '../api/generated/resources.ts';
 import { clusterTag, fromTags, logicalIdTag } from '../aws/tags.ts';
-import { clusterAwsClients } from '../cluster/aws-endpoint.ts';
+import { awsEndpoint, clusterAwsClients } from '../cluster/aws-endpoint.ts';
 import { kubeconfigText } from '../cluster/kubeconfig.ts';
 import { listClusters, readRecord, requireRecord } from '../cluster/state.ts';
 import { runningSupervisor } from '../cluster/supervisor-client.ts';
@@ -37,7 +37,7 @@ export function getCommand(): Command {
           nodes: record?.nodes,
           simulatedNodes: record?.simulatedNodes ?? 0,
           server: `https://127.0.0.1:${record?.ports.api}`,
-          awsEndpoint: `http://127.0.0.1:${record?.ports.aws}`,
+          awsEndpoint: record && awsEndpoint(record),
           createdAt: record?.createdAt,
         };
       });

@@ -2,8 +2,7 @@ import { rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { createInterface } from 'node:readline';
 import type { Instance } from '@aws-sdk/client-ec2';
-import type { CallFault, RecordedCall } from '../localaws/api/calls.ts';
-import type { LocalAws } from '../localaws/api/server.ts';
+import type { Calls, CallFault, RecordedCall } from '../localaws/api/calls.ts';
 import type { CloudSource } from '../localaws/contract.ts';
 import { isSimulated } from './simulated-nodes.ts';
 
@@ -26,7 +25,8 @@ export type FollowedInstance = Pick<
 
 export interface AwsControlOptions {
   path: string;
-  aws: Pick<LocalAws, 'calls' | 'source'>;
+  /** An AWS elsewhere tells of no calls, and makes none fail. */
+  aws: { calls?: Calls; source: CloudSource };
   /** Breaks or mends an instance that runs containers; throws where there is none. */
   disturb(instanceId: string, what: 'kubelet' | 'network', broken: boolean): Promise<void>;
 }
@@ -46,14 +46,18 @@ export async function serveAwsControl(o: AwsControlOptions): Promise<{ stop(): P
         silent: silent.has(InstanceId ?? ''),
       })) as FollowedInstance[];
   };
+  const calls = (): Calls => {
+    if (!o.aws.calls) throw new Error("the cluster's AWS is not the embedded one: its calls are neither told nor made to fail");
+    return o.aws.calls;
+  };
   const answer = async (request: AwsControlRequest, socket: Socket): Promise<AwsControlAnswer | undefined> => {
     switch (request.do) {
       case 'calls':
-        return { calls: o.aws.calls.recent() };
+        return { calls: calls().recent() };
       case 'inject': {
         const id = nextId++;
         // JSON has no Infinity.
-        faults.set(id, o.aws.calls.inject({ ...request.fault, count: request.fault.count === null ? Infinity : (request.fault.count ?? 1) }));
+        faults.set(id, calls().inject({ ...request.fault, count: request.fault.count === null ? Infinity : (request.fault.count ?? 1) }));
         return { id };
       }
       case 'remove':

@@ -9,15 +9,18 @@ export interface AwsCredentials {
   secretAccessKey: string;
 }
 
-/** The embedded AWS's root key, which its first start wrote (mode 0600). */
+/** The embedded AWS's root key, which its first start wrote (mode 0600), or the keys that were given for another AWS. */
 export function readRootCredentials(directory: string): AwsCredentials {
   const file = join(directory, 'credentials.json');
-  if (!existsSync(file)) throw new UserError(`the embedded AWS's keys are missing (${file})`);
+  if (!existsSync(file)) throw new UserError(`the AWS keys are missing (${file})`);
   const { accessKeyId, secretAccessKey } = JSON.parse(readFileSync(file, 'utf8'));
   return { accessKeyId, secretAccessKey };
 }
 
-export const awsEndpoint = (record: ClusterRecord): string => `http://127.0.0.1:${record.ports.aws}`;
+export const awsEndpoint = (record: Pick<ClusterRecord, 'awsEndpoint' | 'ports'>): string => record.awsEndpoint ?? registryUrl(record);
+
+/** Where images are pushed to the cluster's ECR, on this host. */
+export const registryUrl = (record: Pick<ClusterRecord, 'ports'>): string => `http://127.0.0.1:${record.ports.aws}`;
 
 export function clusterAwsClients(record: ClusterRecord): AwsClients {
   return createAwsClients({ region: record.region, endpoint: awsEndpoint(record), credentials: readRootCredentials(pathsOf(record.name).aws) });

@@ -1,8 +1,11 @@
-/** The `aws` process of a cluster: the embedded AWS and its data plane. Argument: the cluster's name. */
+/** The `aws` process of a cluster: the embedded AWS, or what stands beside another, and its data plane. Argument: the cluster's name. */
+import type { Socket } from 'node:net';
 import { join } from 'node:path';
-import { startLocalAws } from '../localaws/api/server.ts';
+import type { Calls } from '../localaws/api/calls.ts';
+import type { CloudReports, CloudSource } from '../localaws/contract.ts';
 import { namespaceName } from '../localaws/dataplane/names.ts';
 import { serveAwsControl, withoutSimulated } from './aws-control.ts';
+import { readRootCredentials } from './aws-endpoint.ts';
 import { nodeModules, packageRoot } from './package.ts';
 import { superviseThis } from './process.ts';
 import { simulatedTag } from './simulated-nodes.ts';
@@ -13,17 +16,16 @@ const record = requireRecord(name);
 const paths = pathsOf(name);
 const self = superviseThis('aws');
 
-const aws = await startLocalAws({
-  directory: paths.aws,
-  host: '127.0.0.1',
-  port: record.ports.aws,
-  region: record.region,
-  zones: ['a', 'b', 'c', 'd', 'e', 'f'],
-  accountId: record.accountId,
-  log: self.log.child({ component: 'aws' }),
-  dataPlane: hasDataPlane(record) ? 'external' : 'simulated',
-  simulatedTag,
-});
+/** The AWS itself, or what stands beside one elsewhere. */
+interface Cloud {
+  source: CloudSource;
+  reports: CloudReports;
+  calls?: Calls;
+  handleConnection(socket: Socket): void;
+  stop(): Promise<void>;
+}
+
+const aws: Cloud = record.awsEndpoint ? await standBeside(record.awsEndpoint) : await embedded();
 self.onStop(() => aws.stop());
 const control = await serveAwsControl({
   path: paths.awsSocket,
@@ -33,6 +35,30 @@ const control = await serveAwsControl({
 self.onStop(() => control.stop());
 if (hasDataPlane(record)) await startInstances();
 self.ready();
+
+async function embedded(): Promise<Cloud> {
+  const { startLocalAws } = await import('../localaws/api/server.ts');
+  return startLocalAws({
+    directory: paths.aws,
+    host: '127.0.0.1',
+    port: record.ports.aws,
+    region: record.region,
+    zones: ['a', 'b', 'c', 'd', 'e', 'f'],
+    accountId: record.accountId,
+    log: self.log.child({ component: 'aws' }),
+    dataPlane: hasDataPlane(record) ? 'external' : 'simulated',
+    simulatedTag,
+  });
+}
+
+async function standBeside(endpoint: string): Promise<Cloud> {
+  const { openEndpoint } = await import('../localaws/dataplane/polled/open.ts');
+  const log = self.log.child({ component: 'aws' });
+  const credentials = readRootCredentials(paths.aws);
+  const { source, gateway, close } = await openEndpoint({ endpoint, region: record.region, credentials, directory: paths.root, log });
+  await gateway.listen(record.ports.aws);
+  return { source, reports: source.reports, handleConnection: (socket) => gateway.handleConnection(socket), stop: close };
+}
 
 async function startInstances(): Promise<void> {
   const { startDataPlane } = await import('../localaws/dataplane/dataplane.ts');

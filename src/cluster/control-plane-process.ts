@@ -6,7 +6,7 @@ import { superviseThis } from './process.ts';
 import { startControlPlane } from './control-plane.ts';
 import { routesOfTable } from './simulated-nodes.ts';
 import { type ClusterRecord, hasDataPlane, pathsOf, requireRecord } from './state.ts';
-import { readRootCredentials } from './aws-endpoint.ts';
+import { awsEndpoint, readRootCredentials } from './aws-endpoint.ts';
 
 const name = process.argv[2] as string;
 const paths = pathsOf(name);
@@ -30,7 +30,7 @@ const controlPlane = await startControlPlane({
   ...(hasDataPlane(record) ? { dialVpc: join(paths.run, `${record.network.vpcId}.sock`) } : {}),
   ...(simulated ? { dialFirst: simulated.dial, cloudRoutes: record.nodes + (record.simulatedNodes ?? 0) <= routesOfTable } : {}),
   aws: {
-    config: { region: record.region, endpoint: `http://127.0.0.1:${record.ports.aws}`, credentials: readRootCredentials(paths.aws) },
+    config: { region: record.region, endpoint: awsEndpoint(record), credentials: readRootCredentials(paths.aws) },
     vpcId: record.network.vpcId,
     routeTableIds: [record.network.routeTableId],
   },

@@ -40,6 +40,8 @@ export interface CreateOptions {
   simulatedNodes?: number;
   zones: string[];
   instanceType: string;
+  /** URL of LocalStack, moto or another AWS to stand on instead of the embedded one. */
+  awsEndpoint?: string;
   kubeconfig?: string;
   /** Milliseconds to wait for nodes to be Ready; 0 does not wait. */
   waitMs: number;
@@ -54,6 +56,8 @@ export interface CreateOptions {
   signal: AbortSignal;
 }
 
+const region = 'us-east-1';
+
 /** Creates a cluster; rolls back (unless retain) when it fails or signal aborts. Errors are UserErrors where people can act. */
 export async function createCluster(o: CreateOptions): Promise<ClusterRecord> {
   checkClusterName(o.name);
@@ -63,7 +67,7 @@ export async function createCluster(o: CreateOptions): Promise<ClusterRecord> {
     if (readRecord(o.name)) throw new UserError(`cluster '${o.name}' already exists; "kumulus delete cluster ${o.name}" removes it`);
     const kubeconfig = kubeconfigPath(o.kubeconfig);
     await o.progress.step('Checking this machine', async () => preflight(o, kubeconfig));
-    const record = await newRecord(o);
+    const record = o.awsEndpoint ? await elsewhere(o, o.awsEndpoint) : await newRecord(o);
     record.kubeconfig = kubeconfig;
     try {
       await build(o, record);
@@ -74,7 +78,7 @@ export async function createCluster(o: CreateOptions): Promise<ClusterRecord> {
       if (o.retain) {
         o.progress.line(`${text}; what was made stays (--retain). Logs: ${pathsOf(o.name).logs}`);
       } else {
-        await o.progress.step(`${text}: rolling back`, () => removeCluster(o.name));
+        await o.progress.step(`${text}: rolling back`, () => removeCluster(o.name, undefined, o.progress.line));
       }
       throw o.signal.aborted ? new UserError(`creation of cluster '${o.name}' was interrupted`, 130) : error;
     }
@@ -91,7 +95,15 @@ function preflight(o: CreateOptions, kubeconfig: string): void {
   if (hasDataPlane(o)) installMissing(o.progress.line);
 }
 
-async function newRecord(o: CreateOptions): Promise<ClusterRecord> {
+async function elsewhere(o: CreateOptions, endpoint: string): Promise<ClusterRecord> {
+  const { greetEndpoint, keepCredentials } = await import('./foreign-aws.ts');
+  const { accountId, credentials } = await o.progress.step(`Reaching the AWS at ${endpoint}`, () => greetEndpoint(endpoint, region));
+  const record = await newRecord(o, accountId);
+  keepCredentials(record, credentials);
+  return record;
+}
+
+async function newRecord(o: CreateOptions, accountId = '000000000000'): Promise<ClusterRecord> {
   const taken = takenPorts(o.name);
   const paths = pathsOf(o.name);
   mkdirSync(paths.root, { recursive: true, mode: 0o711 });
@@ -101,13 +113,14 @@ async function newRecord(o: CreateOptions): Promise<ClusterRecord> {
     id: clusterId(paths.root),
     createdAt: new Date().toISOString(),
     phase: 'creating',
-    region: 'us-east-1',
+    region,
     zones: o.zones,
-    accountId: '000000000000',
+    accountId,
+    ...(o.awsEndpoint ? { awsEndpoint: o.awsEndpoint } : {}),
     nodes: o.nodes,
     ...(o.simulatedNodes ? { simulatedNodes: o.simulatedNodes } : {}),
     instanceType: o.instanceType,
-    ports: { api: await freePort(6443, taken), aws: await freePort(4566, taken) },
+    ports: { api: await freePort(6443, taken), aws: await freePort(o.awsEndpoint ? 5000 : 4566, taken) },
     vpcCidr: '10.0.0.0/16',
     podCidr: podCidrFor(o.nodes + (o.simulatedNodes ?? 0)),
     serviceCidr: '10.96.0.0/16',
@@ -127,13 +140,14 @@ async function build(o: CreateOptions, record: ClusterRecord): Promise<void> {
   const loading = import('../aws/ensure.ts');
   const key = ensureServiceAccountKey(paths.pki);
   for (const early of [loading, key]) early.catch(() => {});
-  await progress.step('Starting the embedded AWS', async () => {
+  await progress.step(record.awsEndpoint ? `Starting the data plane of ${record.awsEndpoint}` : 'Starting the embedded AWS', async () => {
     await startSupervisor(record.name, ['aws', 'control-plane'], signal);
     await waitOnPort(record, 'aws', signal);
     if (o.awsProfile !== false) writeAwsProfile(record);
   });
   const clients = clusterAwsClients(record);
   try {
+    if (record.awsEndpoint) record.imageId = await (await import('./foreign-aws.ts')).findNodeImage(clients);
     const context = { clients, cluster: record.name, signal };
     let known: Ensured = new Map();
     await progress.step('Creating the VPC', async () => {
@@ -178,7 +192,7 @@ async function build(o: CreateOptions, record: ClusterRecord): Promise<void> {
         name: 'simulated',
         size: record.simulatedNodes ?? 0,
         instanceType: record.instanceType,
-        imageId: nodeImage,
+        imageId: record.imageId ?? nodeImage,
         subnetIds: record.zones.map((zone) => known.get(ids.subnet(zone))?.id ?? ''),
         securityGroupIds: [record.network?.nodeSecurityGroupId ?? ''],
         instanceProfile: `${record.name}-node`,

@@ -3,8 +3,8 @@ import { hasCode } from '../aws/clients.ts';
 import { type ImageSource, readImageTar } from '../runtime/images/oci-tar.ts';
 import { pushImage } from '../runtime/images/push.ts';
 import { parseReference } from '../runtime/images/reference.ts';
-import { awsEndpoint, clusterAwsClients } from './aws-endpoint.ts';
-import { type ClusterRecord, UserError } from './state.ts';
+import { clusterAwsClients, registryUrl } from './aws-endpoint.ts';
+import { type ClusterRecord, requireRecord, UserError, writeRecord } from './state.ts';
 
 /** The cluster's ECR, as image names have it. */
 export const registryName = (record: ClusterRecord): string => `${record.accountId}.dkr.ecr.${record.region}.amazonaws.com`;
@@ -24,17 +24,25 @@ export async function pushToCluster(
   const clients = clusterAwsClients(record);
   try {
     const ecr = await clients.ecr();
-    await ecr.send(new CreateRepositoryCommand({ repositoryName: repository })).catch((error) => {
+    const made = await ecr.send(new CreateRepositoryCommand({ repositoryName: repository })).catch((error) => {
       if (!hasCode(error, 'RepositoryAlreadyExistsException')) throw error;
     });
+    if (made && record.awsEndpoint) noteRepository(record, repository);
     const { authorizationData } = await ecr.send(new GetAuthorizationTokenCommand({}));
     const auth = authorizationData?.[0]?.authorizationToken;
     if (!auth) throw new Error("the cluster's ECR gave no authorization token");
-    await pushImage({ registryUrl: awsEndpoint(record), repository, tag, auth: { auth }, source, ...(signal ? { signal } : {}) });
+    await pushImage({ registryUrl: registryUrl(record), repository, tag, auth: { auth }, source, ...(signal ? { signal } : {}) });
     return `${registryName(record)}/${repository}:${tag}`;
   } finally {
     clients.destroy();
   }
+}
+
+function noteRepository(record: ClusterRecord, repository: string): void {
+  const current = requireRecord(record.name);
+  current.repositories = [...new Set([...(current.repositories ?? []), repository])];
+  record.repositories = current.repositories;
+  writeRecord(current);
 }
 
 /**

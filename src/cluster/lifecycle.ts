@@ -36,7 +36,7 @@ export async function startCluster(name: string, progress: Progress, signal: Abo
       writeRecord(record);
       if (moved) progress.line(`Ports have changed: API server ${ports.api}, AWS ${ports.aws}`);
     }
-    await progress.step('Starting the embedded AWS and its instances', async () => {
+    await progress.step(`Starting the ${record.awsEndpoint ? 'data plane' : 'embedded AWS'} and its instances`, async () => {
       await startSupervisor(name, ['aws'], signal);
       await waitOnPort(record, 'aws', signal);
       writeAwsProfile(record);
@@ -72,7 +72,7 @@ export async function stopCluster(name: string, progress: Progress): Promise<voi
   const record = requireRecord(name);
   const unlock = lockCluster(name, `stop cluster ${name}`);
   try {
-    await progress.step('Stopping the control plane and the embedded AWS', async () => {
+    await progress.step(`Stopping the control plane and the ${record.awsEndpoint ? 'data plane' : 'embedded AWS'}`, async () => {
       await stopSupervisor(name);
       await endChildren(name);
     });

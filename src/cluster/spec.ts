@@ -37,5 +37,9 @@ export async function wholeTopology(record: ClusterRecord, ca: string): Promise<
     podCidr: record.podCidr,
     flags: nodeFlags(record),
   });
-  return topology(spec(record, [{ name: 'workers', size: record.nodes, instanceType: record.instanceType, imageId: nodeImage, userData }]));
+  return topology(spec(record, [{ name: 'workers', size: record.nodes, instanceType: record.instanceType, imageId: record.imageId ?? nodeImage, userData }]));
 }
+
+/** Everything, to be found by its tags and names and deleted. */
+export const removalTopology = (record: ClusterRecord): Declaration[] =>
+  topology(spec(record, [{ name: 'workers', size: record.nodes, instanceType: record.instanceType, imageId: '', userData: '' }]));

@@ -31,6 +31,12 @@ export interface ClusterRecord {
   region: string;
   zones: string[];
   accountId: string;
+  /** Where the cluster's AWS is, when that is not the embedded one; aws/credentials.json holds the keys. `ports.aws` is then its registry's. */
+  awsEndpoint?: string;
+  /** The image of nodes, where not the embedded AWS's. */
+  imageId?: string;
+  /** Repositories of ECR that were made for loaded images: with an AWS elsewhere, deletion takes them away. */
+  repositories?: string[];
   nodes: number;
   /** Nodes whose pods report without running. A cluster with none but those has no data plane, and needs no privileges. */
   simulatedNodes?: number;

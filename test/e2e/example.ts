@@ -7,10 +7,13 @@ import { DescribeTargetGroupsCommand, DescribeTargetHealthCommand, ElasticLoadBa
 import { clusterId } from '../../src/cluster/state.ts';
 import { namespaceName, namespacePath } from '../../src/localaws/dataplane/names.ts';
 import { processesInNamespace } from '../../src/localaws/dataplane/processes.ts';
+import type { RunningAws } from './elsewhere.ts';
 import { eventually, Machine, type Ran, run, sleep } from './command.ts';
 
-/** The image of the example, which every cluster has. */
-export const exampleImage = '000000000000.dkr.ecr.us-east-1.amazonaws.com/kumulus/example:1';
+const imageOf = (accountId: string) => `${accountId}.dkr.ecr.us-east-1.amazonaws.com/kumulus/example:1`;
+
+/** The image of the example, which every cluster on the embedded AWS has. */
+export const exampleImage = imageOf('000000000000');
 
 export interface Created {
   url: string;
@@ -25,24 +28,38 @@ export class ExampleCluster {
   created!: Created;
   ec2!: EC2Client;
   elb!: ElasticLoadBalancingV2Client;
+  private aws: RunningAws | undefined;
 
   constructor(name: string, machine = new Machine()) {
     this.name = name;
     this.machine = machine;
   }
 
+  /** The cluster is to be made on this AWS, which ends with it. */
+  standOn(aws: RunningAws): void {
+    this.aws = aws;
+    Object.assign(this.machine.env, { AWS_ACCESS_KEY_ID: aws.accountId, AWS_SECRET_ACCESS_KEY: 'test' });
+  }
+
+  get exampleImage(): string {
+    return imageOf(this.aws?.accountId ?? '000000000000');
+  }
+
+  /** For clients of the cluster's AWS. */
+  get awsConfig() {
+    const region = 'us-east-1';
+    if (this.aws) return { region, endpoint: this.aws.url, credentials: { accessKeyId: this.aws.accountId, secretAccessKey: 'test' } };
+    const { accessKeyId, secretAccessKey } = JSON.parse(readFileSync(join(this.machine.state, this.name, 'aws/credentials.json'), 'utf8'));
+    return { region, endpoint: this.created.awsEndpoint, credentials: { accessKeyId, secretAccessKey } };
+  }
+
   async create(args: string[]): Promise<Ran> {
-    const ran = await this.machine.kumulus(['create', 'cluster', this.name, '--example', ...args, '-o', 'json']);
+    const where = this.aws ? ['--aws-endpoint', this.aws.url] : [];
+    const ran = await this.machine.kumulus(['create', 'cluster', this.name, '--example', ...where, ...args, '-o', 'json']);
     if (ran.code !== 0) throw new Error(`create cluster: exit code ${ran.code}\n${ran.err}\n${this.machine.logs(this.name)}`);
     this.created = JSON.parse(ran.out);
-    const keys = JSON.parse(readFileSync(join(this.machine.state, this.name, 'aws/credentials.json'), 'utf8'));
-    const config = {
-      region: 'us-east-1',
-      endpoint: this.created.awsEndpoint,
-      credentials: { accessKeyId: keys.accessKeyId, secretAccessKey: keys.secretAccessKey },
-    };
-    this.ec2 = new EC2Client(config);
-    this.elb = new ElasticLoadBalancingV2Client(config);
+    this.ec2 = new EC2Client(this.awsConfig);
+    this.elb = new ElasticLoadBalancingV2Client(this.awsConfig);
     return ran;
   }
 
@@ -50,6 +67,7 @@ export class ExampleCluster {
     this.ec2?.destroy();
     this.elb?.destroy();
     await this.machine.end();
+    await this.aws?.stop();
   }
 
   async json(args: string): Promise<any> {

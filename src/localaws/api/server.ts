@@ -4,13 +4,14 @@ import type { AddressInfo, Socket } from 'node:net';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import type { CloudReports, CloudSource } from '../contract.ts';
+import { foreign } from '../foreign.ts';
+import { Registry } from '../registry/registry.ts';
 import { Calls } from './calls.ts';
 import { type Clock, systemClock } from './clock.ts';
 import type { Cloud } from './cloud.ts';
 import { armDeadlines } from './deadlines.ts';
 import { dispatch } from './dispatch.ts';
 import { Consoles } from './ec2/consoles.ts';
-import { Registry } from './ecr/registry.ts';
 import { Keys } from './keys.ts';
 import { makeReports } from './reports.ts';
 import { services } from './services.ts';
@@ -56,15 +57,6 @@ export interface LocalAws {
   stop(): Promise<void>;
 }
 
-const loopback = /^(localhost|127(\.\d{1,3}){3}|\[::1\]|169\.254\.169\.252|([a-z0-9-]+\.)+amazonaws\.com)$/;
-
-/** Whether a request may come from elsewhere than a tool that means this endpoint: a web page, or a name that was made to lead here. */
-function foreign(message: IncomingMessage): string | undefined {
-  if (message.headers.origin !== undefined) return 'requests of web pages are not answered';
-  const host = (message.headers.host ?? '').toLowerCase().replace(/:\d+$/, '');
-  return loopback.test(host) ? undefined : 'the Host header names another host';
-}
-
 /** Starts the embedded AWS's endpoint. Throws when the state is corrupt, in use or of a newer release, or when the port is taken. */
 export async function startLocalAws(options: LocalAwsOptions): Promise<LocalAws> {
   const region = options.region ?? 'us-east-1';
@@ -90,7 +82,11 @@ export async function startLocalAws(options: LocalAwsOptions): Promise<LocalAws>
       log,
       directory: options.directory,
     };
-    const registry = await Registry.open(cloud);
+    const registry = await Registry.open(cloud, {
+      login: (user, password) => keys.registryLogin(user, password),
+      repository: (name) => opened.tables.repositories.get(name),
+      repositoryNames: () => opened.tables.repositories.values().map((one) => one.repositoryName),
+    });
     const answer = async (message: IncomingMessage, response: ServerResponse) => {
       try {
         const refusal = foreign(message);

@@ -2,7 +2,7 @@ import type * as ecr from '@aws-sdk/client-ecr';
 import { type CallContext, now, type Operations } from '../cloud.ts';
 import { AwsError } from '../errors.ts';
 import type { ManifestRecord, RepositoryRecord } from '../state/records.ts';
-import { registryOf } from './registry.ts';
+import { registryOf } from '../../registry/registry.ts';
 
 /** Seconds that a token of GetAuthorizationToken is good for. */
 const tokenSeconds = 12 * 3600;
@@ -205,12 +205,13 @@ export const ecrOperations = {
   },
 
   async PutImage(input: ecr.PutImageRequest, call: CallContext): Promise<ecr.PutImageResponse> {
-    const { repositoryName } = findRepository(call, input.repositoryName);
+    const repository = findRepository(call, input.repositoryName);
+    const { repositoryName } = repository;
     const bytes = Buffer.from(input.imageManifest ?? '');
     const reference = input.imageTag ?? input.imageDigest;
     if (!reference) throw new AwsError('InvalidParameterException', 'imageTag or imageDigest must be given');
     const digest = await registryOf(call)
-      .storeManifest(repositoryName, bytes, input.imageManifestMediaType, reference)
+      .storeManifest(repositoryName, bytes, input.imageManifestMediaType, reference, repository)
       .catch((error) => {
         throw new AwsError(error.code === 'MANIFEST_BLOB_UNKNOWN' ? 'LayersNotFoundException' : 'InvalidParameterException', error.message);
       });

@@ -116,6 +116,7 @@ export function makeTables(note: (change: Change) => void): Tables {
       repository: (record) => [record.repository],
       tag: (record) => record.tags.map((tag) => `${record.repository}:${tag}`),
       blob: (record) => record.references,
+      digest: (record) => [record.digest],
     }),
     repositoryBlobs: table('repositoryBlobs', { repository: (record) => [record.repository], digest: (record) => [record.digest] }),
   };

@@ -1,8 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { pipeline } from 'node:stream/promises';
-import type { Cloud } from '../cloud.ts';
-import { now } from '../cloud.ts';
-import type { ManifestRecord } from '../state/records.ts';
+import type { Cloud } from '../api/cloud.ts';
+import type { ManifestRecord } from '../api/state/records.ts';
 import { Blobs, digestPattern, type Upload } from './blobs.ts';
 
 /** Bytes of the largest manifest, as the distribution specification advises. */
@@ -21,6 +20,8 @@ class RegistryFailure extends Error {
   }
 }
 
+const imageNotFound = () => new RegistryFailure(404, 'MANIFEST_UNKNOWN', 'Requested image not found');
+
 const manifestTypes = [
   'application/vnd.oci.image.manifest.v1+json',
   'application/vnd.oci.image.index.v1+json',
@@ -28,22 +29,44 @@ const manifestTypes = [
   'application/vnd.docker.distribution.manifest.list.v2+json',
 ];
 
+/** The AWS endpoint that a registry is of: it says who may push, and which repositories there are. */
+export interface RegistryOwner {
+  login(user: string, password: string): boolean | Promise<boolean>;
+  repository(name: string): Owned<RepositoryShape | undefined>;
+  repositoryNames(): Owned<string[]>;
+  /** Whether the endpoint still has an image that is kept here, for endpoints that can lose some on their own. */
+  has?(repository: string, digest: string): Promise<boolean>;
+  /** Called when an image was pushed, before the push is acknowledged. */
+  pushed?(image: { repository: string; digest: string; mediaType: string; tag?: string; text: string }): Promise<void>;
+  /** Called when a tag or an image was deleted by the distribution API. */
+  removed?(repository: string, reference: string): Promise<void>;
+}
+
+type Owned<T> = T | Promise<T>;
+type RepositoryShape = { imageTagMutability?: string };
+
+/** Where manifests are noted; their bytes and those of layers are files in `directory`. */
+export type RegistryCloud = Pick<Cloud, 'accountId' | 'region' | 'tables' | 'state' | 'clock' | 'log' | 'directory'>;
+
+const now = (cloud: RegistryCloud): Date => new Date(cloud.clock.now());
+
 /**
- * ECR's registry: the distribution API (opencontainers/distribution-spec 1.1) under /v2/ of the endpoint. Pushes need the user AWS
- * with a token of GetAuthorizationToken, or an access key, and a repository that exists. Pulls need neither, which is not so on
- * AWS: nodes of the embedded AWS pull with no credential helper.
+ * ECR's registry: the distribution API (opencontainers/distribution-spec 1.1) under /v2/. Pushes need the user AWS with a token of
+ * GetAuthorizationToken, and a repository that exists. Pulls need neither, which is not so on AWS: nodes pull with no credential helper.
  */
 export class Registry {
-  private readonly cloud: Cloud;
+  private readonly cloud: RegistryCloud;
+  private readonly owner: RegistryOwner;
   private readonly blobs: Blobs;
 
-  private constructor(cloud: Cloud, blobs: Blobs) {
+  private constructor(cloud: RegistryCloud, owner: RegistryOwner, blobs: Blobs) {
     this.cloud = cloud;
+    this.owner = owner;
     this.blobs = blobs;
   }
 
-  static async open(cloud: Cloud): Promise<Registry> {
-    const registry = new Registry(cloud, await Blobs.open(`${cloud.directory}/registry`));
+  static async open(cloud: RegistryCloud, owner: RegistryOwner): Promise<Registry> {
+    const registry = new Registry(cloud, owner, await Blobs.open(`${cloud.directory}/registry`));
     registries.set(cloud.tables, registry);
     return registry;
   }
@@ -71,7 +94,7 @@ export class Registry {
     const url = new URL(message.url ?? '/', 'http://registry');
     const method = message.method ?? 'GET';
     const writing = method !== 'GET' && method !== 'HEAD';
-    const known = this.authenticated(message);
+    const known = await this.authenticated(message);
     if ((writing || message.headers.authorization !== undefined) && !known) throw this.unauthorized();
     response.setHeader('docker-distribution-api-version', 'registry/2.0');
     const path = url.pathname.replace(/^\/v2\/?/, '');
@@ -81,11 +104,12 @@ export class Registry {
       return void response.writeHead(200, { 'content-length': '2', 'content-type': 'application/json' }).end('{}');
     }
     if (path === '_catalog' && method === 'GET')
-      return this.json(response, { repositories: this.cloud.tables.repositories.values().map((one) => one.repositoryName) });
+      return this.json(response, { repositories: await this.owner.repositoryNames() });
     const parts = /^(.+?)\/(blobs\/uploads|blobs|manifests|tags)(?:\/(.*))?$/.exec(path);
     if (!parts) throw new RegistryFailure(404, 'UNSUPPORTED', 'no such path in the distribution API');
     const [, name = '', kind, rest = ''] = parts;
-    if (!this.cloud.tables.repositories.has(name)) {
+    const repository = await this.owner.repository(name);
+    if (!repository) {
       throw new RegistryFailure(
         404,
         'NAME_UNKNOWN',
@@ -94,7 +118,7 @@ export class Registry {
     }
     if (kind === 'tags' && rest === 'list' && method === 'GET') return this.tags(response, name, url);
     if (kind === 'manifests') {
-      if (method === 'PUT') return this.putManifest(message, response, name, rest);
+      if (method === 'PUT') return this.putManifest(message, response, name, rest, repository);
       if (method === 'DELETE') return this.deleteManifest(response, name, rest);
       if (!writing) return this.getManifest(method, response, name, rest);
     }
@@ -114,12 +138,12 @@ export class Registry {
     throw new RegistryFailure(405, 'UNSUPPORTED', 'The operation is unsupported.');
   }
 
-  private authenticated(message: IncomingMessage): boolean {
+  private async authenticated(message: IncomingMessage): Promise<boolean> {
     const [scheme, value] = (message.headers.authorization ?? '').split(' ');
     if (scheme?.toLowerCase() !== 'basic' || !value) return false;
     const text = Buffer.from(value, 'base64').toString('utf8');
     const colon = text.indexOf(':');
-    return colon > 0 && this.cloud.keys.registryLogin(text.slice(0, colon), text.slice(colon + 1));
+    return colon > 0 && (await this.owner.login(text.slice(0, colon), text.slice(colon + 1)));
   }
 
   private unauthorized(): RegistryFailure {
@@ -149,18 +173,25 @@ export class Registry {
   private find(name: string, reference: string): ManifestRecord {
     const { manifests } = this.cloud.tables;
     const found = reference.includes(':') ? manifests.get(`${name} ${reference}`) : manifests.by('tag', `${name}:${reference}`)[0];
-    if (!found) throw new RegistryFailure(404, 'MANIFEST_UNKNOWN', `Requested image not found`);
+    if (!found) throw imageNotFound();
     return found;
   }
 
   private async getManifest(method: string, response: ServerResponse, name: string, reference: string): Promise<void> {
     const record = this.find(name, reference);
+    if (this.owner.has && !(await this.owner.has(name, record.digest))) throw imageNotFound();
     response.writeHead(200, { 'content-type': record.mediaType, 'content-length': record.size, 'docker-content-digest': record.digest });
     if (method === 'HEAD') response.end();
     else await pipeline(this.blobs.read(record.digest), response);
   }
 
-  private async putManifest(message: IncomingMessage, response: ServerResponse, name: string, reference: string): Promise<void> {
+  private async putManifest(
+    message: IncomingMessage,
+    response: ServerResponse,
+    name: string,
+    reference: string,
+    repository: RepositoryShape,
+  ): Promise<void> {
     const chunks: Buffer[] = [];
     let size = 0;
     for await (const chunk of message) {
@@ -168,12 +199,18 @@ export class Registry {
       if (size > largestManifest) throw new RegistryFailure(413, 'MANIFEST_INVALID', 'the manifest is too large');
       chunks.push(chunk);
     }
-    const digest = await this.storeManifest(name, Buffer.concat(chunks), message.headers['content-type'], reference);
+    const digest = await this.storeManifest(name, Buffer.concat(chunks), message.headers['content-type'], reference, repository);
     response.writeHead(201, { location: `/v2/${name}/manifests/${digest}`, 'docker-content-digest': digest, 'content-length': '0' }).end();
   }
 
   /** Keeps a manifest under its digest and, where the reference is one, a tag. Resolves to the digest when it is on disk. */
-  async storeManifest(name: string, bytes: Buffer, contentType: string | undefined, reference: string): Promise<string> {
+  async storeManifest(
+    name: string,
+    bytes: Buffer,
+    contentType: string | undefined,
+    reference: string,
+    repository: RepositoryShape,
+  ): Promise<string> {
     let manifest: any;
     try {
       manifest = JSON.parse(bytes.toString('utf8'));
@@ -196,7 +233,7 @@ export class Registry {
     if (tag !== undefined && !/^\w[\w.-]{0,127}$/.test(tag)) throw new RegistryFailure(400, 'TAG_INVALID', 'manifest tag did not match URI');
     const digest = await this.blobs.put(bytes);
     if (tag === undefined && digest !== reference) throw new RegistryFailure(400, 'DIGEST_INVALID', 'provided digest did not match uploaded content');
-    const immutable = this.cloud.tables.repositories.get(name)?.imageTagMutability === 'IMMUTABLE';
+    const immutable = repository.imageTagMutability === 'IMMUTABLE';
     await this.cloud.state.writable();
     this.cloud.state.transact(() => {
       const key = `${name} ${digest}`;
@@ -227,12 +264,14 @@ export class Registry {
       });
     });
     await this.cloud.state.durable();
+    await this.owner.pushed?.({ repository: name, digest, mediaType, ...(tag === undefined ? {} : { tag }), text: bytes.toString('utf8') });
     return digest;
   }
 
   private async deleteManifest(response: ServerResponse, name: string, reference: string): Promise<void> {
     this.find(name, reference);
     await this.removeImage(name, reference);
+    await this.owner.removed?.(name, reference);
     response.writeHead(202, { 'content-length': '0' }).end();
   }
 
@@ -255,7 +294,7 @@ export class Registry {
     for (const digest of digests) {
       const users = manifests.by('blob', digest);
       if (!users.some((one) => one.repository === name)) this.cloud.state.transact(() => repositoryBlobs.delete(`${name} ${digest}`));
-      const asManifest = this.cloud.tables.repositories.values().some((one) => manifests.has(`${one.repositoryName} ${digest}`));
+      const asManifest = manifests.hasKey('digest', digest);
       if (!users.length && !asManifest && !repositoryBlobs.hasKey('digest', digest)) await this.blobs.remove(digest);
     }
   }
@@ -343,7 +382,7 @@ export class Registry {
 const registries = new WeakMap<object, Registry>();
 
 /** The registry of an endpoint, for ECR's own operations. */
-export function registryOf(cloud: Pick<Cloud, 'tables'>): Registry {
+export function registryOf(cloud: Pick<RegistryCloud, 'tables'>): Registry {
   const found = registries.get(cloud.tables);
   if (!found) throw new Error('the endpoint has no registry');
   return found;

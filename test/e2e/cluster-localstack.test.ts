@@ -1,0 +1,4 @@
+import { onLocalstack } from './elsewhere.ts';
+import { firstCluster } from './cluster.steps.ts';
+
+firstCluster(onLocalstack);
