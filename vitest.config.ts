@@ -8,7 +8,7 @@ const common = {
 };
 
 /** Suites on LocalStack and moto, which are installed while the others run. */
-const onFakes = ['test/contract/aws/localstack.test.ts', 'test/contract/aws/moto.test.ts', 'test/contract/sdk-on-fakes.test.ts'];
+const onFakes = ['test/contract/aws/localstack.test.ts', 'test/contract/aws/moto.test.ts', 'test/contract/{registry,sdk}-on-fakes.test.ts'];
 
 /** Other people's command lines, and upstream's programs: vitest.interop.config.ts and vitest.fakes.config.ts. */
 const elsewhere = [

@@ -7,7 +7,7 @@ export default defineConfig({
       'localstack/host/*.test.ts',
       'test/contract/aws/localstack.test.ts',
       'test/contract/aws/moto.test.ts',
-      'test/contract/sdk-on-fakes.test.ts',
+      'test/contract/{registry,sdk}-on-fakes.test.ts',
       'test/e2e/aws-dataplane.test.ts',
       'test/e2e/cluster-{localstack,moto}.test.ts',
       'test/e2e/pulumi-fakes.test.ts',

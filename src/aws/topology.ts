@@ -60,6 +60,8 @@ export interface HostedControlPlane {
   type: 'hosted';
   socket: string;
   port: number;
+  /** The interface's, where it shall not be the subnet's choice: moto's choice may be an address that is taken or none at all. */
+  address?: string;
 }
 
 /** The control plane runs on an EC2 instance of its own, at controlPlaneAddress(), behind a network load balancer. */
@@ -221,6 +223,7 @@ function hostedTopology(spec: TopologySpec, controlPlane: HostedControlPlane): D
         SubnetId: ref(ids.subnet(spec.zones[0] as string)),
         Groups: [ref(ids.controlPlaneSecurityGroup)],
         Description: `API server of ${spec.cluster}`,
+        ...(controlPlane.address ? { PrivateIpAddress: controlPlane.address } : {}),
       },
       tags: { 'kumulus:host-socket': controlPlane.socket, 'kumulus:host-port': String(controlPlane.port) },
     },

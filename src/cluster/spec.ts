@@ -1,6 +1,6 @@
 import { caCertHash } from './pki.ts';
 import { workerUserData } from './user-data.ts';
-import { topology, type Declaration } from '../aws/topology.ts';
+import { controlPlaneAddress, topology, type Declaration } from '../aws/topology.ts';
 import { type ClusterRecord, pathsOf } from './state.ts';
 
 /** The AMI of the embedded AWS with the kumulus command in it. */
@@ -12,7 +12,12 @@ const spec = (record: ClusterRecord, nodeGroups: Parameters<typeof topology>[0][
   zones: record.zones,
   vpcCidr: record.vpcCidr,
   podCidr: record.podCidr,
-  controlPlane: { type: 'hosted' as const, socket: pathsOf(record.name).apiSocket, port: 6443 },
+  controlPlane: {
+    type: 'hosted' as const,
+    socket: pathsOf(record.name).apiSocket,
+    port: 6443,
+    ...(record.awsEndpoint ? { address: controlPlaneAddress(record.vpcCidr) } : {}),
+  },
   nodeGroups,
 });
 

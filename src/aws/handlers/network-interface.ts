@@ -15,6 +15,8 @@ export interface NetworkInterfaceProperties {
   SubnetId: string;
   Groups: string[];
   Description: string;
+  /** One of the subnet's choice where left out. */
+  PrivateIpAddress?: string;
 }
 
 const existing = (eni: NetworkInterface | undefined): Existing => ({

@@ -67,6 +67,8 @@ export function interfacesOf(state: CloudState): Interface[] {
       const known = found.get(shape.NetworkInterfaceId ?? '');
       if (known) {
         known.instanceId ??= instance.InstanceId;
+        // The check of the first interface can be asked of the instance, and moto notes it there alone.
+        if (known.deviceIndex === 0 && instance.SourceDestCheck === false) known.sourceDestCheck = false;
         continue;
       }
       const made = fromShape(shape, instance.InstanceId);

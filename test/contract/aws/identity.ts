@@ -1,4 +1,13 @@
-import { CreateRepositoryCommand, GetAuthorizationTokenCommand } from '@aws-sdk/client-ecr';
+import { createHash } from 'node:crypto';
+import {
+  BatchDeleteImageCommand,
+  CreateRepositoryCommand,
+  DeleteRepositoryCommand,
+  DescribeImagesCommand,
+  DescribeRepositoriesCommand,
+  GetAuthorizationTokenCommand,
+  PutImageCommand,
+} from '@aws-sdk/client-ecr';
 import * as iam from '@aws-sdk/client-iam';
 import * as ssm from '@aws-sdk/client-ssm';
 import { AssumeRoleCommand, GetCallerIdentityCommand, STSClient } from '@aws-sdk/client-sts';
@@ -124,6 +133,27 @@ export const identityChecks: Check[] = [
       expect(await refusal(create())).toBe('RepositoryAlreadyExistsException');
       const { authorizationData } = await ecr.send(new GetAuthorizationTokenCommand({}));
       expect(Buffer.from(authorizationData![0]!.authorizationToken!, 'base64').toString()).toMatch(/^AWS:.+/);
+    },
+  },
+  {
+    name: 'an image is put under its digest and a tag, shown, keeps its repository, and goes with it',
+    async run({ ecr }) {
+      const repositoryName = 'contract/images';
+      const imageManifestMediaType = 'application/vnd.oci.image.index.v1+json';
+      const imageManifest = JSON.stringify({ schemaVersion: 2, mediaType: imageManifestMediaType, manifests: [] });
+      const imageDigest = `sha256:${createHash('sha256').update(imageManifest).digest('hex')}`;
+      await ecr.send(new CreateRepositoryCommand({ repositoryName }));
+      const { repositories } = await ecr.send(new DescribeRepositoriesCommand({ repositoryNames: [repositoryName] }));
+      expect(repositories).toMatchObject([{ repositoryName, imageTagMutability: 'MUTABLE' }]);
+      await ecr.send(new PutImageCommand({ repositoryName, imageManifest, imageManifestMediaType, imageDigest, imageTag: '1' }));
+      const describe = () => ecr.send(new DescribeImagesCommand({ repositoryName, imageIds: [{ imageDigest }] }));
+      expect((await describe()).imageDetails).toMatchObject([{ imageDigest, imageTags: ['1'] }]);
+      expect(await refusal(ecr.send(new DeleteRepositoryCommand({ repositoryName })))).toBe('RepositoryNotEmptyException');
+      await ecr.send(new BatchDeleteImageCommand({ repositoryName, imageIds: [{ imageDigest }] }));
+      expect(await refusal(describe())).toBe('ImageNotFoundException');
+      await ecr.send(new PutImageCommand({ repositoryName, imageManifest, imageManifestMediaType, imageDigest, imageTag: '2' }));
+      await ecr.send(new DeleteRepositoryCommand({ repositoryName, force: true }));
+      expect(await refusal(ecr.send(new DescribeRepositoriesCommand({ repositoryNames: [repositoryName] })))).toBe('RepositoryNotFoundException');
     },
   },
 ];
