@@ -12,7 +12,7 @@ import type { RbacIndex } from './authz/rbac.ts';
 import type { FlowControl } from './flow-control/flow-control.ts';
 import type { Ticket } from './flow-control/priority-level.ts';
 import type { Deadlines } from './http/deadlines.ts';
-import type { Metrics } from './http/metrics.ts';
+import type { Metrics } from './metrics/metrics.ts';
 import type { Trust } from './http/trust.ts';
 import type { Aggregator } from './extensions/aggregation/aggregator.ts';
 import type { FrontProxy } from './extensions/aggregation/remote.ts';
@@ -89,6 +89,8 @@ export interface Call {
   /** Admission has been asked about the body of this request in another form. */
   admitted?: boolean;
   signal: AbortSignal | undefined;
+  /** Milliseconds that were waited for webhooks. */
+  webhookMs?: number;
   /** Its seat, for callers in this process. */
   ticket?: Ticket;
 }

@@ -23,6 +23,7 @@ import { warningHeaders } from './http/warnings.ts';
 import { WatchResponse } from './http/watch-response.ts';
 import { checkRoute, nothingAt, PageNotFound, pathNotFound, sendPageNotFound } from './http/routes.ts';
 import { serveWellKnown } from './http/well-known.ts';
+import { requestLabelsOf } from './metrics/request-labels.ts';
 import { nameFromFieldSelector, parseRequestInfo, type RequestInfo } from './request.ts';
 import type { Entry } from './storage/entry.ts';
 import { bind, bindingType } from './subresources/binding.ts';
@@ -56,6 +57,7 @@ export async function handle(api: Api, incoming: HttpRequest, response: HttpResp
   let call: Call | undefined;
   let ticket: Ticket | undefined;
   let deadline: ReturnType<typeof api.deadlines.begin> | undefined;
+  let waitedMs = 0;
   const annotations: Record<string, string> = {};
   try {
     // 1. Every answer carries the request's id.
@@ -72,6 +74,7 @@ export async function handle(api: Api, incoming: HttpRequest, response: HttpResp
       if (info.verb !== 'watch') deadline = api.deadlines.begin(() => expire(api, request, response), timeoutOf(request, info));
       const entered = api.flow.begin(user, info, objectsOf(api, info), response.headers, request);
       ticket = entered instanceof Promise ? await entered : entered;
+      waitedMs = ticket.waitedMs;
     }
     // 4. May they?
     const allowed = authorize(api, request, info, user, audit);
@@ -121,7 +124,7 @@ export async function handle(api: Api, incoming: HttpRequest, response: HttpResp
     if (ticket) api.flow.end(ticket);
     if (audit) for (const [key, value] of Object.entries(annotations)) audit.annotate(key, value);
     if (audit) finishAudit(audit, info?.verb, request, response);
-    if (info) observe(api, info, response, started);
+    if (info) observe(api, info, request, response, { started, waitedMs, call });
   }
 }
 
@@ -145,8 +148,8 @@ function timeoutOf(request: HttpRequest, info: RequestInfo): number | undefined 
 
 function expire(api: Api, request: HttpRequest, response: HttpResponse): void {
   if (response.begun) return;
-  const { metricLabels } = describe(api, parseRequestInfo(request.method, request.path, request.query));
-  api.metrics.terminated(metricLabels, 504);
+  const info = parseRequestInfo(request.method, request.path, request.query);
+  api.metrics.terminated(requestLabelsOf(api, info, applies(info, request)), 504);
   sendError(request, response, timeout('request did not complete within the allotted timeout'));
   response.abandon?.();
 }
@@ -225,7 +228,7 @@ async function serveResource(api: Api, request: HttpRequest, response: HttpRespo
       return sendList(request, response, target, await list(api, call, listParameters(request.query)), wanted);
     }
     case 'watch':
-      return serveWatch(api, request, response, call);
+      return serveWatch(api, request, response, call, info);
     case 'create': {
       if (call.name) throw methodNotSupported(target.subject, 'create');
       const review = reviews[`${target.served.group}/${target.served.resource}`];
@@ -303,7 +306,7 @@ async function serveSubresource(api: Api, request: HttpRequest, response: HttpRe
   return answer(api, request, response, call, 200, (await patch(api, call, type, body)).entry.as(target.served));
 }
 
-async function serveWatch(api: Api, request: HttpRequest, response: HttpResponse, call: Call): Promise<void> {
+async function serveWatch(api: Api, request: HttpRequest, response: HttpResponse, call: Call, info: RequestInfo): Promise<void> {
   const formats = formatsOf(call.target).filter((format) => streamFormats.includes(format));
   const wanted = negotiate(header(request, 'accept'), [...listKinds, ...objectKinds], formats);
   const parameters = watchParameters(request.query);
@@ -324,7 +327,9 @@ async function serveWatch(api: Api, request: HttpRequest, response: HttpResponse
   if (ended && request.signal.aborted) return;
   const contentType = wanted.format === 'protobuf' ? `${contentTypes.protobuf};stream=watch` : contentTypes.json;
   const stream = response.stream(200, { 'content-type': contentType, 'cache-control': 'no-cache, private' });
-  parts.sink = new WatchResponse(stream, call.target, wanted, request.query.get('includeObject'));
+  const { group, version, resource } = call.target.served;
+  parts.sink = new WatchResponse(stream, call.target, wanted, request.query.get('includeObject'), api.metrics.watchSeries(group, version, resource));
+  request.signal.addEventListener('abort', api.metrics.longRunning(requestLabelsOf(api, info, false)), { once: true });
   parts.sink.stop = stop;
   for (const replay of early) replay(parts.sink);
 }
@@ -456,17 +461,19 @@ function answerError(api: Api, request: HttpRequest, response: HttpResponse, err
   sendError(request, response, internalError((error as Error).message ?? String(error)));
 }
 
-function describe(api: Api, info: RequestInfo) {
-  const scope = info.name ? 'resource' : info.namespace ? 'namespace' : 'cluster';
-  // Only what the registry knows becomes a label: paths that clients make up must not make series.
-  const known = info.isResource && api.registry.find(info.group, info.version, info.resource) !== undefined;
-  const verb = info.isResource ? info.verb : 'get';
-  return { metricLabels: known ? { ...info, scope } : { verb, group: '', version: '', resource: '', subresource: '', scope: '' } };
-}
+/** Whether a patch is a server-side apply. */
+const applies = (info: RequestInfo, request: HttpRequest): boolean => info.verb === 'patch' && header(request, 'content-type').startsWith('application/apply-patch');
 
-function observe(api: Api, info: RequestInfo, response: HttpResponse, started: number): void {
-  const { metricLabels } = describe(api, info);
+function observe(
+  api: Api,
+  info: RequestInfo,
+  request: HttpRequest,
+  response: HttpResponse,
+  { started, waitedMs, call }: { started: number; waitedMs: number; call: Call | undefined },
+): void {
+  const labels = requestLabelsOf(api, info, applies(info, request));
   const longRunning = info.verb === 'watch' || streams.has(info.subresource);
-  if (response.status === 429) api.metrics.terminated(metricLabels, 429);
-  api.metrics.observe(metricLabels, response.status, longRunning ? undefined : (performance.now() - started) / 1000);
+  if (response.status === 429) api.metrics.terminated(labels, 429);
+  const time = longRunning ? undefined : { ms: performance.now() - started, outside: waitedMs + (call?.webhookMs ?? 0) };
+  api.metrics.observe(labels, response.status, time, response.answeredAt ? response.answerBytes : undefined, call?.dryRun);
 }

@@ -271,7 +271,7 @@ describe('discovery and health', () => {
     for (const path of ['/healthz', '/livez', '/readyz', '/readyz/ping']) expect((await http2({ path })).body.toString()).toBe('ok');
     expect((await http2({ path: '/readyz?verbose' })).body.toString()).toContain('[+]poststarthook/rbac/bootstrap-roles ok\n');
     const metrics = (await http2({ path: '/metrics' })).body.toString();
-    expect(metrics).toMatch(/apiserver_request_total\{verb="GET".*resource="configmaps".*code="200"\} \d+/);
+    expect(metrics).toMatch(/apiserver_request_total\{code="200",component="apiserver",dry_run="",group="",resource="configmaps",scope="resource",subresource="",verb="GET",version="v1"\} \d+/);
     expect(metrics).toContain('nodejs_eventloop_lag_seconds');
     const openid = (await http2({ path: '/.well-known/openid-configuration' })).json;
     expect(openid.issuer).toBe('https://kubernetes.default.svc');

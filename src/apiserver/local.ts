@@ -15,6 +15,8 @@ import type {
 } from '../client/client.ts';
 import type { Api, Call } from './api.ts';
 import { LocalAudit, type LocalOptions } from './audit/local-audit.ts';
+import type { RequestLabels } from './metrics/metrics.ts';
+import { requestLabelsOf } from './metrics/request-labels.ts';
 import { authenticated, type UserInfo } from './authn/user.ts';
 import { reviews } from './authz/reviews.ts';
 import { pathNotFound } from './http/routes.ts';
@@ -86,22 +88,32 @@ export class LocalClient implements Client {
     return allowed instanceof Promise ? allowed.then((permit) => this.#enter({ ...call, permit })) : this.#enter(Object.assign(call, { permit: allowed }));
   }
 
+  #labelsOf({ target, verb, namespace, name, subresource }: Omit<Call, 'permit'>, o: RunOptions): RequestLabels {
+    const { group, version, resource } = target.served;
+    return requestLabelsOf(this.#api, { isResource: true, verb, path: '', group, version, resource, subresource, namespace, name }, o.patchType === 'apply');
+  }
+
   /** One request: audited, authorized, in its turn. `asked` is its body. */
   async #run<R>(type: ResourceType<any>, verb: string, key: Partial<ObjectKey>, o: RunOptions, asked: unknown, work: (call: Call) => Promise<R>): Promise<R> {
+    const started = performance.now();
     const begun = this.#begin(type, verb, key, o);
     const audit = this.#api.audit && LocalAudit.begin(this.#api.audit, begun, o, asked);
     if (audit) begun.auditAnnotations = {};
     let call: Call | undefined;
+    let code = verb === 'create' ? 201 : 200;
     try {
       call = await this.#permitted(begun, o, audit);
       const answer = await work(call);
-      audit?.complete(call, verb === 'create' ? 201 : 200, answer);
+      audit?.complete(call, code, answer);
       return answer;
     } catch (error) {
+      code = error instanceof StatusError ? error.code : 500;
       audit?.failed(call, error);
       throw error;
     } finally {
+      const outside = (call?.ticket?.waitedMs ?? 0) + (call?.webhookMs ?? 0);
       if (call) this.#leave(call);
+      this.#api.metrics.observe(this.#labelsOf(begun, o), code, { ms: performance.now() - started, outside }, undefined, begun.dryRun);
     }
   }
 
@@ -161,9 +173,11 @@ export class LocalClient implements Client {
       if (call) this.#leave(call);
     }
     audit?.started();
+    const ended = this.#api.metrics.longRunning(this.#labelsOf(begun, options));
     try {
       yield* queue.events();
     } finally {
+      ended();
       stop();
       audit?.complete(call, 200, undefined);
     }
@@ -194,7 +208,7 @@ export class LocalClient implements Client {
   }
 
   patch<T = KubeObject>(type: ResourceType<T>, key: ObjectKey, patchType: PatchType, body: unknown, options: WriteOptions = {}): Promise<T> {
-    return this.#run(type, 'patch', key, options, body, async (call) => {
+    return this.#run(type, 'patch', key, { ...options, patchType }, body, async (call) => {
       const patchBody = { object: body, force: options.force === true };
       if (call.subresource === 'scale') return deepFreeze(await patchScale(this.#api, call, patchType, patchBody)) as T;
       return this.#answer<T>(call, (await patch(this.#api, call, patchType, patchBody)).entry);
@@ -259,6 +273,7 @@ interface RunOptions extends LocalOptions {
   dryRun?: boolean;
   fieldManager?: string;
   signal?: AbortSignal;
+  patchType?: PatchType;
 }
 
 const within = ({ namespace }: { namespace?: string }): Partial<ObjectKey> => (namespace ? { namespace } : {});

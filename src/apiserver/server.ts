@@ -21,11 +21,11 @@ import { bootstrap, bootstrapChecks } from './bootstrap.ts';
 import { compactRegularly } from './storage/compaction.ts';
 import { FlowConfiguration } from './flow-control/configuration.ts';
 import { FlowControl, type FlowControlOptions } from './flow-control/flow-control.ts';
-import { flowMetrics } from './flow-control/metrics.ts';
 import { type ConnectionLimits, defaultConnectionLimits } from './http/connections.ts';
 import { Deadlines } from './http/deadlines.ts';
 import { InFlight, listen, type Listening } from './http/listener.ts';
-import { Metrics } from './http/metrics.ts';
+import { flowMetrics } from './metrics/flow-control.ts';
+import { Metrics } from './metrics/metrics.ts';
 import { Trust } from './http/trust.ts';
 import { LocalClient } from './local.ts';
 import { Registry } from './registry.ts';
@@ -135,7 +135,9 @@ export async function startApiServer(o: ApiServerOptions): Promise<ApiServer> {
   const services = new ServiceAllocators(hub, registry, o.nodePortRange ?? [30000, 32767], own, o.log);
   const rbac = new RbacIndex(registry);
   const nodes = new NodeAuthorizer(registry);
-  const metrics = new Metrics(hub);
+  const metrics = new Metrics(hub, o.version ?? 'v1.37.2');
+  hub.observer = metrics;
+  if (o.audit) o.audit.observer = metrics;
   const requestTimeoutMs = o.requestTimeoutMs ?? 60_000;
   const flow = new FlowControl({ ...o.flowControl, waitMs: Math.min(60_000, requestTimeoutMs / 4) });
   flowMetrics(flow, metrics.registry);
@@ -147,7 +149,7 @@ export async function startApiServer(o: ApiServerOptions): Promise<ApiServer> {
     hub,
     registry,
     rbac,
-    authorizer: new Authorizer(chain.steps),
+    authorizer: new Authorizer(chain.steps, metrics),
     admission: new AdmissionChain(builtinAdmission),
     tokens: await ServiceAccountTokens.create(o.serviceAccount, registry, clock),
     services,

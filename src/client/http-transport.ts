@@ -58,6 +58,11 @@ export class HttpTransport {
     this.#url = new URL(config.server);
   }
 
+  /** Name and port of the server. */
+  get host(): string {
+    return this.#url.host;
+  }
+
   /** Resolves with the head of the answer. Rejects with an ordinary Error when the connection fails. */
   async request(request: RawRequest): Promise<TransportResponse> {
     const given = await this.#authenticate(request.signal);

@@ -16,7 +16,16 @@ import type {
 } from './client.ts';
 import type { ClientConfig } from './config.ts';
 import { deepFreeze } from './freeze.ts';
+import { componentMetrics } from './metrics.ts';
 import { HttpTransport, reasonOf, type TransportResponse } from './http-transport.ts';
+
+const requests = componentMetrics.counter('rest_client_requests_total', 'Number of HTTP requests, partitioned by status code, method, and host.', ['code', 'host', 'method']);
+const latencies = componentMetrics.histogram(
+  'rest_client_request_duration_seconds',
+  'Request latency in seconds. Broken down by verb, and host.',
+  ['host', 'verb'],
+  [0.005, 0.025, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60],
+);
 
 export type { ClientConfig } from './config.ts';
 
@@ -160,13 +169,24 @@ class HttpClient implements Client {
 
   /** The answer's head; an error status becomes a StatusError. */
   async #send(method: string, path: string, body: unknown, signal?: AbortSignal, contentType = 'application/json'): Promise<TransportResponse> {
-    const response = await this.#transport.request({
+    const started = performance.now();
+    const { host } = this.#transport;
+    const counted = (code: string) => {
+      requests.of(code, host, method).inc();
+      latencies.of(host, method).observe((performance.now() - started) / 1000);
+    };
+    const asked = this.#transport.request({
       method,
       path,
       headers: { accept: 'application/json', ...(body === undefined ? {} : { 'content-type': contentType }) },
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
       ...(signal ? { signal } : {}),
     });
+    const response = await asked.catch((error) => {
+      counted('<error>');
+      throw error;
+    });
+    counted(String(response.status));
     if (response.status < 400) return response;
     throw statusError(response.status, await textOf(response, signal));
   }

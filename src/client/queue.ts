@@ -1,8 +1,11 @@
 import type { Logger } from 'pino';
 import { isConflict } from '../api/errors.ts';
 import { type Clock, systemClock } from './clock.ts';
+import { QueueMetrics } from './queue-metrics.ts';
 
 export interface WorkQueueOptions {
+  /** Under which it is counted; not at all where left out. */
+  name?: string;
   clock?: Clock;
   /** First delay after a failure of a key; doubled with every further one. */
   baseDelayMs?: number;
@@ -33,8 +36,10 @@ export class WorkQueue {
   readonly #failures = new Map<string, number>();
   readonly #idle: ((key: string | undefined) => void)[] = [];
   #closed = false;
+  readonly #counted: QueueMetrics | undefined;
 
   constructor(options: WorkQueueOptions = {}) {
+    this.#counted = options.name === undefined ? undefined : new QueueMetrics(options.name, () => this.length);
     this.#clock = options.clock ?? systemClock;
     this.#baseDelayMs = options.baseDelayMs ?? 5;
     this.#maxDelayMs = options.maxDelayMs ?? 1_000_000;
@@ -52,12 +57,15 @@ export class WorkQueue {
   add(key: string): void {
     if (this.#closed) return;
     if (this.#running.has(key)) {
+      if (!this.#again.has(key)) this.#counted?.added();
       this.#again.add(key);
       return;
     }
+    if (!this.#ready.has(key)) this.#counted?.added(key);
     const worker = this.#ready.has(key) ? undefined : this.#idle.shift();
     if (worker) {
       this.#running.add(key);
+      this.#counted?.begun(key);
       worker(key);
     } else this.#ready.add(key);
   }
@@ -85,6 +93,7 @@ export class WorkQueue {
   addRateLimited(key: string): void {
     const failures = this.#failures.get(key) ?? 0;
     this.#failures.set(key, failures + 1);
+    this.#counted?.retried();
     const backoff = Math.min(this.#baseDelayMs * 2 ** failures, this.#maxDelayMs);
     this.addAfter(key, Math.max(backoff, this.#reserve()));
   }
@@ -105,17 +114,30 @@ export class WorkQueue {
     if (done) return new Promise((resolve) => this.#idle.push(resolve));
     this.#ready.delete(key);
     this.#running.add(key);
+    this.#counted?.begun(key);
     return Promise.resolve(key);
   }
 
   done(key: string): void {
     this.#running.delete(key);
-    if (this.#again.delete(key)) this.add(key);
+    this.#counted?.done(key);
+    if (this.#again.delete(key)) this.#addAgain(key);
+  }
+
+  /** Counted when it was asked for; it waits from now on. */
+  #addAgain(key: string): void {
+    this.#counted?.waiting(key);
+    const worker = this.#idle.shift();
+    if (!worker) return void this.#ready.add(key);
+    this.#running.add(key);
+    this.#counted?.begun(key);
+    worker(key);
   }
 
   /** Ends the waiting of all workers and drops what is queued. */
   close(): void {
     this.#closed = true;
+    this.#counted?.close();
     for (const { cancel } of this.#delayed.values()) cancel();
     this.#delayed.clear();
     this.#ready.clear();

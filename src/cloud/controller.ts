@@ -43,7 +43,7 @@ export interface ReconcilerOptions {
 /** A queue whose workers begin when the informers have synced. */
 export function startReconciler(context: ControllerContext, o: ReconcilerOptions): { controller: Controller; enqueue(key: string): void } {
   const log = context.log.child({ controller: o.name });
-  const queue = new WorkQueue({ clock: context.clock, baseDelayMs: o.backoff?.firstMs ?? 100, maxDelayMs: o.backoff?.longestMs ?? 60_000 });
+  const queue = new WorkQueue({ name: o.name, clock: context.clock, baseDelayMs: o.backoff?.firstMs ?? 100, maxDelayMs: o.backoff?.longestMs ?? 60_000 });
   const run = async () => {
     try {
       await Promise.all(o.waitFor.map((informer) => informer.synced(context.signal)));

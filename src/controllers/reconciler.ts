@@ -23,7 +23,7 @@ export interface Reconciler extends Controller {
 export function startReconciler(context: ControllerContext, options: ReconcilerOptions): Reconciler {
   const { clock, signal } = context;
   const log = context.log.child({ controller: options.name });
-  const queue = new WorkQueue({ clock });
+  const queue = new WorkQueue({ clock, name: options.name });
   const run = async () => {
     try {
       await Promise.all(options.waitFor.map((informer) => informer.synced(signal)));

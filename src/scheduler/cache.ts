@@ -15,6 +15,13 @@ export class Cache {
   /** Pods that keep others away or draw them near, by uid, and where they are. */
   readonly withAffinity = new Map<string, { info: PodInfo; node: NodeInfo }>();
 
+  /** Pods that have a node, and those of them that the API does not show there yet. */
+  counts(): { pods: number; assumed: number } {
+    let assumed = 0;
+    for (const one of this.#placed.values()) if (one.assumed) assumed++;
+    return { pods: this.#placed.size, assumed };
+  }
+
   node(name: string): NodeInfo | undefined {
     const info = this.#byName.get(name);
     return info?.node && info;

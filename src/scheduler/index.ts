@@ -6,6 +6,7 @@ import type { Handle, Plugin } from './framework.ts';
 import type { PodInfo } from './pod-info.ts';
 import { preempt } from './preemption.ts';
 import { defaultPlugins } from './plugins/registry.ts';
+import { SchedulerMetrics } from './metrics.ts';
 import { Nominator } from './nominator.ts';
 import { type Diagnosis, explain, type Prepared, Scheduler } from './schedule.ts';
 import { type QueuedPod, SchedulingQueue } from './queue.ts';
@@ -62,6 +63,7 @@ export function startScheduler(context: ControllerContext, options: SchedulerOpt
     () => wake(),
   );
   const scheduler = new Scheduler(plugins, cache, nominator.byNode, options.random);
+  const metrics = new SchedulerMetrics(schedulerName, queue, cache);
   const bindings = new Set<Promise<void>>();
   let started = false;
   let running = false;
@@ -73,6 +75,7 @@ export function startScheduler(context: ControllerContext, options: SchedulerOpt
     started = true;
     wake();
     await ended;
+    metrics.close();
     queue.stop();
     await Promise.allSettled(bindings);
   };
@@ -98,27 +101,35 @@ export function startScheduler(context: ControllerContext, options: SchedulerOpt
     const { info } = queued;
     const current = pods.get(info.key);
     if (current?.metadata.uid !== info.uid || current.metadata.deletionTimestamp || cache.isPlaced(info.uid)) return;
+    const started = performance.now();
     try {
       const placement = scheduler.place(info);
-      if ('node' in placement) start(queued, placement.node, placement.prepared);
-      else noRoom(queued, placement.diagnosis);
+      metrics.placed(started);
+      if ('node' in placement) start(queued, placement.node, placement.prepared, started);
+      else {
+        noRoom(queued, placement.diagnosis);
+        metrics.attempted('unschedulable', started);
+      }
     } catch (error) {
+      metrics.attempted('error', started);
       log.error({ pod: info.key, err: error }, 'scheduling failed');
       failed(queued, 'SchedulerError', (error as Error).message);
     }
   }
 
-  function start(queued: QueuedPod, node: NodeInfo, prepared: Prepared): void {
+  function start(queued: QueuedPod, node: NodeInfo, prepared: Prepared, started: number): void {
     const { info } = queued;
     cache.assume(info, node.name);
     nominator.delete(info.uid);
     for (const { cycle } of prepared.cycles) cycle.reserve?.(node);
     const binding = bind(info, node, prepared)
+      .then(() => metrics.scheduled(queued, started, clock.now()))
       .catch((error) => {
         cache.forget(info.uid);
         for (const { cycle } of prepared.cycles) cycle.unreserve?.(node);
         queue.happened('AssignedPodDelete');
         if (isNotFound(error) || signal.aborted || !pods.get(info.key)) return;
+        metrics.attempted('error', started);
         log.warn({ pod: info.key, node: node.name, err: error }, 'binding failed');
         failed(queued, 'SchedulerError', `binding rejected: ${(error as Error).message}`);
       })
@@ -144,6 +155,7 @@ export function startScheduler(context: ControllerContext, options: SchedulerOpt
     const message = explain(diagnosis, preemption && 'message' in preemption ? preemption.message : undefined);
     queue.park(queued, new Set(diagnosis.plugins));
     const chosen = preemption && 'node' in preemption ? preemption : undefined;
+    if (preemption) metrics.preempted(chosen?.victims.length ?? 0);
     if (chosen) nominator.set(info, chosen.node.name);
     const nominatedNodeName = chosen?.node.name ?? nominator.nodeOf(info.uid);
     events.event(info.pod, 'Warning', 'FailedScheduling', message);

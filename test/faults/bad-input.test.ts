@@ -200,6 +200,8 @@ describe('bad input never hangs, crashes or changes the server, and is answered 
         const answer = await send(input).catch((error: Error) => ({ status: 0, text: `${(error as { code?: string }).code} ${error.message}` }));
         // A name in a header that this client will not send is no input.
         if (answer.text.startsWith('ERR_INVALID_CHAR') || answer.text.startsWith('ERR_UNESCAPED')) continue;
+        // HTTP/2 takes no field that is nothing but a space: its stream is refused.
+        if (answer.text.includes('NGHTTP2_PROTOCOL_ERROR') && Object.values(input.headers).includes('\t')) continue;
         if (answer.status < 200 || answer.status >= 500) wrong.push(`${answer.status} ${answer.text.slice(0, 300)}\n   ${shown}`);
       }
     };

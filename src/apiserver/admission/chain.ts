@@ -43,10 +43,7 @@ export class AdmissionChain {
   }
 
   async #admit(request: AdmissionRequest): Promise<void> {
-    for (const plugin of this.#admitting) {
-      const wait = plugin.admit!(request);
-      if (wait) await wait;
-    }
+    await timed(this.#admitting, 'admit', request);
   }
 
   begin(api: Api, call: Call, operation: AdmissionOperation, object: KubeObject | unknown, old: KubeObject | undefined): Admission {
@@ -74,11 +71,30 @@ export class AdmissionChain {
         await this.#admit(request);
       },
       validate: async () => {
-        for (const plugin of this.#validating) {
-          const wait = plugin.validate!(request);
-          if (wait) await wait;
-        }
+        await timed(this.#validating, 'validate', request);
       },
     };
   }
+}
+
+/** Each plugin in turn; how long each took, and all of them, is told. One look at the clock between two of them serves both. */
+async function timed(plugins: AdmissionPlugin[], type: 'admit' | 'validate', request: AdmissionRequest): Promise<void> {
+  const { metrics } = request.api;
+  const { operation } = request;
+  const started = performance.now();
+  let since = started;
+  for (const plugin of plugins) {
+    let rejected = true;
+    try {
+      const wait = plugin[type]!(request);
+      if (wait) await wait;
+      rejected = false;
+    } finally {
+      const now = performance.now();
+      metrics.admitted({ name: plugin.name, operation, type, rejected }, now - since);
+      if (rejected) metrics.admittedAll(operation, type, true, now - started);
+      since = now;
+    }
+  }
+  metrics.admittedAll(operation, type, false, since - started);
 }

@@ -22,6 +22,8 @@ const micro = (ms: number) => `${new Date(ms).toISOString().slice(0, -1)}000Z`;
 export class Auditor {
   readonly #policy: Policy;
   readonly #backends: AuditBackend[];
+  /** Is told of each event. */
+  observer: { audited(): void } | undefined;
 
   constructor(policy: Policy, backends: AuditBackend[]) {
     this.#policy = policy;
@@ -33,6 +35,7 @@ export class Auditor {
     const rule = ruleFor(this.#policy, info, user);
     if (!rule || rule.level === 'None') return undefined;
     return new AuditRecord(rule, request, response, info, user, effective, (event) => {
+      this.observer?.audited();
       for (const backend of this.#backends) backend.write(event);
     });
   }

@@ -22,39 +22,40 @@ export interface AuthenticationOptions {
 
 /** Who sent the request: a front proxy's word, client certificate, bearer token, else anonymous. StatusError 401 where credentials are bad. */
 export async function authenticate(api: Api, request: HttpRequest): Promise<UserInfo> {
+  const started = performance.now();
   const { peer } = request;
   const { requestHeader, anonymous } = api.authentication;
-  if (peer === 'invalid') throw refused(api);
+  if (peer === 'invalid') throw refused(api, started);
   if (peer) {
     const named = requestHeader && userOfHeaders(requestHeader, request, peer);
-    if (named) return accepted(api, authenticated(named));
+    if (named) return accepted(api, started, authenticated(named));
     if (peer.client) {
       const extra = { 'authentication.kubernetes.io/credential-id': [peer.credentialId] };
-      return accepted(api, authenticated({ name: peer.commonName, groups: peer.organizations, extra }));
+      return accepted(api, started, authenticated({ name: peer.commonName, groups: peer.organizations, extra }));
     }
   }
   const authorization = header(request, 'authorization');
   if (authorization) {
     const match = /^bearer\s+(\S+)\s*$/i.exec(authorization);
     if (!match) {
-      if (/^bearer\b/i.test(authorization)) throw refused(api);
+      if (/^bearer\b/i.test(authorization)) throw refused(api, started);
     } else {
       const user = await userOfToken(api, match[1]!);
-      if (!user) throw refused(api);
-      return accepted(api, user.user);
+      if (!user) throw refused(api, started);
+      return accepted(api, started, user.user);
     }
   }
-  if (anonymous && (!anonymous.enabled || (anonymous.paths && !anonymous.paths.includes(request.path)))) throw refused(api, 'failure');
-  return accepted(api, anonymousUser);
+  if (anonymous && (!anonymous.enabled || (anonymous.paths && !anonymous.paths.includes(request.path)))) throw refused(api, started, 'failure');
+  return accepted(api, started, anonymousUser);
 }
 
-function accepted(api: Api, user: UserInfo): UserInfo {
-  api.metrics.authenticated(user.name);
+function accepted(api: Api, started: number, user: UserInfo): UserInfo {
+  api.metrics.authenticated(user.name, performance.now() - started);
   return user;
 }
 
-function refused(api: Api, result: 'error' | 'failure' = 'error') {
-  api.metrics.authenticationRefused(result);
+function refused(api: Api, started: number, result: 'error' | 'failure' = 'error') {
+  api.metrics.authenticationRefused(result, performance.now() - started);
   return unauthorized();
 }
 

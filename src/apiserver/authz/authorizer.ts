@@ -71,12 +71,19 @@ export type AuthorizerStep = (attributes: Attributes) => Decision | undefined | 
 
 const masters: Decision = Object.freeze({ allowed: true, reason: '' });
 
+/** Is told of decisions about requests. */
+export interface AuthorizationObserver {
+  authorized(decision: Decision, ms: number): void;
+}
+
 /** The union of several authorizers: the first that allows or denies decides. Answers at once wherever no step has to ask elsewhere. */
 export class Authorizer {
   #steps: AuthorizerStep[];
+  readonly #observer: AuthorizationObserver | undefined;
 
-  constructor(steps: AuthorizerStep[]) {
+  constructor(steps: AuthorizerStep[], observer?: AuthorizationObserver) {
     this.#steps = steps;
+    this.#observer = observer;
   }
 
   /** Puts other steps in their place, for all that is asked from now on. */
@@ -112,9 +119,13 @@ export class Authorizer {
 
   /** StatusError 403 where it is not allowed. `heard` is told of the decision. */
   check(attributes: Attributes, heard?: (decision: Decision) => void): Permit | Promise<Permit> {
+    const started = performance.now();
     const decision = this.authorize(attributes);
-    if (decision instanceof Promise) return decision.then((d) => permitted(attributes, d, heard));
-    return permitted(attributes, decision, heard);
+    const settle = (d: Decision) => {
+      this.#observer?.authorized(d, performance.now() - started);
+      return permitted(attributes, d, heard);
+    };
+    return decision instanceof Promise ? decision.then(settle) : settle(decision);
   }
 }
 

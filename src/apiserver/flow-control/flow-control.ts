@@ -17,8 +17,16 @@ export interface FlowControlOptions {
   waitMs?: number;
 }
 
+/** Is told how long requests of a flow waited for their turn, and took then; milliseconds. */
+export interface FlowTimes {
+  waited(ms: number, executes: boolean): void;
+  executed(ms: number, watch: boolean): void;
+}
+
 /** The requests of one FlowSchema, as metrics tell of them. */
 export interface Flow {
+  /** Where its times are kept. */
+  times?: FlowTimes | undefined;
   name: string;
   uid: string;
   level: PriorityLevel;
@@ -42,6 +50,8 @@ export class FlowControl {
   readonly levels = new Map<string, PriorityLevel>();
   flows: Flow[] = [];
   readonly inFlight = { readOnly: 0, mutating: 0 };
+  /** Gives each flow a place for its times. */
+  timesOf: ((flow: Flow) => FlowTimes) | undefined;
   readonly #o: Required<FlowControlOptions>;
   #known = new Map<string, Flow>();
 
@@ -86,7 +96,7 @@ export class FlowControl {
       const name = schema.metadata?.name as string;
       const before = this.#known.get(name);
       const flow = before ?? { name, uid: '', level, rules: [], distinguisher: '', waiting: 0, executing: 0, executingSeats: 0, dispatched: 0, rejected: new Map() };
-      Object.assign(flow, { uid: schema.metadata?.uid ?? '', level, rules: compileRules(schema), distinguisher: schema.spec?.distinguisherMethod?.type ?? '' });
+      Object.assign(flow, { uid: schema.metadata?.uid ?? '', level, rules: compileRules(schema), distinguisher: schema.spec?.distinguisherMethod?.type ?? '', times: undefined });
       return [flow];
     });
     const precedence = new Map(mandatory(schemas, defaultSchemas).map((s) => [s.metadata?.name, s.spec?.matchingPrecedence ?? 1000]));
@@ -126,13 +136,31 @@ export class FlowControl {
       headers['x-kubernetes-pf-prioritylevel-uid'] = level.uid;
     }
     const seats = request.verb === 'list' ? Math.min(mostSeats, Math.max(1, Math.ceil(objects / objectsPerSeat))) : 1;
+    const times = (flow.times ??= this.timesOf?.(flow));
     const entered = level.enter(flow, () => hashOf(flow, user, request), seats);
     if (typeof entered === 'string') throw rejected(flow, entered);
-    if ('wait' in entered) return this.#wait(flow, entered, client.signal).then(() => this.#count(entered.ticket, reads));
-    return this.#count(entered, reads);
+    const watches = request.verb === 'watch';
+    if ('wait' in entered) {
+      const since = performance.now();
+      const told = (executes: boolean) => times?.waited((entered.ticket.waitedMs = performance.now() - since), executes);
+      return this.#wait(flow, entered, client.signal).then(
+        () => {
+          told(true);
+          return this.#count(entered.ticket, reads, watches);
+        },
+        (error) => {
+          told(false);
+          throw error;
+        },
+      );
+    }
+    times?.waited(0, true);
+    return this.#count(entered, reads, watches);
   }
 
-  #count(ticket: Ticket, reads: boolean): Ticket {
+  #count(ticket: Ticket, reads: boolean, watches = false): Ticket {
+    ticket.began = performance.now();
+    ticket.watches = watches;
     if (reads) this.inFlight.readOnly++;
     else this.inFlight.mutating++;
     (ticket as Ticket & { reads: boolean }).reads = reads;
@@ -153,12 +181,13 @@ export class FlowControl {
   #plain(user: UserInfo, reads: boolean): Ticket {
     const [now, most] = reads ? [this.inFlight.readOnly, this.#o.maxRequestsInflight] : [this.inFlight.mutating, this.#o.maxMutatingRequestsInflight];
     if (most > 0 && now >= most && !user.groups.includes(mastersGroup)) throw tooManyRequests('Too many requests, please try again later.');
-    return this.#count({ level: undefined, flow: undefined, seats: 0, queue: undefined, started: 0 } as unknown as Ticket, reads);
+    return this.#count({ level: undefined, flow: undefined, seats: 0, queue: undefined, started: 0, began: 0, waitedMs: 0, watches: false } as unknown as Ticket, reads);
   }
 
   end(ticket: Ticket): void {
     if ((ticket as Ticket & { reads: boolean }).reads) this.inFlight.readOnly--;
     else this.inFlight.mutating--;
+    ticket.flow?.times?.executed(performance.now() - ticket.began, ticket.watches);
     ticket.level?.leave(ticket);
   }
 }

@@ -11,6 +11,10 @@ export interface Ticket {
   queue: Queue | undefined;
   /** Of performance.now(): when its execution began. */
   started: number;
+  /** When it had its seats, and the milliseconds that it waited for them. */
+  began: number;
+  waitedMs: number;
+  watches: boolean;
 }
 
 interface Waiting {
@@ -102,7 +106,7 @@ export class PriorityLevel {
 
   /** A ticket to run with at once, or a promise of one; a reason where there is neither room nor place to wait. */
   enter(flow: Flow, hash: () => number, seats: number): Ticket | { wait: Promise<Rejection | undefined>; ticket: Ticket; leave(r: Rejection): void } | Rejection {
-    const ticket: Ticket = { level: this, flow, seats, queue: undefined, started: 0 };
+    const ticket: Ticket = { level: this, flow, seats, queue: undefined, started: 0, began: 0, waitedMs: 0, watches: false };
     if (this.exempt || (this.#waitingSeats === 0 && this.#fits(seats))) {
       this.#start(ticket);
       return ticket;

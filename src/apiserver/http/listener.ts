@@ -104,7 +104,10 @@ export async function listen(
     connections.add(connection);
     socket.on('close', () => connections.delete(connection));
   });
-  server.on('tlsClientError', (error) => api.log.debug({ err: error.message }, 'TLS handshake failed'));
+  server.on('tlsClientError', (error) => {
+    api.metrics.tlsFailed();
+    api.log.debug({ err: error.message }, 'TLS handshake failed');
+  });
   server.on('request', (message: IncomingMessage, response: ServerResponse) => {
     const exchange = http1Exchange(message, response, api.trust);
     answers.add(response, exchange.response);

@@ -5,6 +5,7 @@ import type { ServedResource } from '../../api/scheme.ts';
 import { varintBytes } from '../../api/protobuf-encode.ts';
 import { makeTable } from '../../api/table.ts';
 import type { Registered } from '../registry.ts';
+import type { HistogramSeries, NumberSeries } from '../../client/metrics.ts';
 import type { CacheEvent } from '../storage/cache.ts';
 import type { Entry } from '../storage/entry.ts';
 import type { WatchSink, WatchType } from '../verbs/watch.ts';
@@ -61,10 +62,12 @@ export class WatchResponse implements WatchSink {
   #blocked = false;
   #ended = false;
   #headersSent = false;
+  readonly #counted: { events: NumberSeries; sizes: HistogramSeries };
   /** Ends the watch; set once it has begun. */
   stop: () => void = () => {};
 
-  constructor(stream: ResponseStream, target: Registered, wanted: Negotiated, includeObject: string | null) {
+  constructor(stream: ResponseStream, target: Registered, wanted: Negotiated, includeObject: string | null, counted: { events: NumberSeries; sizes: HistogramSeries }) {
+    this.#counted = counted;
     this.#stream = stream;
     this.#target = target;
     this.#wanted = wanted;
@@ -124,7 +127,9 @@ export class WatchResponse implements WatchSink {
       if (!('bytes' in item) && !item.event) this.#initial--;
       chunks.push(bytes);
       size += bytes.length;
+      this.#counted.sizes.observe(bytes.length);
     }
+    this.#counted.events.inc(chunks.length);
     if (this.#at === this.#queue.length) {
       this.#queue = [];
       this.#at = 0;

@@ -3,11 +3,14 @@ import type { Permit } from '../authz/authorizer.ts';
 import type { Api } from '../api.ts';
 import { passOn } from '../extensions/aggregation/proxy.ts';
 import { dumpFlowControl } from '../flow-control/dump.ts';
+import { componentMetrics } from '../../client/metrics.ts';
 import { openapiDocuments } from './openapi-documents.ts';
 import { openapiProtobufType } from './openapi-protobuf.ts';
 import { sendBytes, sendValue } from './encode.ts';
 import { checkDocumentMethod } from './routes.ts';
 import { header, type HttpRequest, type HttpResponse } from './exchange.ts';
+
+const metricsType = 'text/plain; version=0.0.4; charset=utf-8';
 
 /** Paths outside of /api and /apis; false where the path is none of them. */
 export async function serveWellKnown(api: Api, request: HttpRequest, response: HttpResponse, permit: Permit): Promise<boolean> {
@@ -25,7 +28,11 @@ export async function serveWellKnown(api: Api, request: HttpRequest, response: H
       await sendBytes(request, response, 200, Buffer.from(JSON.stringify(versionInfo(api.version), null, 2)), 'application/json');
       return true;
     case '/metrics':
-      response.send(200, { 'content-type': api.metrics.registry.contentType }, Buffer.from(await api.metrics.registry.metrics()));
+      response.send(200, { 'content-type': metricsType }, Buffer.from(api.metrics.text() + componentMetrics.text()));
+      return true;
+    case '/metrics/slis':
+      for (const kind of ['healthz', 'livez', 'readyz']) for (const { name, failing } of checks(api, kind)) api.metrics.health.state(name, kind, failing() === undefined);
+      response.send(200, { 'content-type': metricsType }, Buffer.from(api.metrics.health.text()));
       return true;
     case '/.well-known/openid-configuration':
     case '/.well-known/openid-configuration/':
@@ -163,6 +170,7 @@ async function serveHealth(api: Api, request: HttpRequest, response: HttpRespons
     const check = all.find((c) => c.name === only);
     if (!check) return false;
     const why = check.failing();
+    api.metrics.health.asked(check.name, kind, why === undefined);
     response.send(why === undefined ? 200 : 500, text, Buffer.from(why === undefined ? 'ok' : `internal server error: ${why}\n`));
     return true;
   }
@@ -175,6 +183,7 @@ async function serveHealth(api: Api, request: HttpRequest, response: HttpRespons
       continue;
     }
     const why = check.failing();
+    api.metrics.health.asked(check.name, kind, why === undefined);
     if (why !== undefined) failed = true;
     lines.push(why === undefined ? `[+]${check.name} ok` : `[-]${check.name} failed: reason withheld`);
   }
@@ -192,6 +201,7 @@ function rootPaths(api: Api): string[] {
     '/healthz',
     '/livez',
     '/metrics',
+    '/metrics/slis',
     '/openapi/v2',
     '/openapi/v3',
     '/openid/v1/jwks',

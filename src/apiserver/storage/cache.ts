@@ -35,6 +35,9 @@ export class ResourceCache {
   readonly prefix: string;
   /** By namespace/name. */
   readonly entries = new Map<string, Entry>();
+  /** Changes that came from the store, and that watches and indexes were told of. */
+  received = 0;
+  dispatched = 0;
   /** No change in this resource is later than this revision. */
   lastChange = 0;
   #sorted: string[] = [];
@@ -144,6 +147,7 @@ export class ResourceCache {
       return;
     }
     if (revision <= this.#loadedAt) return;
+    this.received++;
     const key = change.item.key.slice(this.prefix.length);
     const previous = this.entries.get(key);
     let event: CacheEvent;
@@ -169,6 +173,7 @@ export class ResourceCache {
     for (const listener of this.#listeners) listener(event);
     for (const watcher of this.#watchers) watcher.onEvent(event);
     if (this.#triggered.size > 0) this.#deliverTriggered(event);
+    this.dispatched++;
   }
 
   #deliverTriggered(event: CacheEvent): void {

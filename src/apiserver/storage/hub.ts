@@ -14,6 +14,8 @@ export class CacheHub {
   /** Every change up to this revision is in the caches. */
   revision = 0;
   readonly caches: ResourceCache[] = [];
+  /** Is told of what is asked of the store for requests. */
+  observer: { stored(operation: string, group: string, resource: string, started: number, failed?: boolean): void } | undefined;
   #byPath = new Map<string, ResourceCache>();
   #log: Logger;
   #watch: StoreWatch | undefined;

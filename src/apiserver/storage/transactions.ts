@@ -59,6 +59,7 @@ export class ResourceStorage {
     const storeKey = this.cache.prefix + key;
     const lease = options.ttlSeconds ? await this.#leases.lease(options.ttlSeconds) : undefined;
     const result = await this.#commit(
+      'create',
       [{ key: storeKey, modRevision: 0 }],
       [{ type: 'put', key: storeKey, value, ...(lease ? { lease } : {}) }],
       [{ type: 'get', key: storeKey }],
@@ -111,9 +112,9 @@ export class ResourceStorage {
         value = encodeForStore(outcome.put);
         this.cache.known.set(value, outcome.put);
         const lease = outcome.ttlSeconds ? await this.#leases.lease(outcome.ttlSeconds) : undefined;
-        result = await this.#commit(compares, [{ type: 'put', key: storeKey, value, ...(lease ? { lease } : {}) }], failure);
+        result = await this.#commit(current ? 'update' : 'create', compares, [{ type: 'put', key: storeKey, value, ...(lease ? { lease } : {}) }], failure);
       } else {
-        result = await this.#commit(compares, [{ type: 'delete', key: storeKey }], failure);
+        result = await this.#commit('delete', compares, [{ type: 'delete', key: storeKey }], failure);
       }
       if (result.succeeded) {
         if ('put' in outcome) {
@@ -138,14 +139,21 @@ export class ResourceStorage {
   }
 
   async #read(key: string): Promise<Entry | undefined> {
+    const started = performance.now();
     const found = await this.#store.get(this.cache.prefix + key);
+    this.hub.observer?.stored('get', this.subject.group, this.subject.resource, started);
     return found && Entry.fromStore(this.cache.resource, key, found.modRevision, found.value);
   }
 
-  async #commit(...args: Parameters<Store['transaction']>): Promise<TransactionResult> {
+  async #commit(operation: string, ...args: Parameters<Store['transaction']>): Promise<TransactionResult> {
+    const started = performance.now();
+    const { group, resource } = this.subject;
     try {
-      return await this.#store.transaction(...args);
+      const result = await this.#store.transaction(...args);
+      this.hub.observer?.stored(operation, group, resource, started);
+      return result;
     } catch (error) {
+      this.hub.observer?.stored(operation, group, resource, started, true);
       if (error instanceof NoSpaceError) throw new StatusError(500, 'InternalError', `etcdserver: mvcc: ${error.message}`);
       throw error;
     }

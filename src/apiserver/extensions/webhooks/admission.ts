@@ -86,7 +86,26 @@ async function matched(one: Prepared, request: AdmissionRequest): Promise<{ at: 
   return { at, review };
 }
 
-async function ask(one: Prepared, request: AdmissionRequest, review: Record<string, unknown>): Promise<Response> {
+/** Asks a webhook, and tells how that went. */
+async function ask(one: Prepared, request: AdmissionRequest, review: Record<string, unknown>, type: 'admit' | 'validating'): Promise<Response> {
+  const { webhook } = one;
+  const started = performance.now();
+  const told = (rejected: boolean, code: number, error?: 'refused' | 'ignored') => {
+    const ms = performance.now() - started;
+    request.call.webhookMs = (request.call.webhookMs ?? 0) + ms;
+    request.api.metrics.webhookAsked({ name: webhook.name, operation: request.operation, type, rejected }, ms, code, error);
+  };
+  try {
+    const response = await answerOf(one, request, review);
+    told(!response.allowed, response.allowed ? 200 : (response.status?.code ?? 400));
+    return response;
+  } catch (error) {
+    if (error instanceof CallFailed) told(webhook.failurePolicy !== 'Ignore', 0, webhook.failurePolicy === 'Ignore' ? 'ignored' : 'refused');
+    throw error;
+  }
+}
+
+async function answerOf(one: Prepared, request: AdmissionRequest, review: Record<string, unknown>): Promise<Response> {
   const { webhook } = one;
   if (request.call.dryRun && webhook.sideEffects !== 'None' && webhook.sideEffects !== 'NoneOnDryRun')
     throw badRequest(`admission webhook ${JSON.stringify(webhook.name)} does not support dry run`);
@@ -157,7 +176,7 @@ async function mutate(all: Prepared[], request: AdmissionRequest): Promise<void>
     if (!match) continue;
     let response: Response;
     try {
-      response = await ask(one, request, match.review);
+      response = await ask(one, request, match.review, 'admit');
     } catch (error) {
       judgeFailure(webhook, request, error);
       continue;
@@ -207,7 +226,7 @@ async function validate(all: Prepared[], request: AdmissionRequest): Promise<voi
       const match = await matched(one, request);
       if (!match) return;
       try {
-        const response = await ask(one, request, match.review);
+        const response = await ask(one, request, match.review, 'validating');
         if (!response.allowed) throw denied(one.webhook.name, response.status);
       } catch (error) {
         judgeFailure(one.webhook, request, error);
