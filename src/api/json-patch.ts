@@ -1,3 +1,4 @@
+import { parseJson } from './json.ts';
 import { badRequest, StatusError } from './errors.ts';
 
 /** Upstream says no more than this of an operation that cannot be carried out. */
@@ -154,9 +155,11 @@ class Document {
   }
 
   copy(path: string, value: unknown): void {
-    this.#copied += JSON.stringify(value).length;
+    const text = JSON.stringify(value);
+    this.#copied += text.length;
     if (this.#copied > mostCopied) throw new Inapplicable(path);
-    this.add(path, value);
+    // A copy in truth: what is shared would change in both places, and a document within itself has no end.
+    this.add(path, isContainer(value) ? parseJson(text) : value);
   }
 }
 
