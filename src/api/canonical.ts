@@ -63,8 +63,9 @@ function isNothing(value: unknown, field: Field): boolean {
   return field.omitZero === true && isZero(value);
 }
 
-function visit(object: any, definition: Definition): void {
+function visit(object: any, definition: Definition, done?: ReadonlySet<string>): void {
   for (const key of Object.keys(object)) {
+    if (done?.has(key)) continue;
     const field = definition.fields.get(key);
     if (!field) continue;
     const value = object[key];
@@ -79,10 +80,11 @@ function visit(object: any, definition: Definition): void {
 /**
  * Brings an object whose types have been checked into the form in which the API server keeps it, in place: quantities and times in
  * their canonical texts, no nulls, nothing that is as good as no value. What must stand there all the same is added by `complete`.
+ * `done` names members that have the form already.
  */
-export function canonicalize(definition: string, object: unknown): void {
+export function canonicalize(definition: string, object: unknown, done?: ReadonlySet<string>): void {
   const root = definitionOf(definition);
-  if (root && !root.open && typeof object === 'object' && object !== null) visit(object, root);
+  if (root && !root.open && typeof object === 'object' && object !== null) visit(object, root, done);
 }
 
 interface Needs {

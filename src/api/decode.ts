@@ -154,8 +154,25 @@ const qualifiedType = (shape: Shape | undefined): string | undefined =>
   shape?.definition && `${shape.definition.name.split('.').slice(-2, -1)}.${typeName(shape.definition)}`;
 const timeLayouts = { time: '2006-01-02T15:04:05Z07:00', microTime: '2006-01-02T15:04:05.000000Z07:00' };
 
-/** StatusError 400 where a value's type is not the definition's, in the words of Go's decoder. */
-export function checkTypes(definition: string, object: unknown, gvk: GroupVersionKind): void {
+/** Whether a value is a scalar that its shape allows, without a closer look. */
+function isPlainly(value: unknown, shape: Shape): boolean {
+  if (value === null || value === undefined) return true;
+  if (shape.special) return false;
+  switch (shape.kind) {
+    case 'string':
+      return typeof value === 'string';
+    case 'boolean':
+      return typeof value === 'boolean';
+    case 'int32':
+    case 'int64':
+      return typeof value === 'number' && (value | 0) === value;
+    default:
+      return false;
+  }
+}
+
+/** StatusError 400 where a value's type is not the definition's, in the words of Go's decoder. `known` names members that are. */
+export function checkTypes(definition: string, object: unknown, gvk: GroupVersionKind, known?: ReadonlySet<string>): void {
   const root = definitionOf(definition);
   if (!root) return;
   if (root.custom) return root.custom.checkTypes(object, gvk);
@@ -240,8 +257,13 @@ export function checkTypes(definition: string, object: unknown, gvk: GroupVersio
   };
   const walk = (object: Record<string, unknown>, def: Definition, path: string): void => {
     for (const key of Object.keys(object)) {
+      if (path === '' && known?.has(key)) continue;
       const field = def.fields.get(key);
-      if (field) check(object[key], field.shape, def, [path, path && def.gvk && (key === 'apiVersion' || key === 'kind') ? 'TypeMeta' : field.embedded, key].filter(Boolean).join('.'), field.goType, field.goList);
+      // Where a value stands is worked out only where that may have to be told.
+      if (!field || isPlainly(object[key], field.shape)) continue;
+      const embedded = path && def.gvk && (key === 'apiVersion' || key === 'kind') ? 'TypeMeta' : field.embedded;
+      const at = `${path && `${path}.`}${embedded ? `${embedded}.` : ''}${key}`;
+      check(object[key], field.shape, def, at, field.goType, field.goList);
     }
   };
   if (typeof object !== 'object' || object === null || Array.isArray(object))
@@ -251,8 +273,8 @@ export function checkTypes(definition: string, object: unknown, gvk: GroupVersio
 
 const versionOf = (definition: Definition) => definition.name.split('.').at(-2);
 
-/** Removes fields that the definition does not know from the object and returns their paths. */
-export function unknownFields(definition: string, object: unknown): string[] {
+/** Removes fields that the definition does not know from the object and returns their paths. `known` names members that have none. */
+export function unknownFields(definition: string, object: unknown, known?: ReadonlySet<string>): string[] {
   const found: string[] = [];
   const visit = (value: any, shape: Shape, path: string): void => {
     if (typeof value !== 'object' || value === null) return;
@@ -264,6 +286,7 @@ export function unknownFields(definition: string, object: unknown): string[] {
   };
   const walk = (value: any, def: Definition, path: string): void => {
     for (const key of Object.keys(value)) {
+      if (path === '' && known?.has(key)) continue;
       const field = def.fields.get(key);
       const at = path ? `${path}.${key}` : key;
       if (field) visit(value[key], field.shape, at);

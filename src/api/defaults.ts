@@ -53,20 +53,23 @@ function visit(value: any, shape: Shape): void {
   else if (shape.definition) fill(value, shape.definition);
 }
 
-function fill(object: any, definition: Definition): void {
+function fill(object: any, definition: Definition, done?: ReadonlySet<string>): void {
   const plan = planOf(definition);
   for (const [name, value] of plan.values)
     if (object[name] === undefined || object[name] === null || (object[name] === '' && typeof value === 'string'))
       object[name] = typeof value === 'object' ? structuredClone(value) : value;
-  for (const [name, shape] of plan.children) visit(object[name], shape);
+  for (const [name, shape] of plan.children) if (!done?.has(name)) visit(object[name], shape);
 }
 
-/** Completes an object in place: its canonical form, the schema's defaults, then the kind's own, and what is never left out. */
-export function applyDefaults(resource: ServedResource, object: any): void {
+/**
+ * Completes an object in place: its canonical form, the schema's defaults, then the kind's own, and what is never left out.
+ * `done` names members that are complete, and in canonical form.
+ */
+export function applyDefaults(resource: ServedResource, object: any, done?: ReadonlySet<string>): void {
   const definition = definitionOf(resource.definition);
   if (definition?.custom) return definition.custom.complete(object);
-  canonicalize(resource.definition, object);
-  if (definition && !definition.open) fill(object, definition);
+  canonicalize(resource.definition, object, done);
+  if (definition && !definition.open) fill(object, definition, done);
   resource.strategy.default?.(object);
   complete(resource.definition, object);
 }

@@ -24,6 +24,11 @@ test('and is written as it was', () => {
   expect(JSON.stringify({ a: 9007199254740993n }, undefined, 1)).toBe('{\n "a": 9007199254740993\n}');
 });
 
+test('digits in strings take nothing from numbers beside them', () => {
+  const text = '{"1234567890123456789":"1234567890123456789","t":" 1234567890123456789 ","n":[9007199254740993,-9007199254740993, 9007199254740995 ],"m":9007199254740997}';
+  expect(JSON.stringify(parseJson(text))).toBe(text.replaceAll(/(?<=[,]) | (?=\])/g, ''));
+});
+
 test('syntax errors are those of JSON.parse', () => {
   expect(() => parseJson('{"a":9007199254740993,}')).toThrow(SyntaxError);
 });

@@ -35,7 +35,7 @@ export function wholeNumber(value: bigint): number | bigint {
 
 /** JSON.parse, without rounding integers of 64 bits. Throws SyntaxError as that does. */
 export function parseJson(text: string): any {
-  return hasLongDigits(text) ? JSON.parse(text, exact as (key: string, value: unknown) => unknown) : JSON.parse(text);
+  return hasLongDigits(text, isBare) ? JSON.parse(text, exact as (key: string, value: unknown) => unknown) : JSON.parse(text);
 }
 
 function exact(_key: string, value: unknown, { source }: { source?: string }): unknown {
@@ -46,8 +46,18 @@ function exact(_key: string, value: unknown, { source }: { source?: string }): u
 const digits = 16;
 const isDigit = (code: number): boolean => code >= 0x30 && code <= 0x39;
 
-/** Whether 16 digits stand side by side anywhere, fewer than which no rounded integer has: one look at every 16th character tells. */
-export function hasLongDigits(text: string): boolean {
+/** Whether digits may be a number of JSON: those of a string that begins or goes on with them are none. */
+function isBare(text: string, first: number, last: number): boolean {
+  const before = text[text[first - 1] === '-' ? first - 2 : first - 1] ?? '';
+  const after = text[last + 1] ?? '';
+  return ':,[ \t\r\n'.includes(before) && ',]} \t\r\n.eE'.includes(after);
+}
+
+/**
+ * Whether 16 digits stand side by side anywhere, fewer than which no rounded integer has: one look at every 16th character tells.
+ * `counts` may leave out some.
+ */
+export function hasLongDigits(text: string, counts?: (text: string, first: number, last: number) => boolean): boolean {
   const { length } = text;
   for (let i = digits - 1; i < length; i += digits) {
     if (!isDigit(text.charCodeAt(i))) continue;
@@ -55,7 +65,7 @@ export function hasLongDigits(text: string): boolean {
     while (first > 0 && isDigit(text.charCodeAt(first - 1))) first--;
     let last = i;
     while (last + 1 < length && isDigit(text.charCodeAt(last + 1))) last++;
-    if (last - first + 1 >= digits) return true;
+    if (last - first + 1 >= digits && (!counts || counts(text, first, last))) return true;
   }
   return false;
 }

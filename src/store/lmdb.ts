@@ -245,7 +245,7 @@ class LmdbBackend implements Backend {
         try {
           work();
           this.#meta.putSync('revision', this.#revision);
-          this.#meta.putSync('compacted', this.#compacted);
+          if (this.#compacted !== before.compacted) this.#meta.putSync('compacted', this.#compacted);
           return undefined;
         } catch (error) {
           failure = error;

@@ -1,4 +1,5 @@
 import type { FieldError } from '../errors.ts';
+import { sameValue } from '../managed-fields/compare.ts';
 import { canonical } from './spec-and-status.ts';
 import type { KindStrategy } from '../scheme.ts';
 import { compareQuantities, parseQuantity } from '../quantity.ts';
@@ -268,7 +269,7 @@ export const pod: KindStrategy = {
     dropUnreleased(o.spec);
     if (o.spec.terminationGracePeriodSeconds < 0) o.spec.terminationGracePeriodSeconds = 1;
     o.status = old.status;
-    o.metadata.generation = canonical(o.spec) === canonical(old.spec) ? old.metadata.generation : (old.metadata.generation ?? 0) + 1;
+    o.metadata.generation = sameValue(o.spec, old.spec) ? old.metadata.generation : (old.metadata.generation ?? 0) + 1;
   },
   prepareForStatusUpdate(o, old) {
     o.spec = old.spec;
@@ -277,7 +278,9 @@ export const pod: KindStrategy = {
   },
   validate: (o) => validatePodSpec(o.spec, 'spec', o),
   validateCreate: validatePodCreation,
-  validateUpdate: validatePodUpdate,
+  updateValidatesAll: true,
+  // Most updates are of metadata, and of a specification that was found valid when it came.
+  validateUpdate: (o, old) => (sameValue(o.spec, old.spec) ? [] : [...validatePodSpec(o.spec, 'spec', o), ...validatePodUpdate(o, old)]),
   selectableFields: (o) => ({
     'spec.nodeName': o.spec?.nodeName ?? '',
     'spec.restartPolicy': o.spec?.restartPolicy ?? '',

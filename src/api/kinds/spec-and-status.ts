@@ -1,3 +1,4 @@
+import { sameValue } from '../managed-fields/compare.ts';
 import type { KindStrategy } from '../scheme.ts';
 
 /** JSON with sorted keys: equal objects give equal texts. */
@@ -22,7 +23,7 @@ export const specAndStatus: Required<Pick<KindStrategy, 'prepareForCreate' | 'pr
   prepareForUpdate(o, old) {
     if (old.status === undefined) delete o.status;
     else o.status = old.status;
-    o.metadata.generation = (old.metadata.generation ?? 0) + (canonical(o.spec) === canonical(old.spec) ? 0 : 1);
+    o.metadata.generation = (old.metadata.generation ?? 0) + (sameValue(o.spec, old.spec) ? 0 : 1);
   },
   prepareForStatusUpdate(o, old) {
     const { status } = o;
@@ -48,7 +49,7 @@ export const generationOfSpec: Required<Pick<KindStrategy, 'prepareForCreate' | 
     o.metadata.generation = 1;
   },
   prepareForUpdate(o, old) {
-    const content = (x: any) => canonical({ ...x, metadata: undefined });
-    o.metadata.generation = (old.metadata.generation ?? 0) + (content(o) === content(old) ? 0 : 1);
+    const content = (x: any) => ({ ...x, metadata: undefined });
+    o.metadata.generation = (old.metadata.generation ?? 0) + (sameValue(content(o), content(old)) ? 0 : 1);
   },
 };

@@ -1,7 +1,7 @@
 import type { ManagedFieldsEntry } from '../generated/types.ts';
 import { badRequest, StatusError } from '../errors.ts';
 import { parseJson } from '../json.ts';
-import { compareValues, fieldsOf } from './compare.ts';
+import { compareValues, fieldsOf, sameValue } from './compare.ts';
 import { ApplyConflict } from './conflicts.ts';
 import { FieldSet } from './field-set.ts';
 import { capUpdateManagers, decodeManagers, encodeManagers, identityOf, isReset, type Manager, type Managers } from './managers.ts';
@@ -47,6 +47,16 @@ function comparable(object: Tracked): Tracked {
   return { ...object, metadata: rest };
 }
 
+/** The object with the parts of another one where they are the same: what is one and the same need not be compared, type by type. */
+function sharing(object: Tracked, other: Tracked): Tracked {
+  const result: Record<string, unknown> = { ...object };
+  for (const name in result) {
+    const theirs = (other as Record<string, unknown>)[name];
+    if (name !== 'metadata' && typeof theirs === 'object' && sameValue(result[name], theirs)) result[name] = theirs;
+  }
+  return result as Tracked;
+}
+
 function decodeOrNothing(entries: ManagedFieldsEntry[] | undefined): Managers {
   try {
     return decodeManagers(entries);
@@ -85,7 +95,10 @@ export function managedFieldsAfterUpdate(
   const managers = managersBefore(live, next, writer.subresource);
   try {
     // Whoever gave up ownership, or never had it recorded, goes on without until the first apply.
-    if (managers.size > 0 || !live?.metadata?.uid) record(o, live ? comparable(live) : {}, comparable(next), managers, writer);
+    if (managers.size > 0 || !live?.metadata?.uid) {
+      const before = live ? comparable(live) : {};
+      record(o, before, sharing(comparable(next), before), managers, writer);
+    }
     return encodeManagers(managers);
   } catch (error) {
     if (error instanceof IdentityError) return live?.metadata?.managedFields;

@@ -1,6 +1,7 @@
 import { Readable } from 'node:stream';
 import { tooLarge } from '../../api/errors.ts';
 import type { RawRequest, RawResponse } from '../../client/client.ts';
+import { clientGone } from '../http2/stream.ts';
 import type { HttpRequest, HttpResponse, ResponseStream } from './exchange.ts';
 
 /** A request made in this process, and its answer as it comes. */
@@ -22,8 +23,8 @@ export class LocalExchange {
     const body = raw.body === undefined ? Buffer.alloc(0) : Buffer.from(raw.body as string);
     const at = raw.path.indexOf('?');
     const gone = new AbortController();
-    this.#body.on('close', () => gone.abort());
-    this.#body.on('error', () => gone.abort());
+    this.#body.on('close', () => gone.abort(clientGone));
+    this.#body.on('error', () => gone.abort(clientGone));
     const own = raw.signal ? AbortSignal.any([raw.signal, gone.signal]) : gone.signal;
     raw.signal?.addEventListener('abort', () => this.#body.destroy(), { once: true });
     this.request = {

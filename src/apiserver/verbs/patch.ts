@@ -57,15 +57,26 @@ export async function patch(api: Api, call: Call, type: PatchType, body: PatchBo
   const aboutFields = JSON.stringify(body.object ?? null).includes('managedFields');
   return updateWith(api, call, 'patch', (current) => {
     const base = aboutFields ? current : withoutManagedFields(current!);
-    const patched = clone(applyPatch(type, served.definition, base, body.object)) as KubeObject;
+    const result = applyPatch(type, served.definition, base, body.object);
+    const untouched = sharedMembers(result, base);
+    const patched = clone(result) as KubeObject;
     const shown = () => (type === 'strategic' ? goText(body.object) : shownDocument(applyPatch(type, served.definition, base, body.object)));
-    decodePatched(call, patched, problemsOf(type, body), shown, type === 'strategic' ? restored : (text) => text);
+    decodePatched(call, patched, untouched, problemsOf(type, body), shown, type === 'strategic' ? restored : (text) => text);
     checkNames(call, patched);
     // The current version is the base of the patch: only a version that the patch itself names is a precondition.
     if (patched.metadata.resourceVersion === current?.metadata.resourceVersion)
       delete (patched.metadata as { resourceVersion?: string }).resourceVersion;
     return patched;
   });
+}
+
+/** Members that a patch left as they are stored: checked, and complete. */
+function sharedMembers(result: unknown, base: unknown): ReadonlySet<string> {
+  const shared = new Set<string>();
+  if (typeof result !== 'object' || result === null) return shared;
+  for (const [name, value] of Object.entries(result))
+    if (name !== 'metadata' && typeof value === 'object' && value !== null && value === (base as Record<string, unknown>)[name]) shared.add(name);
+  return shared;
 }
 
 /** Server-side apply: creates what is not there. */
@@ -165,7 +176,7 @@ const invalidPatch = (shown: () => string, detail: string): StatusError => {
 };
 
 /** Type, unknown fields and defaults of what a patch made. */
-function decodePatched(call: Call, patched: KubeObject, ownProblems: string[], shown: () => string, worded: (text: string) => string): void {
+function decodePatched(call: Call, patched: KubeObject, untouched: ReadonlySet<string>, ownProblems: string[], shown: () => string, worded: (text: string) => string): void {
   const { served } = call.target;
   if (typeof patched !== 'object' || patched === null || Array.isArray(patched)) throw invalidPatch(shown, 'a patch must leave an object');
   const { apiVersion, kind } = patched;
@@ -176,19 +187,19 @@ function decodePatched(call: Call, patched: KubeObject, ownProblems: string[], s
     );
   Object.assign(patched, { apiVersion: apiVersionOf(served), kind: served.kind });
   try {
-    checkTypes(served.definition, patched, served);
+    checkTypes(served.definition, patched, served, untouched);
   } catch (error) {
     if (!(error instanceof StatusError)) throw error;
     const detail = error.message.replace(`${served.kind} in version "${served.version}" cannot be handled as a ${served.kind}: `, '');
     throw invalidPatch(shown, worded(detail));
   }
-  const unknown = unknownFields(served.definition, patched);
+  const unknown = unknownFields(served.definition, patched, untouched);
   const problems = [...ownProblems, ...unknown.map((path) => `unknown field "${path}"`)];
   if (problems.length > 0) {
     if (call.fieldValidation === 'Strict') throw invalidPatch(shown, `strict decoding error: ${problems.join(', ')}`);
     if (call.fieldValidation === 'Warn') call.warnings.push(...problems);
   }
-  completeObject(served, patched);
+  completeObject(served, patched, untouched);
   patched.metadata ??= {} as KubeObject['metadata'];
 }
 

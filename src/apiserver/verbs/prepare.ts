@@ -61,9 +61,9 @@ export function decodeObject(call: Call, body: ParsedBody): KubeObject {
 }
 
 /** Canonical form and defaults. A list of managed fields that is empty gives them all up, and must not be lost. */
-export function completeObject(served: ServedResource, object: KubeObject): void {
+export function completeObject(served: ServedResource, object: KubeObject, done?: ReadonlySet<string>): void {
   const reset = (object.metadata as { managedFields?: unknown[] } | undefined)?.managedFields?.length === 0;
-  applyDefaults(served, object);
+  applyDefaults(served, object, done);
   if (reset) (object.metadata as { managedFields?: unknown[] }).managedFields = [{}];
 }
 
