@@ -93,6 +93,14 @@ function under(folder: string, type: string): { kind: string; name: string } {
   return { kind: pkg.structs.has(name!) ? 'struct' : alias ? 'struct' : 'unknown', name: name! };
 }
 
+/** A type as messages name it: `v1.QualifiedName`, `string`. */
+function qualified(folder: string, type: string): string {
+  if (scalars.has(type)) return type;
+  if (!type.includes('.')) return `${folder.split('/').at(-1)}.${type}`;
+  const [alias, name] = type.split('.');
+  return aliases[alias!] ? `${aliases[alias!]!.split('/').at(-1)}.${name}` : type;
+}
+
 /**
  * A field's code: what stands there when there is no value. `-` nothing, `n` null, `z` the zero value (of special structs given after
  * it), `s` an empty object; with `0` behind `-` also a zero value is left out.
@@ -108,6 +116,14 @@ function codeOf(folder: string, field: GoField): string {
       return (omit || omitZero ? '-' : 'n') + suffix;
     }
     case 'list': {
+      const map = /^map\[([\w.]+)\]([\w.]+)$/.exec(field.type);
+      if (map) {
+        // Maps whose keys or values have types with names of their own.
+        const [key, value] = [qualified(folder, map[1]!), qualified(folder, map[2]!)];
+        const { kind: valueKind } = under(folder, map[2]!);
+        const plain = key === 'string' && (scalars.has(valueKind) || valueKind === 'struct' || valueKind === 'special');
+        return (omit || omitZero ? '-' : 'n') + (plain ? '' : ` =map[${key}]${value}`);
+      }
       const own = name.includes('.') && !name.startsWith('[') && !name.startsWith('map') ? ` =${name}` : '';
       const item = under(folder, field.type.replace(/^\[\]|^map\[[\w.]+\]/, ''));
       const element = !own && scalars.has(item.kind) && item.name.includes('.') ? ` ${item.name}` : '';

@@ -233,7 +233,7 @@ export function checkTypes(definition: string, object: unknown, gvk: GroupVersio
       case 'map':
         if (typeof value !== 'object' || Array.isArray(value))
           return mismatch(value, owner, path, list ?? `map[string]${qualifiedType(shape.items) ?? goType[shape.items?.kind ?? 'string'] ?? 'string'}`);
-        for (const item of Object.values(value)) check(item, shape.items as Shape, owner, path);
+        for (const item of Object.values(value)) check(item, shape.items as Shape, owner, path, undefined, /\](\w+\.\w+)$/.exec(list ?? '')?.[1]);
         return;
       case 'bytes':
         if (Array.isArray(value) && value.every((byte) => Number.isInteger(byte) && byte >= 0 && byte < 256)) return;

@@ -79,7 +79,7 @@ function addShapes(definition: Definition): void {
     if (!field) continue;
     field.goType = more.find((m) => /^\w/.test(m));
     field.goList = more.find((m) => m.startsWith('='))?.slice(1);
-    field.embedded = more.find((m) => m.startsWith('^'))?.slice(1);
+    field.embedded = more.filter((m) => m.startsWith('^')).map((m) => m.slice(1)).reverse().join('.') || undefined;
     field.omitZero = code === '-0' || code === '-s';
     if (code === 'n') field.absent = { value: null };
     else if (code === 's') field.absent = { value: {} };

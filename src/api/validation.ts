@@ -105,7 +105,7 @@ export function validateObjectMeta(meta: any, resource: ServedResource): FieldEr
 const standardFinalizers = ['orphan', 'foregroundDeletion', 'kubernetes'];
 
 /** Groups that are served apart from the others. */
-const lenientFinalizers = new Set(['apiextensions.k8s.io', 'apiregistration.k8s.io']);
+const lenientFinalizers = new Set(['apiextensions.k8s.io', 'apiregistration.k8s.io', 'admissionregistration.k8s.io', 'node.k8s.io', 'coordination.k8s.io', 'policy']);
 
 /** Finalizers of custom resources need no domain: the server only warns. */
 function validateFinalizers(finalizers: string[], custom: boolean): FieldError[] {

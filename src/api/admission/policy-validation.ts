@@ -52,7 +52,7 @@ function paramKindErrors(kind: any, path: string): FieldError[] {
 export function validatePolicy(policy: any, mutating: boolean): FieldError[] {
   const { spec = {}, metadata } = policy;
   const errors: FieldError[] = [];
-  errors.push(...oneOf('spec.failurePolicy', spec.failurePolicy, ['Fail', 'Ignore']));
+  if (spec.failurePolicy !== undefined) errors.push(...oneOf('spec.failurePolicy', spec.failurePolicy, ['Fail', 'Ignore']));
   if (spec.paramKind) errors.push(...paramKindErrors(spec.paramKind, 'spec.paramKind'));
   const match = spec.matchConstraints;
   if (!match) errors.push(required('spec.matchConstraints'));
@@ -103,7 +103,8 @@ function validationErrors(spec: any, metadata: any, environment: Environment): F
   annotations.forEach((annotation, i) => {
     const at = `spec.auditAnnotations[${i}]`;
     const key = `${metadata?.name ?? ''}/${annotation.key ?? ''}`;
-    for (const problem of qualifiedNameProblems(key)) errors.push(wrong(`${at}.key`, key, problem));
+    if (!metadata?.name) errors.push(wrong(`${at}.key`, annotation.key ?? '', 'requires metadata.name be non-empty'));
+    else for (const problem of qualifiedNameProblems(key)) errors.push(wrong(`${at}.key`, key, problem));
     const expression = annotation.valueExpression?.trim();
     if (!expression) errors.push(required(`${at}.valueExpression`, 'valueExpression is not specified'));
     else errors.push(...expressionErrors(environment, expression, [t.string, t.null], `${at}.valueExpression`));
@@ -165,6 +166,6 @@ export function validateBinding(binding: any, mutating: boolean): FieldError[] {
     const detail = 'must not contain both Deny and Warn (repeating the same validation failure information in the API response and headers serves no purpose)';
     errors.push(wrong(at, actions, detail));
   }
-  if (actions.length === 0) errors.push(required(at, 'at least one validation action is required'));
+  if (actions.length === 0) errors.push(required(at));
   return errors;
 }

@@ -59,7 +59,7 @@ export function policyEnvironment(spec: any, mutating: boolean, objectTypes: Rec
   for (const { name, expression } of spec.variables ?? []) {
     const compiled = compileExpression(environment, expression ?? '');
     variables.push({ name, compiled });
-    fields.set(name, compiled.program?.output ?? t.dyn);
+    if (expression?.trim()) fields.set(name, compiled.program?.output ?? t.dyn);
     environment = make();
   }
   return { environment, variables };

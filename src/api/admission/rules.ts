@@ -121,7 +121,7 @@ function webhookErrors(hook: any, path: string, mutating: boolean): FieldError[]
   (hook.rules ?? []).forEach((rule: any, i: number) => errors.push(...validateRule(rule, `${path}.rules[${i}]`)));
   if (hook.failurePolicy !== undefined) errors.push(...oneOf(`${path}.failurePolicy`, hook.failurePolicy, ['Fail', 'Ignore']));
   if (hook.matchPolicy !== undefined) errors.push(...oneOf(`${path}.matchPolicy`, hook.matchPolicy, ['Equivalent', 'Exact']));
-  if (!hook.sideEffects) errors.push(required(`${path}.sideEffects`, `must specify one of ${sideEffects.join(', ')}`));
+  if (hook.sideEffects === undefined || hook.sideEffects === null) errors.push(required(`${path}.sideEffects`, `must specify one of ${sideEffects.join(', ')}`));
   else errors.push(...oneOf(`${path}.sideEffects`, hook.sideEffects, sideEffects));
   if (hook.timeoutSeconds !== undefined && (hook.timeoutSeconds > 30 || hook.timeoutSeconds < 1))
     errors.push(wrong(`${path}.timeoutSeconds`, hook.timeoutSeconds, 'the timeout value must be between 1 and 30 seconds'));

@@ -53,7 +53,8 @@ export function showIssues(source: string, issues: Issue[]): string {
       const column = [...source.slice(start, at)].length;
       const text = (source.slice(start).split('\n')[0] ?? '').replaceAll('\t', ' ');
       const dots = [...text].slice(0, column).map((c) => (Buffer.byteLength(c) > 1 ? '\uff0e' : '.'));
-      return `ERROR: <input>:${line}:${column + 1}: ${message}\n | ${text}\n | ${dots.join('')}^`;
+      const head = `ERROR: <input>:${line}:${source === '' ? 0 : column + 1}: ${message}`;
+      return source === '' ? head : `${head}\n | ${text}\n | ${dots.join('')}^`;
     })
     .join('\n');
 }

@@ -101,7 +101,7 @@ function validateAutoscaler(o: any): FieldError[] {
   const found = new Findings();
   const declared = new Findings();
   const s = o.spec ?? {};
-  if (s.minReplicas < 1) declared.invalid('spec.minReplicas', s.minReplicas, 'must be greater than or equal to 1');
+  if (s.minReplicas < 0) declared.invalid('spec.minReplicas', s.minReplicas, 'must be greater than or equal to 0');
   const most = s.maxReplicas ?? 0;
   if (most === 0) declared.required('spec.maxReplicas');
   else if (most < 0) declared.invalid('spec.maxReplicas', most, 'must be greater than or equal to 1');

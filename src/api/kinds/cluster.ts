@@ -10,10 +10,13 @@ import {
   validateNode,
   validateNodeUpdate,
   validatePodDisruptionBudget,
+  validateControllerRevision,
   validatePriorityClass,
+  validatePriorityClassUpdate,
   validateRole,
   validateRoleBinding,
 } from './policy-validation.ts';
+import { validateSigningRequest } from './signing-request-validation.ts';
 import { canonical, generationOfSpec, specAndStatus } from './spec-and-status.ts';
 import {
   validatePersistentVolume,
@@ -290,6 +293,8 @@ export const lease: KindStrategy = {
   columns: columns(column('Holder', (o) => o.spec?.holderIdentity ?? '')),
 };
 export const certificateSigningRequest: KindStrategy = {
+  validateName: (name, prefix) => (prefix ? [] : pathSegmentProblems(name)),
+  validate: validateSigningRequest,
   prepareForCreate(o) {
     o.status = {};
   },
@@ -298,10 +303,6 @@ export const certificateSigningRequest: KindStrategy = {
     o.status = old.status;
   },
   prepareForStatusUpdate: specAndStatus.prepareForStatusUpdate,
-  default(o) {
-    o.spec ??= {};
-    o.spec.usages ??= ['digital signature', 'key encipherment'];
-  },
   selectableFields: (o) => ({ 'spec.signerName': o.spec?.signerName ?? '' }),
   columns: [
     nameColumn,
@@ -401,12 +402,12 @@ export const podDisruptionBudget: KindStrategy = {
 };
 export const priorityClass: KindStrategy = {
   prepareForCreate: generationOfSpec.prepareForCreate,
+  updateValidatesAll: true,
   validate: validatePriorityClass,
+  validateUpdate: validatePriorityClassUpdate,
   default(o) {
     o.preemptionPolicy ??= 'PreemptLowerPriority';
   },
-  validateUpdate: (o, old) =>
-    o.value === old.value ? [] : [{ type: 'FieldValueForbidden', field: 'value', detail: 'may not be changed in an update.' }],
   columns: [
     nameColumn,
     column('Value', (o) => o.value ?? 0, { type: 'integer' }),
@@ -416,6 +417,9 @@ export const priorityClass: KindStrategy = {
   ],
 };
 export const controllerRevision: KindStrategy = {
+  updateValidatesAll: true,
+  validate: (o) => validateControllerRevision(o),
+  validateUpdate: validateControllerRevision,
   columns: columns(
     column('Controller', (o) => {
       const owner = (o.metadata?.ownerReferences ?? []).find((r: any) => r.controller);

@@ -299,7 +299,7 @@ export const serviceCidr: KindStrategy = {
     else if (before.length === 1 && now.length === 2) {
       if (now[0] !== before[0]) found.invalid(`${at}[0]`, now[0], 'field is immutable');
       validateBlocks(found, now);
-    } else found.invalid(at, now, 'field is immutable');
+    } else found.invalid(at, o.spec?.cidrs ?? null, 'field is immutable');
     return found.errors;
   },
   columns: columns(column('CIDRs', (o) => (o.spec?.cidrs ?? []).join(','))),

@@ -1,4 +1,5 @@
 import type { FieldError } from '../errors.ts';
+import { internalForm } from '../internal-form.ts';
 import { labelValueProblems, qualifiedNameProblems, subdomainProblems } from '../validation.ts';
 import { Findings } from './findings.ts';
 import { validateLabelSelector } from './scheduling-validation.ts';
@@ -58,10 +59,16 @@ export function validateRoleBinding(o: any): FieldError[] {
 export function validatePodDisruptionBudget(o: any): FieldError[] {
   const found = new Findings();
   const s = o.spec ?? {};
-  if (s.minAvailable !== undefined && s.maxUnavailable !== undefined) found.invalid('spec', s, 'minAvailable and maxUnavailable cannot be both set');
-  if (s.minAvailable !== undefined) validateCountOrPercent(found, 'spec.minAvailable', s.minAvailable);
-  else if (s.maxUnavailable !== undefined) validateCountOrPercent(found, 'spec.maxUnavailable', s.maxUnavailable);
+  if (s.minAvailable !== undefined && s.maxUnavailable !== undefined)
+    found.invalid('spec', internalForm('policy.PodDisruptionBudgetSpec', s), 'minAvailable and maxUnavailable cannot be both set');
+  for (const field of ['minAvailable', 'maxUnavailable']) {
+    if (s[field] === undefined) continue;
+    validateCountOrPercent(found, `spec.${field}`, s[field]);
+    if (typeof s[field] === 'string' && /^\d+%$/.test(s[field]) && Number.parseInt(s[field], 10) > 100) found.invalid(`spec.${field}`, s[field], 'must not be greater than 100%');
+  }
   if (s.selector) validateLabelSelector(found, s.selector, 'spec.selector');
+  const policy = s.unhealthyPodEvictionPolicy;
+  if (policy !== undefined) found.oneOf('spec.unhealthyPodEvictionPolicy', policy, ['AlwaysAllow', 'IfHealthyBudget']);
   return found.errors;
 }
 
@@ -70,7 +77,26 @@ export function validatePriorityClass(o: any): FieldError[] {
   const system = String(o.metadata?.name ?? '').startsWith('system-');
   if (!system && o.value > highestUserPriority)
     found.forbidden('value', `maximum allowed value of a user defined priority is ${highestUserPriority}`);
-  if (o.preemptionPolicy) found.oneOf('preemptionPolicy', o.preemptionPolicy, ['PreemptLowerPriority', 'Never']);
+  if (o.preemptionPolicy === '') found.required('preemptionPolicy');
+  else if (o.preemptionPolicy !== undefined) found.oneOf('preemptionPolicy', o.preemptionPolicy, ['PreemptLowerPriority', 'Never']);
+  return found.errors;
+}
+
+/** Neither value nor policy may change; the rest is free. */
+export function validatePriorityClassUpdate(o: any, old: any): FieldError[] {
+  const found = new Findings();
+  if (o.value !== old.value) found.forbidden('value', 'may not be changed in an update.');
+  found.immutable('preemptionPolicy', o.preemptionPolicy, old.preemptionPolicy);
+  return found.errors;
+}
+
+export function validateControllerRevision(o: any, old?: any): FieldError[] {
+  const found = new Findings();
+  found.nonNegative('revision', o.revision);
+  const { data } = o;
+  if (old) found.immutable('data', data, old.data);
+  else if (data === undefined || data === null) found.required('data', 'data is mandatory');
+  else if (typeof data !== 'object' || Array.isArray(data)) found.required('data', 'data must be a valid JSON object');
   return found.errors;
 }
 

@@ -5,11 +5,13 @@ import { validateResources } from './container-validation.ts';
 import { Findings } from './findings.ts';
 import { validateToleration } from './scheduling-validation.ts';
 
+const shortNameProblems = (name: string): string[] => labelProblems(name).map((problem) => problem.replace('63 characters', '63 bytes'));
+
 function validate(o: any): FieldError[] {
   const found = new Findings();
   const declared = new Findings();
   if (!o.handler) declared.required('handler');
-  else declared.problems('handler', o.handler, labelProblems);
+  else declared.problems('handler', o.handler, shortNameProblems);
   if (o.overhead) validateResources(found, { limits: o.overhead.podFixed ?? {} }, 'overhead');
   const { nodeSelector, tolerations = [] } = o.scheduling ?? {};
   found.errors.push(...validateLabels(nodeSelector, 'scheduling.nodeSelector'));
@@ -32,7 +34,11 @@ function validate(o: any): FieldError[] {
   return [...found.errors, ...declared.errors];
 }
 
+const handlerChange = (o: any, old: any): FieldError[] =>
+  o.handler === old.handler ? [] : [{ type: 'FieldValueInvalid', field: 'handler', value: null, detail: 'field is immutable' }];
+
 export const runtimeClass: KindStrategy = {
   validate,
-  updateFirst: (o, old) => (o.handler === old.handler ? [] : [{ type: 'FieldValueInvalid', field: 'handler', value: null, detail: 'field is immutable' }]),
+  updateFirst: (o, old) => (o.handler ? [] : handlerChange(o, old)),
+  validateUpdate: (o, old) => (o.handler ? handlerChange(o, old) : []),
 };

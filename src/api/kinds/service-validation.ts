@@ -7,6 +7,7 @@ import { addressProblem, blockProblems } from './names-validation.ts';
 const types = ['ClusterIP', 'ExternalName', 'LoadBalancer', 'NodePort'];
 const protocols = ['SCTP', 'TCP', 'UDP'];
 const policies = ['Cluster', 'Local'];
+const notExternal = 'may not be set for ExternalName services';
 
 function validateExternalIp(found: Findings, field: string, ip: string): void {
   if (!isIP(ip)) found.invalid(field, ip, addressProblem);
@@ -55,14 +56,18 @@ export function validateService(o: any): FieldError[] {
   const found = new Findings();
   const s = o.spec ?? {};
   if (!(s.ports ?? []).length && s.clusterIP !== 'None' && s.type !== 'ExternalName') found.required('spec.ports');
+  const headless = s.clusterIP === 'None';
+  if (headless && (s.type === 'LoadBalancer' || s.type === 'NodePort'))
+    found.invalid('spec.clusterIPs[0]', 'None', `may not be set to 'None' for ${s.type} services`);
   if (s.type === 'ExternalName') {
+    if (s.clusterIPs?.length || s.clusterIP) found.forbidden('spec.clusterIPs', notExternal);
+    if (s.ipFamilies?.length) found.forbidden('spec.ipFamilies', notExternal);
+    if (s.ipFamilyPolicy !== undefined) found.forbidden('spec.ipFamilyPolicy', notExternal);
     if (!s.externalName) found.required('spec.externalName');
     else found.problems('spec.externalName', s.externalName.replace(/\.$/, ''), subdomainProblems);
   }
   validatePorts(found, s);
   found.errors.push(...validateLabels(s.selector, 'spec.selector'));
-  if (s.type === 'ExternalName' && s.clusterIP) found.forbidden('spec.clusterIPs', 'may not be set for ExternalName services');
-  else if (s.clusterIP && s.clusterIP !== 'None' && !isIP(s.clusterIP)) found.invalid('spec.clusterIPs[0]', s.clusterIP, addressProblem);
   found.oneOf('spec.sessionAffinity', s.sessionAffinity, ['ClientIP', 'None']);
   const seconds = s.sessionAffinityConfig?.clientIP?.timeoutSeconds;
   if (s.sessionAffinity === 'ClientIP' && seconds !== undefined && !(seconds > 0 && seconds <= 86_400))

@@ -3,6 +3,7 @@ import { formatLabelSelector } from '../selectors.ts';
 import { labelProblems } from '../validation.ts';
 import { column, columns, orNone } from './column.ts';
 import { validateEndpoints, validateEndpointSlice } from './endpoints-validation.ts';
+import { Findings } from './findings.ts';
 import { validateService } from './service-validation.ts';
 import { canonical, specAndStatus } from './spec-and-status.ts';
 
@@ -89,10 +90,8 @@ export const service: KindStrategy = {
     dropTypeDependent(o.spec, old.spec);
     // A client that does not say keeps what was allocated.
     if (o.spec.type !== 'ExternalName' && old.spec.type !== 'ExternalName') {
-      if (o.spec.clusterIP === undefined || o.spec.clusterIP === '') {
-        o.spec.clusterIP = old.spec.clusterIP;
-        o.spec.clusterIPs = old.spec.clusterIPs;
-      }
+      if (!o.spec.clusterIP) o.spec.clusterIP = old.spec.clusterIP;
+      if (!o.spec.clusterIPs?.length && o.spec.clusterIP === old.spec.clusterIP) o.spec.clusterIPs = old.spec.clusterIPs;
       o.spec.ipFamilies ??= old.spec.ipFamilies;
       o.spec.ipFamilyPolicy ??= old.spec.ipFamilyPolicy;
     }
@@ -112,11 +111,15 @@ export const service: KindStrategy = {
   },
   prepareForStatusUpdate: specAndStatus.prepareForStatusUpdate,
   validate: validateService,
-  validateUpdate(o, old) {
-    if (old.spec.type === 'ExternalName' || o.spec.type === 'ExternalName') return [];
-    if (old.spec.clusterIP && o.spec.clusterIP !== old.spec.clusterIP)
-      return [{ type: 'FieldValueInvalid', field: 'spec.clusterIPs[0]', value: o.spec.clusterIP, detail: 'may not change once set' }];
-    return [];
+  updateFirst(o, old) {
+    const found = new Findings();
+    const [s, before] = [o.spec, old.spec];
+    const named = s.type === 'ExternalName' || before.type === 'ExternalName';
+    if (!named && before.clusterIP && s.clusterIP !== before.clusterIP && !(before.clusterIP === 'None' && s.clusterIP === 'None'))
+      found.invalid('spec.clusterIPs[0]', s.clusterIPs ?? null, 'may not change once set');
+    if (before.type === 'LoadBalancer' && s.type === 'LoadBalancer' && s.loadBalancerClass !== before.loadBalancerClass)
+      found.invalid('spec.loadBalancerClass', s.loadBalancerClass ?? null, 'may not change once set');
+    return found.errors;
   },
   selectableFields: (o) => ({ 'spec.clusterIP': o.spec?.clusterIP ?? '', 'spec.type': o.spec?.type ?? '' }),
   columns: [

@@ -3,6 +3,7 @@ import type { KindStrategy } from '../scheme.ts';
 import { formatLabelSelector } from '../selectors.ts';
 import { age, humanDuration } from './age.ts';
 import { ageColumn, column, columns, containerColumns, nameColumn } from './column.ts';
+import { longNameProblems } from './device-names.ts';
 import { defaultPodSpec, dropUnreleased } from './pod.ts';
 import { validateHostnames, validateJob, validateJobUpdate } from './job-validation.ts';
 import { nameWarnings, podSpecWarnings } from './pod-warnings.ts';
@@ -109,6 +110,7 @@ export const replicaSet: KindStrategy = {
 };
 
 export const replicationController: KindStrategy = {
+  validateName: (name, prefix) => (prefix ? [] : longNameProblems(name)),
   warnings: (o, old) => (old ? [] : [...nameWarnings(o), ...podSpecWarnings(o.spec?.template?.spec, 'spec.template.spec')]),
   ...specAndStatus,
   default(o) {
@@ -288,6 +290,7 @@ export const cronJob: KindStrategy = {
     o.spec.failedJobsHistoryLimit ??= 1;
     o.spec.jobTemplate ??= {};
     o.spec.jobTemplate.spec ??= {};
+    delete o.spec.jobTemplate.spec.scheduling;
     o.spec.jobTemplate.spec.template ??= {};
     o.spec.jobTemplate.spec.template.spec ??= {};
     defaultPodSpec(o.spec.jobTemplate.spec.template.spec);

@@ -4,6 +4,7 @@ import type { KubeObject } from '../../api/object.ts';
 import type { Api } from '../api.ts';
 import { Hold, nameOf, type ServiceAllocators } from './allocators.ts';
 import { clusterIpsOf, RefusedAddress } from './cluster-ips.ts';
+import { fillFamilies } from './families.ts';
 import type { KindHooks } from './hooks.ts';
 import { parseIpv4 } from './ipv4.ts';
 
@@ -11,14 +12,16 @@ import { parseIpv4 } from './ipv4.ts';
 export const serviceHooks: KindHooks = {
   beforeCreate(api, call, object) {
     const service = object as unknown as Service;
-    fillFamilies(service.spec);
+    if (service.spec.clusterIP && !service.spec.clusterIPs?.length) service.spec.clusterIPs = [service.spec.clusterIP];
+    fillFamilies(service, undefined);
     return allocate(api, service, undefined, call.dryRun);
   },
   beforeUpdate(api, call, object, old) {
     const service = object as unknown as Service;
     const before = old as unknown as Service;
     patchFromOld(service.spec, before.spec);
-    fillFamilies(service.spec);
+    normalizeAddresses(service.spec, before.spec);
+    fillFamilies(service, before);
     return allocate(api, service, before, call.dryRun);
   },
   afterRemove: (api, object) => api.services.release(object as unknown as Service),
@@ -32,33 +35,26 @@ const isReachedFromOutside = (spec: ServiceSpec) =>
   spec.type === 'LoadBalancer' || spec.type === 'NodePort' || (spec.type === 'ClusterIP' && (spec.externalIPs?.length ?? 0) > 0);
 const headless = (spec: ServiceSpec) => spec.clusterIP === 'None';
 
-function fillFamilies(spec: ServiceSpec): void {
-  if (!hasClusterIp(spec)) {
-    delete spec.clusterIP;
-    delete spec.clusterIPs;
-    delete spec.ipFamilies;
-    delete spec.ipFamilyPolicy;
-    return;
-  }
-  if (!spec.clusterIP && spec.clusterIPs?.length) spec.clusterIP = spec.clusterIPs[0]!;
-  if (spec.clusterIP) spec.clusterIPs = spec.clusterIPs?.length ? spec.clusterIPs : [spec.clusterIP];
-  spec.ipFamilies ??= ['IPv4'];
-  spec.ipFamilyPolicy ??= 'SingleStack';
+/** A client that knows of one address only changes the list with it. */
+function normalizeAddresses(spec: ServiceSpec, old: ServiceSpec): void {
+  if (spec.clusterIP === old.clusterIP) return;
+  const listUnchanged = String(spec.clusterIPs ?? []) === String(old.clusterIPs ?? []);
+  if (!spec.clusterIP && listUnchanged) delete spec.clusterIPs;
+  else if (spec.clusterIP && (listUnchanged || !spec.clusterIPs?.length)) spec.clusterIPs = [spec.clusterIP];
 }
 
 /** What an update leaves out keeps its value: a client need not know its addresses to change its ports. */
 function patchFromOld(spec: ServiceSpec, old: ServiceSpec): void {
   if (hasClusterIp(spec) && hasClusterIp(old)) {
-    if (!spec.clusterIP) {
-      if (old.clusterIP !== undefined) spec.clusterIP = old.clusterIP;
-      if (old.clusterIPs !== undefined) spec.clusterIPs = old.clusterIPs;
-    }
+    if (!spec.clusterIP && old.clusterIP !== undefined) spec.clusterIP = old.clusterIP;
+    if (!spec.clusterIPs?.length && old.clusterIPs !== undefined && spec.clusterIP === old.clusterIP) spec.clusterIPs = old.clusterIPs;
     spec.ipFamilies ??= old.ipFamilies;
     spec.ipFamilyPolicy ??= old.ipFamilyPolicy;
     if (spec.ipFamilies === undefined) delete spec.ipFamilies;
     if (spec.ipFamilyPolicy === undefined) delete spec.ipFamilyPolicy;
   } else if (hasClusterIp(old) && !hasClusterIp(spec)) {
-    if (spec.clusterIP === old.clusterIP) delete spec.clusterIP;
+    // What came back unchanged with a type that has none is dropped, not refused.
+    for (const field of ['clusterIP', 'clusterIPs', 'ipFamilies', 'ipFamilyPolicy'] as const) if (String(spec[field]) === String(old[field])) delete spec[field];
   }
   if (hasNodePorts(spec) && hasNodePorts(old)) {
     const known = new Map((old.ports ?? []).map((p) => [portKey(p), p.nodePort]));
