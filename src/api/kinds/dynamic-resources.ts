@@ -55,6 +55,7 @@ export const deviceClass: KindStrategy = {
   validateUpdate: validateDeviceClass,
 };
 export const resourceSlice: KindStrategy = {
+  selectableFields: (o) => ({ 'spec.nodeName': o.spec?.nodeName ?? '', 'spec.driver': o.spec?.driver ?? '', 'spec.pool.name': o.spec?.pool?.name ?? '' }),
   default: (o) => {
     for (const device of o.spec?.devices ?? []) for (const taint of device.taints ?? []) defaultTaint(taint);
   },

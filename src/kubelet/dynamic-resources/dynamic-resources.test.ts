@@ -177,6 +177,13 @@ test('what a driver cannot prepare is told and tried again', async () => {
   expect(plugin.calls.at(-1)).toBe('unprepare two');
 });
 
+test('a pod whose driver never came goes without it', async () => {
+  await podWithClaim('four');
+  await warned('four', `DRA driver ${driver} is not registered`);
+  await cluster.admin.delete(resources.pods, { namespace: 'default', name: 'four' });
+  await gone('four');
+});
+
 test('a claim that is reserved for others is refused', async () => {
   await plugin.start();
   await podWithClaim('three', false);

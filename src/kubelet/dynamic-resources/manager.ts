@@ -7,8 +7,9 @@ import { type Plugin, Plugins, type PluginsOptions } from './plugins.ts';
 
 /** A claim that drivers have prepared, or were asked to; kept on disk so that nothing stays prepared after a restart. */
 interface PreparedClaim extends ClaimReference {
-  /** Devices by driver, as far as they are prepared. */
+  /** Devices by driver; null: it was asked and has not answered. One that was never asked has nothing to undo. */
   drivers: Record<string, PreparedDevice[] | null>;
+  complete?: boolean;
   pods: string[];
 }
 
@@ -53,7 +54,7 @@ export class DynamicResources {
       if (name === null) continue;
       if (name === undefined) throw new Error(`claim ${entry.name}: ResourceClaim not created yet`);
       const known = this.preparedOf(pod, name);
-      if (known?.pods.includes(pod.metadata.uid) && Object.values(known.drivers).every(Boolean)) continue;
+      if (known?.complete && known.pods.includes(pod.metadata.uid)) continue;
       const claim = await this.o.client.get(resources.resourceclaims, { namespace: pod.metadata.namespace, name }, { signal });
       if (!claim.status?.allocation) throw new Error(`resource claim ${name} is not allocated`);
       if (!claim.status.reservedFor?.some((consumer) => consumer.uid === pod.metadata.uid))
@@ -65,20 +66,16 @@ export class DynamicResources {
   private async prepareClaim(pod: Pod, claim: ResourceClaim): Promise<void> {
     const { namespace, name, uid } = claim.metadata;
     const drivers = new Set((claim.status!.allocation!.devices?.results ?? []).map((r) => r.driver));
-    const known: PreparedClaim = this.claims.get(uid) ?? {
-      namespace,
-      name,
-      uid,
-      drivers: Object.fromEntries([...drivers].map((d) => [d, null])),
-      pods: [],
-    };
+    const known: PreparedClaim = this.claims.get(uid) ?? { namespace, name, uid, drivers: {}, pods: [] };
+    // Without all of its drivers nothing is begun.
+    const plugins = new Map([...drivers].map((driver) => [driver, this.plugin(driver)]));
     if (!known.pods.includes(pod.metadata.uid)) known.pods.push(pod.metadata.uid);
     this.claims.set(uid, known);
-    // Before any driver is asked: whatever it does has to be undone.
-    await this.save();
-    for (const driver of drivers) {
+    for (const [driver, plugin] of plugins) {
       if (known.drivers[driver]) continue;
-      const plugin = this.plugin(driver);
+      known.drivers[driver] = null;
+      // Before the driver is asked: whatever it does has to be undone.
+      await this.save();
       const { nodePrepareResources } = await import('./plugin-api.ts');
       const answers = await nodePrepareResources(plugin, [{ namespace, name, uid }]).catch((error: Error) => {
         throw new Error(`NodePrepareResources failed: ${error.message}`);
@@ -88,6 +85,7 @@ export class DynamicResources {
       if (answer.error) throw new Error(`NodePrepareResources failed for ResourceClaim ${namespace}/${name}: ${answer.error}`);
       known.drivers[driver] = answer.devices;
     }
+    known.complete = true;
     await this.save();
   }
 
