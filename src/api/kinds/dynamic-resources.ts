@@ -27,7 +27,8 @@ function defaultRequests(devices: any): void {
 
 /** Takes away what only features that are off by default would keep. */
 function dropUnreleased(devices: any): void {
-  for (const request of devices?.requests ?? []) for (const ask of [request.exactly, ...(request.firstAvailable ?? [])]) if (ask) delete ask.derivedAttributes;
+  for (const request of devices?.requests ?? [])
+    for (const ask of [request.exactly, ...(request.firstAvailable ?? [])]) if (ask) delete ask.derivedAttributes;
 }
 
 function dropUnreleasedOfSlice(slice: any): void {
@@ -37,7 +38,8 @@ function dropUnreleasedOfSlice(slice: any): void {
   delete spec.skipNodeOperations;
   for (const device of spec.devices ?? []) {
     delete device.nodeAllocatableResources;
-    for (const attribute of Object.values((device.attributes ?? {}) as Record<string, any>)) for (const kind of ['ints', 'bools', 'strings', 'versions']) delete attribute?.[kind];
+    for (const attribute of Object.values((device.attributes ?? {}) as Record<string, any>))
+      for (const kind of ['ints', 'bools', 'strings', 'versions']) delete attribute?.[kind];
   }
 }
 
@@ -55,7 +57,11 @@ export const deviceClass: KindStrategy = {
   validateUpdate: validateDeviceClass,
 };
 export const resourceSlice: KindStrategy = {
-  selectableFields: (o) => ({ 'spec.nodeName': o.spec?.nodeName ?? '', 'spec.driver': o.spec?.driver ?? '', 'spec.pool.name': o.spec?.pool?.name ?? '' }),
+  selectableFields: (o) => ({
+    'spec.nodeName': o.spec?.nodeName ?? '',
+    'spec.driver': o.spec?.driver ?? '',
+    'spec.pool.name': o.spec?.pool?.name ?? '',
+  }),
   default: (o) => {
     for (const device of o.spec?.devices ?? []) for (const taint of device.taints ?? []) defaultTaint(taint);
   },

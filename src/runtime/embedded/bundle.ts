@@ -195,7 +195,6 @@ export function ociConfig(o: BundleInput): Record<string, unknown> {
     if (at > 0) env.set(line.slice(0, at), line.slice(at + 1));
   }
   for (const { key, value } of config.envs) env.set(key, value);
-  if (!env.has('HOME')) env.set('HOME', o.user.home);
   const capabilities = capabilitiesOf(config, o.capabilities);
   const mounts = containerMounts(o);
   const propagation = mounts.some((one) => one.options.includes('rshared'))

@@ -268,6 +268,9 @@ class EmbeddedRuntime implements Runtime {
         capabilities: this.capabilities,
       });
       await applyCdi(spec, config.cdiDevices ?? [], this.cdi);
+      // As OCI runtimes do, where nothing sets it.
+      const variables = (spec['process'] as { env: string[] }).env;
+      if (!variables.some((one) => one.startsWith('HOME='))) variables.push(`HOME=${user.home}`);
       await writeFile(join(folder, 'config.json'), JSON.stringify(spec), { mode: 0o600 });
       await this.containers.save({
         id,
