@@ -1,6 +1,8 @@
 import type { TLSSocket } from 'node:tls';
 import { type ConnectionLimits, isOverdue } from '../http/connections.ts';
-import { errorCode, flag, frame, goaway, pingAck, preface, rstStream, setting, settings, settingsAck, windowLimit, windowUpdate } from './frames.ts';
+import { FloodGuard } from './flood-guard.ts';
+import { ConnectionError, type FrameHandler, FrameReader, unpad } from './frame-reader.ts';
+import { errorCode, flag, frame, goaway, pingAck, rstStream, setting, settings, settingsAck, windowLimit, windowUpdate } from './frames.ts';
 import { HpackDecoder, HpackError } from './hpack.ts';
 import { type Fields, malformed, readFields } from './fields.ts';
 import { Http2Stream } from './stream.ts';
@@ -12,13 +14,6 @@ export const streamWindow = 256 * 1024;
 export const connectionWindow = 16 * 1024 * 1024;
 /** Octets of all fields of a request, as SETTINGS_MAX_HEADER_LIST_SIZE counts them. */
 const headerListLimit = 64 * 1024;
-/** The largest frame that is read: the protocol's default. */
-const frameLimit = 16_384;
-/** A client that cancels this many requests at once, or goes on at this rate a second, is sent away; nghttp2 draws the line there too. */
-const resetBurst = 1000;
-const resetsPerSecond = 33;
-/** Frames in a row that bring nothing forward: pings, settings, empty data, priorities. */
-const idleFrameLimit = 10_000;
 /** Answers to control frames that a client lets pile up unread, octets. */
 const unreadLimit = 4 * 1024 * 1024;
 
@@ -26,19 +21,11 @@ const unreadLimit = 4 * 1024 * 1024;
 const headersMs = 10_000;
 const closeMs = 500;
 
-class ConnectionError extends Error {
-  readonly code: number;
-  constructor(code: number, why: string) {
-    super(why);
-    this.code = code;
-  }
-}
-
 /**
  * One client's HTTP/2 connection (RFC 9113): reads frames, keeps streams and windows, writes what the streams have. What is written within
  * one turn of the event loop goes out in one write. Faster than node:http2, whose streams cost more than what is served through them.
  */
-export class Http2Connection {
+export class Http2Connection implements FrameHandler {
   readonly socket: TLSSocket;
   readonly remoteAddress: string;
   readonly streams = new Map<number, Http2Stream>();
@@ -52,14 +39,11 @@ export class Http2Connection {
   readonly #serve: (stream: Http2Stream) => Promise<void>;
   readonly #decoder = new HpackDecoder();
   #running = 0;
-  #rest: Buffer | undefined;
-  #begun = false;
-  #settled = false;
+  readonly #reader = new FrameReader(this);
+  readonly #flood = new FloodGuard();
   #lastStream = 0;
   #receiveWindow = connectionWindow;
   #consumed = 0;
-  /** A header block whose CONTINUATION frames are awaited. */
-  #block: { stream: number; flags: number; parts: Buffer[]; size: number } | undefined;
   #out: Buffer[] = [];
   #outSize = 0;
   #flushing = false;
@@ -70,10 +54,7 @@ export class Http2Connection {
   /** Streams that were ended before the client had sent everything. */
   readonly #cut = new Set<number>();
   #leaving = false;
-  #resets = resetBurst;
-  #resetsAt = 0;
-  #idleFrames = 0;
-  /** When it last became idle, or a header block was begun. */
+  /** When it last became idle. */
   #since = performance.now();
 
   constructor(socket: TLSSocket, serve: (stream: Http2Stream) => Promise<void>, limits: ConnectionLimits) {
@@ -113,7 +94,7 @@ export class Http2Connection {
   look(now: number): void {
     const { idleMs } = this.#limits;
     const silent = now - this.#since;
-    if ((!this.#begun || this.#block) && silent > Math.min(headersMs, idleMs))
+    if (this.#reader.waitingMs(now) > Math.min(headersMs, idleMs))
       return this.#fail(new ConnectionError(errorCode.none, 'the header is too slow'));
     if (this.streams.size === 0 && this.#running === 0 && silent > idleMs) return this.leave();
     for (const stream of this.#waiting)
@@ -214,7 +195,6 @@ export class Http2Connection {
   #gone(): void {
     this.closed = true;
     this.#out = [];
-    this.#rest = undefined;
     for (const stream of [...this.streams.values()]) {
       this.streams.delete(stream.id);
       stream.closed(true);
@@ -246,7 +226,7 @@ export class Http2Connection {
   #read(chunk: Buffer): void {
     if (this.closed) return;
     try {
-      this.#parse(this.#rest ? Buffer.concat([this.#rest, chunk]) : chunk);
+      this.#reader.read(chunk);
     } catch (error) {
       if (error instanceof HpackError) this.#fail(new ConnectionError(errorCode.compression, error.message));
       else if (error instanceof ConnectionError) this.#fail(error);
@@ -257,45 +237,11 @@ export class Http2Connection {
     }
   }
 
-  #parse(bytes: Buffer): void {
-    let at = 0;
-    this.#rest = undefined;
-    if (!this.#begun) {
-      const here = Math.min(bytes.length, preface.length);
-      if (!bytes.subarray(0, here).equals(preface.subarray(0, here))) throw new ConnectionError(errorCode.protocol, 'no preface');
-      if (here < preface.length) {
-        this.#rest = bytes;
-        return;
-      }
-      this.#begun = true;
-      at = preface.length;
-    }
-    while (bytes.length - at >= 9) {
-      const length = bytes.readUIntBE(at, 3);
-      if (length > frameLimit) throw new ConnectionError(errorCode.frameSize, 'the frame is too large');
-      if (bytes.length - at - 9 < length) break;
-      const type = bytes[at + 3] as number;
-      this.#frame(type, bytes[at + 4] as number, bytes.readUInt32BE(at + 5) & windowLimit, bytes.subarray(at + 9, at + 9 + length));
-      if (this.closed) return;
-      at += 9 + length;
-    }
-    // What is kept must not keep the whole of a large read alive.
-    if (at < bytes.length) this.#rest = at === 0 ? bytes : Buffer.from(bytes.subarray(at));
-  }
-
-  #frame(type: number, flags: number, id: number, payload: Buffer): void {
-    if (this.#block && (type !== frame.continuation || id !== this.#block.stream)) throw new ConnectionError(errorCode.protocol, 'a header block was not finished');
-    if (!this.#settled) {
-      if (type !== frame.settings || flags & flag.ack) throw new ConnectionError(errorCode.protocol, 'the first frame is not SETTINGS');
-      this.#settled = true;
-    }
+  /** Every frame but those of headers. */
+  frame(type: number, flags: number, id: number, payload: Buffer): void {
     switch (type) {
       case frame.data:
         return this.#data(flags, id, payload);
-      case frame.headers:
-        return this.#headers(flags, id, payload);
-      case frame.continuation:
-        return this.#continuation(flags, payload);
       case frame.rstStream:
         return this.#rstStream(id, payload);
       case frame.windowUpdate:
@@ -328,10 +274,10 @@ export class Http2Connection {
     }
   }
 
-  /** Counts frames that bring nothing forward. */
+  /** A frame that brings nothing forward; nor does one whose answers are not read. */
   #idle(): void {
-    if (++this.#idleFrames > idleFrameLimit || this.socket.writableLength > unreadLimit)
-      throw new ConnectionError(errorCode.enhanceYourCalm, 'too many control frames');
+    this.#flood.idle();
+    if (this.socket.writableLength > unreadLimit) throw new ConnectionError(errorCode.enhanceYourCalm, 'answers to control frames are not read');
   }
 
   #streamError(id: number, code: number): void {
@@ -346,21 +292,14 @@ export class Http2Connection {
     return id > this.#lastStream || id % 2 === 0;
   }
 
-  #unpad(flags: number, payload: Buffer): Buffer {
-    if (!(flags & flag.padded)) return payload;
-    const padding = payload[0];
-    if (padding === undefined || padding >= payload.length) throw new ConnectionError(errorCode.protocol, 'more padding than frame');
-    return payload.subarray(1, payload.length - padding);
-  }
-
   #data(flags: number, id: number, payload: Buffer): void {
     if (id === 0) throw new ConnectionError(errorCode.protocol, 'DATA of the connection');
     if (this.#isIdle(id)) throw new ConnectionError(errorCode.protocol, 'DATA of an idle stream');
     this.#receiveWindow -= payload.length;
     if (this.#receiveWindow < 0) throw new ConnectionError(errorCode.flowControl, 'more data than the window');
-    const data = this.#unpad(flags, payload);
+    const data = unpad(flags, payload);
     const last = (flags & flag.endStream) !== 0;
-    if (data.length > 0 || last) this.#idleFrames = 0;
+    if (data.length > 0 || last) this.#flood.progress();
     else this.#idle();
     const stream = this.streams.get(id);
     if (!stream) {
@@ -377,34 +316,12 @@ export class Http2Connection {
     if (wrong !== undefined) this.reset(stream, wrong);
   }
 
-  #headers(flags: number, id: number, payload: Buffer): void {
-    if (id === 0 || id % 2 === 0) throw new ConnectionError(errorCode.protocol, 'HEADERS of no stream of a client');
-    let block = this.#unpad(flags, payload);
-    if (flags & flag.priority) {
-      if (block.length < 5) throw new ConnectionError(errorCode.frameSize, 'no priority');
-      const on = block.readUInt32BE(0) & windowLimit;
-      block = block.subarray(5);
-      if (on === id) {
-        // Its block must be read all the same.
-        this.#decoder.decode(block, 0, () => {});
-        this.#lastStream = Math.max(this.#lastStream, id);
-        return this.#streamError(id, errorCode.protocol);
-      }
-    }
-    if (flags & flag.endHeaders) return this.#open(id, flags, block);
-    this.#since = performance.now();
-    this.#block = { stream: id, flags, parts: [Buffer.from(block)], size: block.length };
-  }
-
-  #continuation(flags: number, payload: Buffer): void {
-    const block = this.#block;
-    if (!block) throw new ConnectionError(errorCode.protocol, 'CONTINUATION of nothing');
-    block.parts.push(Buffer.from(payload));
-    block.size += payload.length;
-    if (block.size > 4 * headerListLimit || block.parts.length > 64) throw new ConnectionError(errorCode.enhanceYourCalm, 'the header block is too large');
-    if (!(flags & flag.endHeaders)) return;
-    this.#block = undefined;
-    this.#open(block.stream, block.flags, Buffer.concat(block.parts));
+  headers(id: number, flags: number, block: Buffer, dependsOnItself: boolean): void {
+    if (!dependsOnItself) return this.#open(id, flags, block);
+    // Its block must be read all the same.
+    this.#decoder.decode(block, 0, () => {});
+    this.#lastStream = Math.max(this.#lastStream, id);
+    this.#streamError(id, errorCode.protocol);
   }
 
   #open(id: number, flags: number, block: Buffer): void {
@@ -424,7 +341,7 @@ export class Http2Connection {
       return;
     }
     this.#lastStream = id;
-    this.#idleFrames = 0;
+    this.#flood.progress();
     const read: Fields | typeof malformed | 'large' = readFields(this.#decoder, block, headerListLimit);
     if (read === malformed) return this.#streamError(id, errorCode.protocol);
     if (this.#leaving || this.#running >= maxConcurrentStreams || this.streams.size >= maxConcurrentStreams)
@@ -443,10 +360,7 @@ export class Http2Connection {
   #rstStream(id: number, payload: Buffer): void {
     if (id === 0 || this.#isIdle(id)) throw new ConnectionError(errorCode.protocol, 'RST_STREAM of no stream');
     if (payload.length !== 4) throw new ConnectionError(errorCode.frameSize, 'RST_STREAM of another size');
-    const now = performance.now();
-    this.#resets = Math.min(resetBurst, this.#resets + ((now - this.#resetsAt) / 1000) * resetsPerSecond) - 1;
-    this.#resetsAt = now;
-    if (this.#resets < 0) throw new ConnectionError(errorCode.enhanceYourCalm, 'too many requests are cancelled');
+    this.#flood.reset();
     const stream = this.streams.get(id);
     if (!stream) return this.#idle();
     this.close(stream, true);
