@@ -19,6 +19,7 @@ import type { FrontProxy } from './extensions/aggregation/remote.ts';
 import type { Registered, Registry } from './registry.ts';
 import type { ServiceAllocators } from './services/allocators.ts';
 import type { CacheHub } from './storage/hub.ts';
+import type { Span, Tracer } from './tracing/tracer.ts';
 
 /** Makes a connection; every outbound connection of the server goes through it. */
 export type Dial = (host: string, port: number, signal?: AbortSignal) => Promise<Duplex>;
@@ -55,6 +56,7 @@ export interface Api {
   trust: Trust;
   authentication: AuthenticationOptions;
   audit: Auditor | undefined;
+  tracer: Tracer | undefined;
   clock: Clock;
   log: Logger;
   /** As v1.37.2. */
@@ -89,6 +91,9 @@ export interface Call {
   /** Admission has been asked about the body of this request in another form. */
   admitted?: boolean;
   signal: AbortSignal | undefined;
+  /** The span of its request; without tracing, what the client sent in its place. */
+  span?: Span;
+  traceparent?: string;
   /** Milliseconds that were waited for webhooks. */
   webhookMs?: number;
   /** Its seat, for callers in this process. */

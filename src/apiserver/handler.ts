@@ -39,6 +39,8 @@ import { get } from './verbs/get.ts';
 import { list } from './verbs/list.ts';
 import { type PatchBody, patch, patchTypeOf } from './verbs/patch.ts';
 import { checkBody, type ParsedBody } from './verbs/prepare.ts';
+import { requestSpan } from './tracing/request-span.ts';
+import type { Span } from './tracing/tracer.ts';
 import { update } from './verbs/update.ts';
 import { watch } from './verbs/watch.ts';
 
@@ -58,6 +60,7 @@ export async function handle(api: Api, incoming: HttpRequest, response: HttpResp
   let ticket: Ticket | undefined;
   let deadline: ReturnType<typeof api.deadlines.begin> | undefined;
   let waitedMs = 0;
+  let span: Span | undefined;
   const annotations: Record<string, string> = {};
   try {
     // 1. Every answer carries the request's id.
@@ -67,6 +70,7 @@ export async function handle(api: Api, incoming: HttpRequest, response: HttpResp
     const sender = knownUser ?? (await authenticate(api, request));
     const impersonated = impersonate(api, request, sender);
     const user = impersonated instanceof Promise ? await impersonated : impersonated;
+    if (api.tracer) span = requestSpan(api.tracer, request, info, user, started, String(response.headers['audit-id']));
     audit = api.audit?.begin(request, response, info, sender, user);
     if (audit) request = audit.request;
     // 3. Is there room for it?
@@ -107,6 +111,8 @@ export async function handle(api: Api, incoming: HttpRequest, response: HttpResp
     if (audit) audit.definition = target.served.definition;
     if (target.served.custom?.warnings.length) response.headers['warning'] = warningHeaders(target.served.custom.warnings);
     call.auditAnnotations = annotations;
+    if (span) call.span = span;
+    else if (request.headers['traceparent']) call.traceparent = header(request, 'traceparent');
     await serveResource(api, request, response, call, info);
   } catch (error) {
     // What was wrong with a body is told even where something else stopped the request.
@@ -124,6 +130,7 @@ export async function handle(api: Api, incoming: HttpRequest, response: HttpResp
     if (ticket) api.flow.end(ticket);
     if (audit) for (const [key, value] of Object.entries(annotations)) audit.annotate(key, value);
     if (audit) finishAudit(audit, info?.verb, request, response);
+    span?.end({ 'http.response.status_code': response.status }, response.status >= 500 ? '' : undefined);
     if (info) observe(api, info, request, response, { started, waitedMs, call });
   }
 }

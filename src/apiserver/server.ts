@@ -40,6 +40,7 @@ import { KubernetesService } from './services/kubernetes-service.ts';
 import { AllocationRepair } from './services/repair.ts';
 import { CacheHub } from './storage/hub.ts';
 import { EventLeases } from './storage/transactions.ts';
+import type { Tracer } from './tracing/tracer.ts';
 import { isServed, type RuntimeConfig } from './served-versions.ts';
 
 export type { Dial } from './api.ts';
@@ -82,6 +83,8 @@ export interface ApiServerOptions {
   minRequestTimeout?: number;
   /** Is told of requests; closed with the server. */
   audit?: Auditor;
+  /** Makes spans of requests; closed with the server. */
+  tracer?: Tracer;
   log: Logger;
   clock?: Clock;
   version?: string;
@@ -163,6 +166,7 @@ export async function startApiServer(o: ApiServerOptions): Promise<ApiServer> {
     trust: new Trust(o.clientCa, o.authentication?.requestHeader?.ca),
     authentication: o.authentication ?? {},
     audit: o.audit,
+    tracer: o.tracer,
     clock,
     log: o.log,
     version: o.version ?? 'v1.37.2',
@@ -254,6 +258,7 @@ export async function startApiServer(o: ApiServerOptions): Promise<ApiServer> {
     await Promise.all(closed);
     hub.close();
     await o.audit?.close();
+    await o.tracer?.close();
     chain.close();
     closeAuthenticators(api.authentication);
     for (const path of o.unixSockets ?? []) await rm(path, { force: true });

@@ -3,7 +3,7 @@ import { isIPv4 } from 'node:net';
 import { join } from 'node:path';
 import { setFlagsFromString } from 'node:v8';
 import { Command } from 'commander';
-import { pino } from 'pino';
+import { type Logger, pino } from 'pino';
 import { clusterKubeconfig, kubeconfigText } from '../cluster/kubeconfig.ts';
 import { stateRoot, UserError, writeAtomically } from '../cluster/state.ts';
 import { type AccessFlags, accessFlags, authenticationOf, authorizationOf, loadOf, milliseconds, runtimeConfigOf } from './apiserver-flags.ts';
@@ -27,6 +27,7 @@ interface Options extends AccessFlags {
   auditLogMaxbackup: string;
   auditLogMaxage: string;
   auditWebhookConfigFile?: string;
+  tracingConfigFile?: string;
 }
 
 export const apiserverCommand = () => accessFlags(
@@ -49,6 +50,7 @@ export const apiserverCommand = () => accessFlags(
     .option('--audit-log-maxbackup <n>', 'files put aside that are kept; 0 keeps all', '0')
     .option('--audit-log-maxage <days>', 'days that they are kept; 0 for ever', '0')
     .option('--audit-webhook-config-file <file>', 'kubeconfig of a webhook that audit events are posted to')
+    .option('--tracing-config-file <file>', 'TracingConfiguration of apiserver.config.k8s.io/v1: the OTLP collector that spans go to, and how many')
   ).action(async (o: Options) => {
     // Node would let garbage grow to several times of what is alive.
     setFlagsFromString('--heap-growing-percent=100');
@@ -72,6 +74,7 @@ export const apiserverCommand = () => accessFlags(
         dnsNames: ['localhost', 'kubernetes', 'kubernetes.default', 'kubernetes.default.svc'],
         ips: [...new Set(['127.0.0.1', firstService, o.bindAddress, ...(o.advertiseAddress ? [o.advertiseAddress] : [])])],
       });
+      const tracer = await tracerOf(o, log);
       const audit = await auditorOf(o, (error) => log.error({ err: error }, 'auditing failed'));
       const store = await openStore({ directory: join(directory, 'store'), ...o });
       try {
@@ -125,6 +128,7 @@ export const apiserverCommand = () => accessFlags(
             : {}),
           ...(o.advertiseAddress ? { advertise: { address: o.advertiseAddress, port } } : {}),
           ...(audit ? { audit } : {}),
+          ...(tracer ? { tracer } : {}),
           log,
         }).catch((error: NodeJS.ErrnoException) => {
           throw error.code === 'EADDRINUSE' ? new UserError(`port ${port} on ${o.bindAddress} is taken: name another with --secure-port`) : error;
@@ -175,6 +179,23 @@ function pairOf(certFlag: string, cert: string | undefined, keyFlag: string, key
 }
 
 /** UserError where a file is wrong, or a backend is named without a policy. */
+/** What makes spans is loaded only where they are wanted. */
+async function tracerOf(o: Options, log: Logger) {
+  const file = o.tracingConfigFile;
+  if (!file) return undefined;
+  const [{ parseTracingConfiguration }, { Tracer }, { fromFile }] = await Promise.all([
+    import('../apiserver/tracing/configuration.ts'),
+    import('../apiserver/tracing/tracer.ts'),
+    import('../cluster/access-files.ts'),
+  ]);
+  const text = fromFile(file);
+  try {
+    return new Tracer(parseTracingConfiguration(text), `apiserver-${process.pid}`, log);
+  } catch (error) {
+    throw new UserError(`${file}: ${(error as Error).message}`, 2);
+  }
+}
+
 async function auditorOf(o: Options, onError: (error: Error) => void) {
   if (!o.auditLogPath && !o.auditWebhookConfigFile) return undefined;
   if (!o.auditPolicyFile) throw new UserError('audit events need --audit-policy-file', 2);

@@ -90,22 +90,25 @@ async function matched(one: Prepared, request: AdmissionRequest): Promise<{ at: 
 async function ask(one: Prepared, request: AdmissionRequest, review: Record<string, unknown>, type: 'admit' | 'validating'): Promise<Response> {
   const { webhook } = one;
   const started = performance.now();
+  const span = request.call.span?.client('Call webhook', { webhook: webhook.name, operation: request.operation, type });
   const told = (rejected: boolean, code: number, error?: 'refused' | 'ignored') => {
     const ms = performance.now() - started;
     request.call.webhookMs = (request.call.webhookMs ?? 0) + ms;
     request.api.metrics.webhookAsked({ name: webhook.name, operation: request.operation, type, rejected }, ms, code, error);
   };
   try {
-    const response = await answerOf(one, request, review);
+    const response = await answerOf(one, request, review, span?.traceparent ?? request.call.traceparent);
+    span?.end();
     told(!response.allowed, response.allowed ? 200 : (response.status?.code ?? 400));
     return response;
   } catch (error) {
+    span?.end({}, (error as Error).message);
     if (error instanceof CallFailed) told(webhook.failurePolicy !== 'Ignore', 0, webhook.failurePolicy === 'Ignore' ? 'ignored' : 'refused');
     throw error;
   }
 }
 
-async function answerOf(one: Prepared, request: AdmissionRequest, review: Record<string, unknown>): Promise<Response> {
+async function answerOf(one: Prepared, request: AdmissionRequest, review: Record<string, unknown>, traceparent: string | undefined): Promise<Response> {
   const { webhook } = one;
   if (request.call.dryRun && webhook.sideEffects !== 'None' && webhook.sideEffects !== 'NoneOnDryRun')
     throw badRequest(`admission webhook ${JSON.stringify(webhook.name)} does not support dry run`);
@@ -115,7 +118,7 @@ async function answerOf(one: Prepared, request: AdmissionRequest, review: Record
   let answer: { apiVersion?: string; kind?: string; response?: Response };
   try {
     const timeoutMs = (webhook.timeoutSeconds ?? 10) * 1000;
-    answer = (await postToWebhook(request.api, webhook.clientConfig, { kind: 'AdmissionReview', apiVersion, request: review }, timeoutMs, request.call.signal)) as typeof answer;
+    answer = (await postToWebhook(request.api, webhook.clientConfig, { kind: 'AdmissionReview', apiVersion, request: review }, timeoutMs, request.call.signal, traceparent)) as typeof answer;
   } catch (error) {
     throw new CallFailed(`failed to call webhook: ${(error as Error).message}`);
   }

@@ -86,7 +86,7 @@ async function targetOf(api: Api, config: ClientConfig): Promise<Target> {
  * Posts JSON to a webhook and answers what it answered. Error in the words of Go's HTTP client, with the URL, where it does not answer
  * 200 with JSON within the time.
  */
-export async function postToWebhook(api: Api, config: ClientConfig, body: unknown, timeoutMs: number, signal?: AbortSignal): Promise<unknown> {
+export async function postToWebhook(api: Api, config: ClientConfig, body: unknown, timeoutMs: number, signal?: AbortSignal, traceparent?: string): Promise<unknown> {
   const query = `?timeout=${timeoutMs / 1000}s`;
   const failed = (why: string) => new Error(`Post ${JSON.stringify(`${shownUrl(config)}${query}`)}: ${why}`);
   const deadline = AbortSignal.timeout(timeoutMs);
@@ -97,7 +97,7 @@ export async function postToWebhook(api: Api, config: ClientConfig, body: unknow
     const id = createHash('sha256')
       .update(`${target.servername} ${ca ?? ''}`)
       .digest('hex');
-    return await post(agentOf(api, id), target, `${target.path}${target.path.includes('?') ? `&${query.slice(1)}` : query}`, ca, JSON.stringify(body), ended);
+    return await post(agentOf(api, id), target, `${target.path}${target.path.includes('?') ? `&${query.slice(1)}` : query}`, ca, JSON.stringify(body), ended, traceparent);
   } catch (error) {
     if (error instanceof BadAnswer) throw error;
     if (deadline.aborted) throw failed('context deadline exceeded');
@@ -109,7 +109,7 @@ export async function postToWebhook(api: Api, config: ClientConfig, body: unknow
 /** The webhook answered, but not what it should. */
 class BadAnswer extends Error {}
 
-function post(agent: Agent, target: Target, path: string, ca: string | undefined, body: string, signal: AbortSignal): Promise<unknown> {
+function post(agent: Agent, target: Target, path: string, ca: string | undefined, body: string, signal: AbortSignal, traceparent?: string): Promise<unknown> {
   return new Promise((resolve, reject) => {
     const request = httpsRequest({
       agent,
@@ -125,6 +125,7 @@ function post(agent: Agent, target: Target, path: string, ca: string | undefined
         accept: 'application/json, */*',
         'content-length': Buffer.byteLength(body),
         'user-agent': 'kube-apiserver-admission',
+        ...(traceparent ? { traceparent } : {}),
       },
       signal,
     });

@@ -1,3 +1,4 @@
+import type { IncomingHttpHeaders } from 'node:http';
 import { createServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import type { TestAuthority } from '../../testing.ts';
@@ -8,7 +9,7 @@ export interface TestWebhook {
   caBundle: string;
   url(path: string): string;
   /** Bodies of the requests that came, by path. */
-  seen: { path: string; body: any }[];
+  seen: { path: string; body: any; headers: IncomingHttpHeaders }[];
   close(): Promise<void>;
 }
 
@@ -22,7 +23,7 @@ export async function startTestWebhook(authority: TestAuthority, handlers: Recor
     request.on('end', () => {
       const path = (request.url ?? '').split('?')[0] as string;
       const body = JSON.parse(Buffer.concat(chunks).toString('utf8'));
-      seen.push({ path, body });
+      seen.push({ path, body, headers: request.headers });
       const answer = handlers[path]?.(body);
       if (answer === undefined) return;
       response.writeHead(200, { 'content-type': 'application/json' });
