@@ -1,8 +1,12 @@
+import type { Filter } from '@aws-sdk/client-ec2';
 import type { AwsClients } from '../clients.ts';
+import { ownershipFilters } from '../tags.ts';
 
 export interface HandlerContext {
   clients: AwsClients;
   cluster: string;
+  /** The filters that find a resource of EC2 again by its logical id; its tags of the topology where left out. */
+  identity?(logicalId: string): Filter[];
   signal?: AbortSignal;
 }
 
@@ -44,6 +48,9 @@ export interface ResourceHandler<P> {
   tag(context: HandlerContext, id: string, set: Record<string, string>, unset: string[]): Promise<void>;
   remove(context: HandlerContext, existing: Existing, properties: P): Promise<void>;
 }
+
+export const identityOf = (context: HandlerContext, logicalId: string): Filter[] =>
+  context.identity?.(logicalId) ?? ownershipFilters(context.cluster, logicalId);
 
 /** Whether it was just read, so that it need not be read again. */
 export const isFound = <P>(existing: Existing | Found<P>): existing is Found<P> => 'properties' in existing;

@@ -1,17 +1,16 @@
 import {
   AttachVolumeCommand,
-  CreateVolumeCommand,
-  DeleteVolumeCommand,
   DescribeVolumesCommand,
   DescribeVolumesModificationsCommand,
   DetachVolumeCommand,
   type Filter,
-  ModifyVolumeCommand,
   type Volume,
   type VolumeType,
 } from '@aws-sdk/client-ec2';
 import { hasCode, waitUntil } from '../../aws/clients.ts';
-import { clientToken, clusterTag, tagSpecification } from '../../aws/tags.ts';
+import type { HandlerContext } from '../../aws/handlers/handler.ts';
+import { deleteVolume, growVolume, volume, type VolumeProperties } from '../../aws/handlers/volume.ts';
+import { clusterTag } from '../../aws/tags.ts';
 import type { Node } from '../../api/generated/types.ts';
 import type { VolumeSpec, Volumes } from '../provider.ts';
 import { everyPage, Gather } from './gather.ts';
@@ -31,9 +30,19 @@ export class AwsVolumes implements Volumes {
   private readonly attaching = new Map<string, Promise<void>>();
 
   private readonly instances: AwsInstances;
+  private readonly context: HandlerContext;
 
   constructor(o: AwsProviderOptions, instances: AwsInstances) {
     this.o = o;
+    this.context = {
+      clients: o.clients,
+      cluster: o.cluster,
+      // As the EBS CSI driver's are found, by the name that the claim gives them.
+      identity: (name) => [
+        { Name: 'tag:CSIVolumeName', Values: [name] },
+        { Name: `tag:${clusterTag(o.cluster)}`, Values: ['owned'] },
+      ],
+    };
     this.instances = instances;
   }
 
@@ -57,39 +66,32 @@ export class AwsVolumes implements Volumes {
   }
 
   async create(spec: VolumeSpec): Promise<{ volumeId: string; zone: string; sizeBytes: number }> {
-    const ec2 = await this.o.clients.ec2();
     const { type, encrypted, iops, throughput, kmsKeyId, ...unknown } = Object.fromEntries(
       Object.entries(spec.parameters).map(([key, value]) => [key.charAt(0).toLowerCase() + key.slice(1), value]),
     );
     const strange = Object.keys(unknown).filter((key) => !key.startsWith('tagSpecification_') && !key.startsWith('csi.storage.k8s.io/'));
     if (strange.length) throw new Error(`Invalid parameter key ${strange[0]} for CreateVolume`);
-    const filters = [
-      { Name: 'tag:CSIVolumeName', Values: [spec.name] },
-      { Name: `tag:${clusterTag(this.o.cluster)}`, Values: ['owned'] },
-    ];
-    let volume = (await this.describeAll(filters)).find((one) => one.State !== 'deleting');
-    volume ??= await ec2.send(
-      new CreateVolumeCommand({
-        AvailabilityZone: spec.zone,
-        Size: Math.max(1, Math.ceil(spec.sizeBytes / gibibyte)),
-        VolumeType: (type ?? 'gp3') as VolumeType,
-        ...(encrypted === undefined ? {} : { Encrypted: encrypted === 'true' }),
-        ...(kmsKeyId ? { KmsKeyId: kmsKeyId } : {}),
-        ...(iops ? { Iops: Number(iops) } : {}),
-        ...(throughput ? { Throughput: Number(throughput) } : {}),
-        ClientToken: clientToken(this.o.cluster, spec.name, spec.zone),
-        TagSpecifications: tagSpecification('volume', {
-          CSIVolumeName: spec.name,
-          'ebs.csi.aws.com/cluster': 'true',
-          [clusterTag(this.o.cluster)]: 'owned',
-          KubernetesCluster: this.o.cluster,
-          Name: `${this.o.cluster}-dynamic-${spec.name}`,
-          ...spec.tags,
-          ...extraTags(spec.parameters),
-        }),
-      }),
-    );
-    const volumeId = volume.VolumeId as string;
+    const properties: VolumeProperties = {
+      AvailabilityZone: spec.zone,
+      Size: Math.max(1, Math.ceil(spec.sizeBytes / gibibyte)),
+      VolumeType: (type ?? 'gp3') as VolumeType,
+      Encrypted: encrypted === 'true',
+      ...(kmsKeyId ? { KmsKeyId: kmsKeyId } : {}),
+      ...(iops ? { Iops: Number(iops) } : {}),
+      ...(throughput ? { Throughput: Number(throughput) } : {}),
+    };
+    const tags = {
+      CSIVolumeName: spec.name,
+      'ebs.csi.aws.com/cluster': 'true',
+      [clusterTag(this.o.cluster)]: 'owned',
+      KubernetesCluster: this.o.cluster,
+      Name: `${this.o.cluster}-dynamic-${spec.name}`,
+      ...spec.tags,
+      ...extraTags(spec.parameters),
+    };
+    // Of one that is there already the size is another's question: claims grow by expand().
+    const made = (await volume.find(this.context, spec.name)) ?? (await volume.create(this.context, spec.name, properties, tags));
+    const volumeId = made.id;
     const ready = await waitUntil(
       `volume ${volumeId} to be available`,
       async () => {
@@ -103,24 +105,16 @@ export class AwsVolumes implements Volumes {
   }
 
   async delete(volumeId: string): Promise<void> {
-    const ec2 = await this.o.clients.ec2();
-    await ec2.send(new DeleteVolumeCommand({ VolumeId: volumeId })).catch((error) => {
-      if (!hasCode(error, 'InvalidVolume.NotFound')) throw error;
-    });
+    await deleteVolume(this.context, volumeId);
   }
 
   /** Resolves when the volume is at least that large, for its users too. Idempotent. */
   async expand(volumeId: string, sizeBytes: number): Promise<{ sizeBytes: number }> {
     const ec2 = await this.o.clients.ec2();
     const Size = Math.ceil(sizeBytes / gibibyte);
-    const volume = await this.describe(volumeId);
-    if (!volume) throw new Error(`volume ${volumeId} does not exist`);
-    if ((volume.Size ?? 0) < Size) {
-      await ec2.send(new ModifyVolumeCommand({ VolumeId: volumeId, Size })).catch((error) => {
-        // An answer that was lost: the change is on its way.
-        if (!hasCode(error, 'IncorrectModificationState')) throw error;
-      });
-    }
+    const before = await this.describe(volumeId);
+    if (!before) throw new Error(`volume ${volumeId} does not exist`);
+    if ((before.Size ?? 0) < Size) await growVolume(this.context, volumeId, Size);
     const ready = await waitUntil(
       `volume ${volumeId} to have ${Size} GiB`,
       async () => {
@@ -141,10 +135,10 @@ export class AwsVolumes implements Volumes {
   async attach(volumeId: string, node: Node): Promise<{ devicePath: string }> {
     const instanceId = instanceIdOf(node.spec.providerID);
     if (!instanceId) throw new Error(`node ${node.metadata.name} has no instance: ${node.spec.providerID ?? 'no provider id'}`);
-    const volume = await this.describe(volumeId);
-    if (!volume) throw new Error(`volume ${volumeId} does not exist`);
-    const mine = volume.Attachments?.find((one) => one.InstanceId === instanceId);
-    const other = volume.Attachments?.find((one) => one.InstanceId !== instanceId);
+    const found = await this.describe(volumeId);
+    if (!found) throw new Error(`volume ${volumeId} does not exist`);
+    const mine = found.Attachments?.find((one) => one.InstanceId === instanceId);
+    const other = found.Attachments?.find((one) => one.InstanceId !== instanceId);
     if (other) throw new Error(`volume ${volumeId} is still attached to ${other.InstanceId}`);
     if (mine?.State === 'detaching') throw new Error(`volume ${volumeId} is being detached from ${instanceId}`);
     if (!mine) await this.attachAt(volumeId, instanceId);
