@@ -2,7 +2,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { chmodSync, copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { type AddressInfo, createServer } from 'node:net';
 import { delimiter, dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { pino } from 'pino';
@@ -12,7 +11,7 @@ import { startLocalstack } from '../../localstack/host/start.ts';
 import { clusterId } from '../../src/cluster/state.ts';
 import { destroyEverything } from '../../src/localaws/dataplane/cleanup.ts';
 import { Machine, repository, run } from './command.ts';
-import { findPulumi } from './pulumi-stack.ts';
+import { findPulumi, freePort } from './pulumi-stack.ts';
 
 const minutes = 60_000;
 const quickstart = join(repository, 'infra/quickstart');
@@ -97,14 +96,6 @@ class Reader {
     for (const file of this.files) rmSync(file, { force: true });
     await this.machine.end();
   }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  return port;
 }
 
 const probe = new Machine();

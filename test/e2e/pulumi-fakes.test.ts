@@ -1,21 +1,19 @@
 import { writeFileSync } from 'node:fs';
-import { request } from 'node:https';
 import { join } from 'node:path';
 import { DescribeInstancesCommand, RevokeSecurityGroupIngressCommand, DescribeSecurityGroupsCommand, TerminateInstancesCommand } from '@aws-sdk/client-ec2';
-import { DescribeLoadBalancersCommand, DescribeTagsCommand } from '@aws-sdk/client-elastic-load-balancing-v2';
 import { pino } from 'pino';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type HostService, startLocalstack, startMoto } from '../../localstack/host/start.ts';
-import { type AwsClients, createAwsClients, waitUntil } from '../../src/aws/clients.ts';
-import { controlPlaneAddress } from '../../src/aws/topology.ts';
+import { type AwsClients, createAwsClients } from '../../src/aws/clients.ts';
 import { clusterId } from '../../src/cluster/state.ts';
 import { destroyEverything } from '../../src/localaws/dataplane/cleanup.ts';
 import { Machine } from './command.ts';
 import { findPulumi, inventory, PulumiStack, serveDataPlane } from './pulumi-stack.ts';
+import { deployExample, examplePage, pushExample } from './quickstart-page.ts';
 
 /*
- * infra/quickstart with the real Pulumi command on LocalStack and on moto, whose instances `kumulus aws dataplane` boots. They have no
- * image registry, so what is served through a Service's load balancer is the API server itself.
+ * infra/quickstart with the real Pulumi command on LocalStack and on moto, whose instances `kumulus aws dataplane` boots: it has
+ * the registry, too, that they lack.
  */
 const minutes = 60_000;
 const probe = new Machine();
@@ -37,7 +35,7 @@ describe.skipIf(missing.length > 0).each(fakes)('infra/quickstart on %s', { time
   // LocalStack takes an access key of 12 digits for the account.
   const keys = { accessKeyId: '000000000042', secretAccessKey: 'test' };
   let aws: HostService;
-  let plane: { stop(): Promise<void> };
+  let plane: Awaited<ReturnType<typeof serveDataPlane>>;
   let clients: AwsClients;
   let stack: PulumiStack;
   let empty: Record<string, number>;
@@ -81,28 +79,9 @@ describe.skipIf(missing.length > 0).each(fakes)('infra/quickstart on %s', { time
     await stack.run('preview', '--refresh', '--expect-no-changes');
   });
 
-  test("traffic goes through a Service's load balancer", async () => {
-    const annotations = {
-      'service.beta.kubernetes.io/aws-load-balancer-type': 'nlb',
-      'service.beta.kubernetes.io/aws-load-balancer-scheme': 'internet-facing',
-    };
-    const service = {
-      apiVersion: 'v1',
-      kind: 'Service',
-      metadata: { name: 'page', annotations },
-      spec: { type: 'LoadBalancer', ports: [{ name: 'https', port: 443, targetPort: 6443 }] },
-    };
-    const slice = {
-      apiVersion: 'discovery.k8s.io/v1',
-      kind: 'EndpointSlice',
-      metadata: { name: 'page-1', labels: { 'kubernetes.io/service-name': 'page' } },
-      addressType: 'IPv4',
-      ports: [{ name: 'https', port: 6443, protocol: 'TCP' }],
-      endpoints: [{ addresses: [controlPlaneAddress('10.0.0.0/16')], conditions: { ready: true } }],
-    };
-    await machine.kubectl('apply -f -', { input: JSON.stringify({ apiVersion: 'v1', kind: 'List', items: [service, slice] }) });
-    await machine.kubectl(['wait', '--for=jsonpath={.status.loadBalancer.ingress[0].hostname}', 'service/page', '--timeout=120s']);
-    expect(await served()).toBe('ok');
+  test('a page is served through a load balancer', async () => {
+    await deployExample(machine, await pushExample(clients, plane.registryUrl));
+    expect(await page()).toMatch(/Hello from Kumulus/);
   });
 
   test('a worker that was terminated, and a rule that was taken away, are found by refresh and mended', async () => {
@@ -130,7 +109,7 @@ describe.skipIf(missing.length > 0).each(fakes)('infra/quickstart on %s', { time
     if (lost?.PrivateDnsName !== now?.PrivateDnsName) await machine.kubectl(`wait --for=delete node/${lost?.PrivateDnsName} --timeout=120s`);
     expect(await machine.kubectl(`get node ${now?.PrivateDnsName} -o jsonpath={.spec.providerID}`)).toMatch(new RegExp(`/${now?.InstanceId}$`));
     expect((await nodes()).length).toBe(2);
-    expect(await served()).toBe('ok');
+    expect(await page()).toMatch(/Hello from Kumulus/);
   });
 
   test('the control plane is replaced at its address, and the cluster is the same', async () => {
@@ -148,7 +127,7 @@ describe.skipIf(missing.length > 0).each(fakes)('infra/quickstart on %s', { time
     expect(found?.PrivateIpAddress).toBe(lost?.PrivateIpAddress);
     expect(await machine.kubectl('get configmap kept -o jsonpath={.data.a}')).toBe('b');
     expect((await nodes()).length).toBe(2);
-    expect(await served()).toBe('ok');
+    expect(await page()).toMatch(/Hello from Kumulus/);
     await stack.run('preview', '--refresh', '--expect-no-changes');
   });
 
@@ -180,32 +159,5 @@ describe.skipIf(missing.length > 0).each(fakes)('infra/quickstart on %s', { time
     expect(await inventory(clients)).toEqual(empty);
   });
 
-  /** What the API server's /readyz says through the Service's load balancer. */
-  async function served(): Promise<string> {
-    const hostname = await machine.kubectl('get service page -o jsonpath={.status.loadBalancer.ingress[0].hostname}');
-    const elb = await clients.elbv2();
-    const balancer = (await elb.send(new DescribeLoadBalancersCommand({}))).LoadBalancers?.find((b) => b.DNSName === hostname);
-    const tags = new DescribeTagsCommand({ ResourceArns: [balancer?.LoadBalancerArn as string] });
-    const host = await waitUntil('the address on this host', async () =>
-      (await elb.send(tags)).TagDescriptions?.[0]?.Tags?.find((t) => t.Key === 'kumulus:host-address')?.Value,
-    );
-    // Until its targets are healthy it takes no connections; there is nothing to watch from outside.
-    return waitUntil('/readyz', () => readyz(host).catch(() => undefined), { timeoutMs: 120_000 });
-  }
+  const page = async (): Promise<string> => (await examplePage(machine, clients)).text;
 });
-
-function readyz(host: string): Promise<string> {
-  return new Promise((resolve, reject) => {
-    // The certificate names the API's own load balancer.
-    const call = request({ host, port: 443, path: '/readyz', rejectUnauthorized: false, agent: false, timeout: 3000 }, (answer) => {
-      let text = '';
-      answer.on('data', (chunk) => {
-        text += chunk;
-      });
-      answer.on('end', () => resolve(text));
-    });
-    call.on('timeout', () => call.destroy(new Error('timeout')));
-    call.on('error', reject);
-    call.end();
-  });
-}

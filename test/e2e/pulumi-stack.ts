@@ -2,6 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { accessSync, constants, copyFileSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { type AddressInfo, createServer } from 'node:net';
 import { homedir } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -183,18 +184,36 @@ export async function serveEmbeddedAws(folder: string, env: NodeJS.ProcessEnv): 
   };
 }
 
-/** `kumulus aws dataplane` for another endpoint, until stopped: it boots the endpoint's instances and serves its load balancers. */
-export async function serveDataPlane(folder: string, endpoint: string, env: NodeJS.ProcessEnv): Promise<{ stop(): Promise<void> }> {
-  const args = ['bin/kumulus.js', 'aws', 'dataplane', '--endpoint', endpoint, '--state', join(folder, 'plane')];
+/**
+ * `kumulus aws dataplane` for another endpoint, until stopped: it boots the endpoint's instances, serves its load balancers, and has a
+ * registry for its ECR.
+ */
+export async function serveDataPlane(
+  folder: string,
+  endpoint: string,
+  env: NodeJS.ProcessEnv,
+): Promise<{ registryUrl: string; stop(): Promise<void> }> {
+  const port = await freePort();
+  const args = ['bin/kumulus.js', 'aws', 'dataplane', '--endpoint', endpoint, '--registry-port', String(port), '--state', join(folder, 'plane')];
   const child = spawn(process.execPath, args, { cwd: repository, env, stdio: ['ignore', 'pipe', 'inherit'] });
   await firstLine(child);
   return {
+    registryUrl: `http://127.0.0.1:${port}`,
     async stop() {
       const ended = once(child, 'exit');
       child.kill('SIGINT');
       await ended;
     },
   };
+}
+
+/** A port of the loopback that nobody has now. */
+export async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  return port;
 }
 
 async function firstLine(child: ChildProcess): Promise<string> {

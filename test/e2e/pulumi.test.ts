@@ -9,20 +9,15 @@ import {
   RevokeSecurityGroupIngressCommand,
   TerminateInstancesCommand,
 } from '@aws-sdk/client-ec2';
-import { CreateRepositoryCommand, GetAuthorizationTokenCommand } from '@aws-sdk/client-ecr';
-import { DescribeLoadBalancersCommand, DescribeTagsCommand } from '@aws-sdk/client-elastic-load-balancing-v2';
 import { pino } from 'pino';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type AwsClients, createAwsClients, hasCode, waitUntil } from '../../src/aws/clients.ts';
-import { exampleObjects } from '../../src/cluster/example.ts';
-import { findProgram } from '../../src/cluster/preflight.ts';
 import { clusterId } from '../../src/cluster/state.ts';
 import { destroyEverything } from '../../src/localaws/dataplane/cleanup.ts';
 import { readHostAddress } from '../../src/localaws/dataplane/load-balancers.ts';
-import { busyboxImage } from '../../src/runtime/images/busybox.ts';
-import { pushImage } from '../../src/runtime/images/push.ts';
 import { Machine } from './command.ts';
 import { findPulumi, inventory, PulumiStack, type ServedAws, serveEmbeddedAws } from './pulumi-stack.ts';
+import { deployExample, examplePage, pushExample } from './quickstart-page.ts';
 
 /*
  * infra/quickstart with the real Pulumi command on the embedded AWS: everything that a user does to a cluster, and everything that
@@ -111,12 +106,7 @@ describe.skipIf(missing.length > 0)('infra/quickstart on the embedded AWS', { ti
   });
 
   test('a page is served through a load balancer', async () => {
-    const image = await pushExample();
-    const { deployment, service } = exampleObjects(image);
-    const list = { apiVersion: 'v1', kind: 'List', items: [deployment, service] };
-    await machine.kubectl('apply -f -', { input: JSON.stringify(list) });
-    await machine.kubectl('rollout status deployment/hello --timeout=180s', { timeoutMs: 200_000 });
-    await machine.kubectl(['wait', '--for=jsonpath={.status.loadBalancer.ingress[0].hostname}', 'service/hello', '--timeout=120s']);
+    await deployExample(machine, await pushExample(clients, aws.endpoint));
     expect(await page()).toMatch(/Hello from Kumulus/);
   });
 
@@ -204,43 +194,10 @@ describe.skipIf(missing.length > 0)('infra/quickstart on the embedded AWS', { ti
     expect(await inventory(clients)).toEqual(empty);
   });
 
-  /** The example's image in the endpoint's ECR, from which instances pull. */
-  async function pushExample(): Promise<string> {
-    const ecr = await clients.ecr();
-    await ecr.send(new CreateRepositoryCommand({ repositoryName: 'kumulus/example' })).catch((error) => {
-      if (!hasCode(error, 'RepositoryAlreadyExistsException')) throw error;
-    });
-    const auth = (await ecr.send(new GetAuthorizationTokenCommand({}))).authorizationData?.[0]?.authorizationToken as string;
-    const busybox = findProgram('busybox');
-    const source = await busyboxImage([], busybox ? { busybox } : {});
-    try {
-      await pushImage({ registryUrl: aws.endpoint, repository: 'kumulus/example', tag: '1', auth: { auth }, source });
-    } finally {
-      await source.close();
-    }
-    return `000000000000.dkr.ecr.${aws.region}.amazonaws.com/kumulus/example:1`;
-  }
-
-  /** The page by the address on this host of the Service's load balancer. */
+  /** The page, at the address that the data plane gave its load balancer. */
   async function page(): Promise<string> {
-    const hostname = await machine.kubectl('get service hello -o jsonpath={.status.loadBalancer.ingress[0].hostname}');
-    const elb = await clients.elbv2();
-    const balancer = (await elb.send(new DescribeLoadBalancersCommand({}))).LoadBalancers?.find((b) => b.DNSName === hostname);
-    const arn = balancer?.LoadBalancerArn as string;
-    const address = await waitUntil('the address on this host', async () => {
-      const tags = (await elb.send(new DescribeTagsCommand({ ResourceArns: [arn] }))).TagDescriptions?.[0]?.Tags;
-      return tags?.find((t) => t.Key === 'kumulus:host-address')?.Value;
-    });
-    expect(await readHostAddress(join(machine.folder, 'aws'), arn)).toBe(address);
-    // Until its targets are healthy it takes no connections; there is nothing to watch from outside.
-    return waitUntil(
-      'the page',
-      () =>
-        fetch(`http://${address}/`).then(
-          async (answer) => (answer.ok ? answer.text() : undefined),
-          () => undefined,
-        ),
-      { timeoutMs: 120_000 },
-    );
+    const { text, address, balancerArn } = await examplePage(machine, clients);
+    expect(await readHostAddress(join(machine.folder, 'aws'), balancerArn)).toBe(address);
+    return text;
   }
 });
