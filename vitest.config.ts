@@ -13,7 +13,7 @@ const onFakes = ['test/contract/aws/localstack.test.ts', 'test/contract/aws/moto
 /** Other people's command lines, and upstream's programs: vitest.interop.config.ts and vitest.fakes.config.ts. */
 const elsewhere = [
   'test/contract/aws/cli.test.ts',
-  'test/e2e/pulumi{,-docs,-fakes}.test.ts',
+  'test/e2e/pulumi{,-cluster,-docs,-fakes}.test.ts',
   'test/e2e/{cluster,faults}-{localstack,moto}.test.ts',
 ];
 

@@ -98,18 +98,22 @@ export class ExampleCluster {
       .map((n: any) => n.metadata.name);
   }
 
+  /** Those of nodes. */
   async instances() {
     const filter = { Name: 'instance-state-name', Values: ['pending', 'running'] };
     const { Reservations } = await this.ec2.send(new DescribeInstancesCommand({ Filters: [filter] }));
-    return (Reservations ?? []).flatMap((r) => r.Instances ?? []);
+    const all = (Reservations ?? []).flatMap((r) => r.Instances ?? []);
+    return all.filter((i) => !i.Tags?.some((tag) => tag.Key === 'kumulus:control-plane'));
   }
 
   async instanceOf(node: string): Promise<string> {
     return (await this.instances()).find((i) => i.PrivateDnsName === node)?.InstanceId as string;
   }
 
+  /** The Service's. */
   async targetGroup() {
-    return (await this.elb.send(new DescribeTargetGroupsCommand({}))).TargetGroups?.[0];
+    const { TargetGroups } = await this.elb.send(new DescribeTargetGroupsCommand({}));
+    return TargetGroups?.find((one) => one.TargetGroupName?.startsWith('k8s-default-hello-'));
   }
 
   async targets() {
