@@ -68,6 +68,8 @@ export class PodWorker {
   }
   /** Whether it was let in and its containers are to run: counts for admission of other pods. */
   get active(): boolean {
+    // What is gone from the API is counted by nobody else any more, however long its end takes here.
+    if (this.removed) return false;
     if (!this.admitted && !this.pod.status?.startTime) return false;
     return (
       (this.phase === 'sync' || this.phase === 'terminating') &&

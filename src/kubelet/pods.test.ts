@@ -481,6 +481,34 @@ describe('what cannot run', () => {
     expect(phases).toEqual(['Failed', 'Running']);
   });
 
+  test('a pod that was deleted by force takes no room, however long its end takes', async () => {
+    for (const name of ['half-one', 'half-two']) {
+      await remove(name, 0);
+      await gone(name);
+    }
+    const node = (await cluster.admin.list(resources.nodes, {})).items[0]!;
+    const half = Math.ceil(Number(node.status!.allocatable!['memory']!.replace('Ki', '')) * 0.6);
+    const spec = (name: string) => ({
+      terminationGracePeriodSeconds: 5,
+      containers: [{ name, image, resources: { requests: { memory: `${half}Ki` } } }],
+    });
+    let end: (() => void) | undefined;
+    runtime.programs.set('slow-end', (process) => {
+      process.onStop = () => {
+        end = () => process.exit(0);
+      };
+    });
+    await cluster.createPod('slow-end', spec('slow-end'));
+    await cluster.until('slow-end', 'Ready', isReady);
+    await remove('slow-end');
+    await eventually('it to be told to stop', () => end);
+    await remove('slow-end', 0);
+    await gone('slow-end');
+    await cluster.createPod('after-it', spec('after-it'));
+    await cluster.until('after-it', 'Ready', isReady);
+    end?.();
+  });
+
   test('runAsNonRoot with an image of root', async () => {
     runtime.addImage('registry.example/root:v1', { uid: 0 });
     await cluster.createPod('non-root', { securityContext: { runAsNonRoot: true }, containers: [{ name: 'c', image: 'registry.example/root:v1' }] });

@@ -138,7 +138,7 @@ describe('devices', () => {
       claim('one', [ask(select('device.attributes["gpu.example.com"].nothing == 1'))]),
       pod('p', 'one'),
     );
-    expect(await refused('p')).toMatch(/claim default\/one, request r: selector #0: runtime error: .*no such key: nothing/);
+    expect(await refused('p')).toMatch(/claim default\/one, request r: selector #0: CEL runtime error: .*no such key: nothing/);
   });
 
   test('a later request or constraint that fails makes an earlier one choose again', async () => {

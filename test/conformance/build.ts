@@ -108,10 +108,10 @@ export function busybox(): string {
 
 /** A Debian root with what the tests run in containers, made once. */
 export function debianRoot(): string {
-  const root = join(tools, 'conformance-root-trixie');
+  const root = join(tools, 'conformance-root-trixie2');
   if (existsSync(join(root, 'complete'))) return root;
   rmSync(root, { recursive: true, force: true });
-  const include = 'curl,bind9-dnsutils,netcat-openbsd,iproute2,procps,ca-certificates,nginx';
+  const include = 'curl,wget,bind9-dnsutils,netcat-openbsd,iproute2,procps,ca-certificates,nginx';
   console.log('making a Debian root (debootstrap)');
   const mirror = /^URIs: *(\S+)/m.exec(
     existsSync('/etc/apt/sources.list.d/debian.sources') ? readFileSync('/etc/apt/sources.list.d/debian.sources', 'utf8') : '',

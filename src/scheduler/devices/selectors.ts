@@ -90,7 +90,7 @@ export function matchesSelectors(device: Device, driver: string, selectors: read
     try {
       result = program.run((name) => (name === 'device' ? viewOf(device, driver) : undefined)).value;
     } catch (error) {
-      throw new Error(`${where}: selector #${index}: runtime error: ${(error as Error).message}`);
+      throw new Error(`${where}: selector #${index}: CEL runtime error: ${(error as Error).message}`);
     }
     if (typeof result !== 'boolean') throw new Error(`${where}: selector #${index}: must evaluate to bool`);
     if (!result) return false;
