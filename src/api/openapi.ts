@@ -64,7 +64,7 @@ function documentOf(definition: Definition, root: string, v3: boolean): any {
   return {
     ...(description ? { description } : {}),
     type: 'object',
-    properties,
+    ...(definition.fields.size ? { properties } : {}),
     ...(required.length ? { required } : {}),
     ...(kind ? { 'x-kubernetes-group-version-kind': [{ group, version, kind }] } : {}),
     ...(definition.atomic ? { 'x-kubernetes-map-type': 'atomic' } : {}),

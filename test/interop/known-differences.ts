@@ -18,7 +18,6 @@ export const knownDifferences: Record<string, number> = {
   'certificates.k8s.io/v1 ClusterTrustBundle a': 5,
   'discovery.k8s.io/v1 EndpointSlice a': 3,
   'events.k8s.io/v1 Event a': 2,
-  'flowcontrol.apiserver.k8s.io/v1 FlowSchema a': 73,
   'networking.k8s.io/v1 IPAddress 10.96.7.7': 1,
   'networking.k8s.io/v1 NetworkPolicy a': 6,
   'networking.k8s.io/v1 NetworkPolicy b': 4,

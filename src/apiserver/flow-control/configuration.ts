@@ -8,6 +8,7 @@ import { defaultLevels, defaultSchemas } from './defaults.ts';
 import type { FlowControl } from './flow-control.ts';
 
 const group = 'flowcontrol.apiserver.k8s.io';
+const fieldManager = 'api-priority-and-fairness-config-consumer-v1';
 
 /** Keeps flow control at what is stored, and the objects that must be there stored. */
 export class FlowConfiguration {
@@ -34,6 +35,7 @@ export class FlowConfiguration {
     await this.#store(() => true);
     this.#started = true;
     this.#apply();
+    this.#tell();
   }
 
   #changed(): void {
@@ -45,8 +47,12 @@ export class FlowConfiguration {
       if (!this.#started) return;
       const mandatory = (name: string) => name === 'exempt' || name === 'catch-all';
       this.#store(mandatory).catch((error) => this.#log.warn({ err: error }, 'the mandatory objects of flow control could not be stored'));
-      this.#tellDangling().catch((error) => this.#log.warn({ err: error }, 'the status of a flow schema could not be stored'));
+      this.#tell();
     });
+  }
+
+  #tell(): void {
+    this.#tellDangling().catch((error) => this.#log.warn({ err: error }, 'the status of a flow schema could not be stored'));
   }
 
   #apply(): void {
@@ -77,12 +83,19 @@ export class FlowConfiguration {
       const level = schema.spec?.priorityLevelConfiguration.name ?? '';
       const dangling = !this.#levels.get(level);
       const before = schema.status?.conditions?.find((c) => c.type === 'Dangling');
-      if (before ? before.status === (dangling ? 'True' : 'False') : !dangling) continue;
+      if (before?.status === (dangling ? 'True' : 'False')) continue;
       const condition = dangling
         ? { status: 'True', reason: 'NotFound', message: `This FlowSchema references the PriorityLevelConfiguration object named "${level}" but there is no such object` }
         : { status: 'False', reason: 'Found', message: `This FlowSchema references the PriorityLevelConfiguration object named "${level}" and it exists` };
       const conditions = [{ type: 'Dangling', lastTransitionTime: new Date().toISOString().replace(/\.\d+Z$/, 'Z'), ...condition }];
-      await this.#client.patch(resources.flowschemas, { name: schema.metadata?.name as string }, 'merge', { status: { conditions } }, { subresource: 'status' });
+      const name = schema.metadata?.name as string;
+      const body = { apiVersion: `${group}/v1`, kind: 'FlowSchema', metadata: { name }, status: { conditions } };
+      await this.#client
+        .patch(resources.flowschemas, { name }, 'apply', body, { subresource: 'status', fieldManager, force: true })
+        .catch((error: { reason?: string }) => {
+          // It is gone meanwhile, or another server was first.
+          if (error.reason !== 'NotFound' && error.reason !== 'Conflict') throw error;
+        });
     }
   }
 }
