@@ -211,6 +211,22 @@ export class ResourceCache {
     return { revision, entry, previous: before, deleted, encoded: new Map() };
   }
 
+  /** History has every change after this revision. */
+  get historyFrom(): number {
+    return this.#historyFrom;
+  }
+
+  /** Takes changes from before the present beginning of history, all after `after`, as far as there is room: the latest of them. */
+  extendBack(events: CacheEvent[], after: number): void {
+    if (after >= this.#historyFrom) return;
+    const older = events.filter((event) => event.revision <= this.#historyFrom);
+    const room = Math.max(0, historyLimit - this.#history.length);
+    if (room === 0) return;
+    const kept = older.length > room ? older.slice(-room) : older;
+    this.#history = [...kept, ...this.#history];
+    this.#historyFrom = older.length > room ? older[older.length - room - 1]!.revision : after;
+  }
+
   /** Whether history has every change after `revision`. */
   reaches(revision: number): boolean {
     return revision >= this.#historyFrom || revision >= this.lastChange;

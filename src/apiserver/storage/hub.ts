@@ -4,6 +4,7 @@ import type { ServedResource } from '../../api/scheme.ts';
 import { CompactedError, prefixEnd, type Store, type StoreEvents, type StoreWatch } from '../../store/store.ts';
 import { type CacheEvent, ResourceCache } from './cache.ts';
 import { Entry } from './entry.ts';
+import { Past } from './past.ts';
 
 const root = '/registry/';
 const waitLimitMs = 3000;
@@ -14,6 +15,7 @@ export class CacheHub {
   /** Every change up to this revision is in the caches. */
   revision = 0;
   readonly caches: ResourceCache[] = [];
+  readonly past: Past;
   /** Is told of what is asked of the store for requests. */
   observer: { stored(operation: string, group: string, resource: string, started: number, failed?: boolean): void } | undefined;
   #byPath = new Map<string, ResourceCache>();
@@ -27,6 +29,7 @@ export class CacheHub {
   constructor(store: Store, log: Logger) {
     this.store = store;
     this.#log = log;
+    this.past = new Past(store, this.caches, (key) => this.#cacheOfKey(key));
   }
 
   /** The cache where objects of this (storage version's) resource are kept; made on first call, before start. */
@@ -210,32 +213,11 @@ export class CacheHub {
   }
 
   /**
-   * Changes of one resource after a revision, up to the present one, from the store's history: where the cache's own does not
-   * reach back, as after a restart. CompactedError where the store has forgotten them.
+   * Changes of one resource after a revision, from the store's history, up to where the cache's own goes on: where that does not reach
+   * back, as after a restart. CompactedError where the store has forgotten them.
    */
   replay(cache: ResourceCache, after: number, signal?: AbortSignal): Promise<{ events: CacheEvent[]; upTo: number }> {
-    const upTo = this.revision;
-    const events: CacheEvent[] = [];
-    return new Promise((resolve, reject) => {
-      const end = (error?: Error) => {
-        watch.close();
-        signal?.removeEventListener('abort', onAbort);
-        if (error) reject(error);
-        else resolve({ events, upTo });
-      };
-      const onAbort = () => end(new StatusError(499, 'ClientClosed', 'request was canceled'));
-      const watch = this.store.watch({
-        start: cache.prefix,
-        end: prefixEnd(cache.prefix),
-        startRevision: after + 1,
-        onError: end,
-        onEvents: (found) => {
-          for (const event of found.events) if (found.revision <= upTo) events.push(cache.eventOf(event, found.revision));
-          if (found.revision >= upTo) end();
-        },
-      });
-      signal?.addEventListener('abort', onAbort, { once: true });
-    });
+    return this.past.changes(cache, after, signal);
   }
 
   /** Called with the revision whenever it has moved. */
@@ -247,6 +229,7 @@ export class CacheHub {
   close(): void {
     this.#closed = true;
     this.#watch?.close();
+    this.past.close();
     for (const cache of this.caches) cache.endWatches();
   }
 }
