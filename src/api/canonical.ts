@@ -53,7 +53,11 @@ function emptyOf(shape: Shape): unknown {
 }
 
 const isZero = (value: unknown): boolean => value === '' || value === 0 || value === false;
-const isEmpty = (value: unknown): boolean => typeof value === 'object' && value !== null && Object.keys(value).length === 0;
+function isEmpty(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null) return false;
+  for (const _ in value) return false;
+  return true;
+}
 
 /** Is this as good as no value, where the field stands? Lists and maps are when they are empty. */
 function isNothing(value: unknown, field: Field): boolean {
@@ -87,9 +91,20 @@ export function canonicalize(definition: string, object: unknown, done?: Readonl
   if (root && !root.open && typeof object === 'object' && object !== null) visit(object, root, done);
 }
 
+interface Absent {
+  name: string;
+  /** What is written in place of nothing; an object stands for a new one. */
+  none: unknown;
+  /** An empty one is as good as none. */
+  collection: boolean;
+}
+interface Child {
+  name: string;
+  shape: Shape;
+}
 interface Needs {
-  absent: [string, Field][];
-  children: [string, Shape][];
+  absent: Absent[];
+  children: Child[];
 }
 const needs = new Map<Definition, Needs>();
 /** Definitions below which something may have to be added. */
@@ -113,31 +128,38 @@ function needsOf(definition: Definition): Needs {
   if (!known) {
     const fields = [...definition.fields];
     known = {
-      absent: fields.filter(([, f]) => f.absent),
-      children: fields.filter(([, f]) => reachesAbsent(f.shape)).map(([name, f]) => [name, f.shape]),
+      absent: fields
+        .filter(([, f]) => f.absent)
+        .map(([name, f]) => ({ name, none: f.absent?.value, collection: f.shape.kind === 'array' || f.shape.kind === 'map' })),
+      children: fields.filter(([, f]) => reachesAbsent(f.shape)).map(([name, f]) => ({ name, shape: f.shape })),
     };
     needs.set(definition, known);
   }
   return known;
 }
 
+// Run over every object that is written, twice: plain loops make no iterators.
 function fill(object: any, definition: Definition): void {
   // What comes out of the store is frozen, and complete.
   if (Object.isFrozen(object)) return;
   const { absent, children } = needsOf(definition);
-  for (const [name, field] of absent) {
+  for (let i = 0; i < absent.length; i++) {
+    const { name, none, collection } = absent[i] as Absent;
     const value = object[name];
-    if (value !== undefined && value !== null && !((field.shape.kind === 'array' || field.shape.kind === 'map') && isEmpty(value))) continue;
-    const none = field.absent?.value;
-    object[name] = none && typeof none === 'object' ? {} : none;
+    if (value !== undefined && value !== null && !(collection && isEmpty(value))) continue;
+    object[name] = none !== null && typeof none === 'object' ? {} : none;
   }
-  for (const [name, shape] of children) fillAny(object[name], shape);
+  for (let i = 0; i < children.length; i++) {
+    const { name, shape } = children[i] as Child;
+    const value = object[name];
+    if (typeof value === 'object' && value !== null) fillAny(value, shape);
+  }
 }
 
 function fillAny(value: any, shape: Shape): void {
   if (typeof value !== 'object' || value === null) return;
   if (shape.kind === 'array') {
-    if (Array.isArray(value)) for (const item of value) fillAny(item, shape.items as Shape);
+    if (Array.isArray(value)) for (let i = 0; i < value.length; i++) fillAny(value[i], shape.items as Shape);
   } else if (shape.kind === 'map') for (const item of Object.values(value)) fillAny(item, shape.items as Shape);
   else if (shape.definition) fill(value, shape.definition);
 }
