@@ -34,6 +34,8 @@ export interface Rejection {
   plugin: string;
   reasons: string[];
   resolvable: boolean;
+  /** The pod is not ready to be scheduled (upstream's PreEnqueue): it waits without a word. */
+  quiet?: boolean;
 }
 
 /** What a plugin does for one pod. It was made by prepare, which has looked at the pod and the cluster once. */
@@ -59,7 +61,7 @@ export interface Plugin {
   /** Events after which a pod that this plugin rejected is tried again. */
   events: readonly ClusterEvent[];
   /** Looks at the pod: a rejection means that no node fits, undefined that the plugin has nothing to say. */
-  prepare(pod: PodInfo, cache: Cache): Cycle | { reject: string; resolvable?: boolean } | undefined;
+  prepare(pod: PodInfo, cache: Cache): Cycle | { reject: string; resolvable?: boolean; quiet?: boolean } | undefined;
 }
 
 /** What plugins may look at besides nodes and pods. */

@@ -151,6 +151,7 @@ export function startScheduler(context: ControllerContext, options: SchedulerOpt
 
   function noRoom(queued: QueuedPod, diagnosis: Diagnosis): void {
     const { info } = queued;
+    if (diagnosis.general?.quiet) return queue.park(queued, new Set(diagnosis.plugins));
     const preemption = diagnosis.nodes > 0 ? preempt(plugins, info, cache, diagnosis, budgets.list()) : undefined;
     const message = explain(diagnosis, preemption && 'message' in preemption ? preemption.message : undefined);
     queue.park(queued, new Set(diagnosis.plugins));

@@ -29,7 +29,8 @@ export function prepare(plugins: readonly Plugin[], info: PodInfo, cache: Cache)
   for (const plugin of plugins) {
     const cycle = plugin.prepare(info, cache);
     if (!cycle) continue;
-    if ('reject' in cycle) return { plugin: plugin.name, reasons: [cycle.reject], resolvable: cycle.resolvable ?? false };
+    if ('reject' in cycle)
+      return { plugin: plugin.name, reasons: [cycle.reject], resolvable: cycle.resolvable ?? false, ...(cycle.quiet ? { quiet: true } : {}) };
     cycles.push({ plugin, cycle });
   }
   return { info, cycles };

@@ -1,5 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { createHash } from 'node:crypto';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 
@@ -108,10 +109,10 @@ export function busybox(): string {
 
 /** A Debian root with what the tests run in containers, made once. */
 export function debianRoot(): string {
-  const root = join(tools, 'conformance-root-trixie2');
+  const include = 'curl,wget,bind9-dnsutils,netcat-openbsd,iproute2,iptables,conntrack,procps,ca-certificates,nginx';
+  const root = join(tools, `conformance-root-${release}-${createHash('sha256').update(include).digest('hex').slice(0, 8)}`);
   if (existsSync(join(root, 'complete'))) return root;
   rmSync(root, { recursive: true, force: true });
-  const include = 'curl,wget,bind9-dnsutils,netcat-openbsd,iproute2,procps,ca-certificates,nginx';
   console.log('making a Debian root (debootstrap)');
   const mirror = /^URIs: *(\S+)/m.exec(
     existsSync('/etc/apt/sources.list.d/debian.sources') ? readFileSync('/etc/apt/sources.list.d/debian.sources', 'utf8') : '',

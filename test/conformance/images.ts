@@ -79,6 +79,7 @@ export async function pushImages(record: ClusterRecord): Promise<void> {
   const server: ImageEntry = { path: 'sample-apiserver', hostFile: program('sample-apiserver'), mode: 0o755 };
   await push(await image([...debian, server], { Entrypoint: ['/sample-apiserver'] }), e2e('sample-apiserver:1.29.2'));
   const proxy: ImageEntry = { path: 'hostpathplugin', hostFile: program('socket-proxy'), mode: 0o755 };
+  await push(await image(debian, {}), 'build-image/distroless-iptables:v0.9.9');
   await push(await image([...debian, proxy], {}), 'sig-storage/hostpathplugin:v1.17.1');
   const etcd = join(program('agnhost'), '../etcd');
   if (existsSync(etcd)) await push(await image([...debian, { path: 'usr/local/bin/etcd', hostFile: etcd, mode: 0o755 }], {}), 'etcd:3.7.0-0');

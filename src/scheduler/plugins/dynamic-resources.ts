@@ -27,7 +27,7 @@ export function dynamicResources(handle: Handle): Plugin {
     prepare({ pod }) {
       if (!pod.spec.resourceClaims?.length) return undefined;
       const found = claimsOf(pod);
-      if (typeof found === 'string') return { reject: found };
+      if (typeof found === 'string') return { reject: found, quiet: true };
       for (const claim of found) {
         const problem = problemOf(pod, claim);
         if (problem) return { reject: problem };
