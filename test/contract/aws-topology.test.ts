@@ -5,9 +5,14 @@ import {
   DescribeNetworkInterfacesCommand,
   DescribeRouteTablesCommand,
   DescribeSecurityGroupsCommand,
+  DescribeSubnetsCommand,
   DescribeVpcsCommand,
+  ModifyNetworkInterfaceAttributeCommand,
+  ModifySubnetAttributeCommand,
+  RevokeSecurityGroupIngressCommand,
   TerminateInstancesCommand,
 } from '@aws-sdk/client-ec2';
+import { DeleteListenerCommand, DeregisterTargetsCommand, DescribeTargetHealthCommand } from '@aws-sdk/client-elastic-load-balancing-v2';
 import { GetInstanceProfileCommand } from '@aws-sdk/client-iam';
 import { pino } from 'pino';
 import { afterEach, beforeEach, expect, test } from 'vitest';
@@ -101,4 +106,53 @@ test('what was lost is made again, and another cluster is left alone', async () 
   await ec2.send(new CreateTagsCommand({ Resources: [again['vpc'] as string], Tags: [{ Key: 'mine', Value: 'yes' }] }));
   await remove(one, declared('one'));
   expect(idsOf(await ensure(other, declared('other')))).toEqual(second);
+});
+
+test('what drifted is as it was, and what did not is not written', async () => {
+  const context = { clients, cluster: spec.cluster };
+  const declarations = topology({
+    ...spec,
+    controlPlane: {
+      type: 'instance',
+      instanceType: 't3.medium',
+      imageId: 'resolve:ssm:/aws/service/kumulus/node/recommended/image_id',
+      userData: '#!/bin/sh\n',
+      publicAccessCidrs: ['0.0.0.0/0'],
+      volumeSize: 8,
+      secrets: { 'ca-key': 'secret' },
+    },
+  });
+  const made = idsOf(await ensure(context, declarations));
+  const [ec2, elb] = [await clients.ec2(), await clients.elbv2()];
+  const settled = await waitUntil('all instances', async () => {
+    const found = (await ec2.send(new DescribeInstancesCommand({}))).Reservations!.flatMap((one) => one.Instances!);
+    return found.every((one) => one.State?.Name === 'running') ? found : undefined;
+  });
+  const before = aws.calls.recent().length;
+  expect(idsOf(await ensure(context, declarations))).toEqual(made);
+  const again = aws.calls.recent().slice(before).map((call) => call.operation);
+  expect(again.length).toBeGreaterThan(20);
+  expect(again.filter((one) => !/^(Describe|Get|List)/.test(one))).toEqual([]);
+
+  const worker = settled.find((one) => one.InstanceId === made['workers-0']);
+  const NetworkInterfaceId = worker?.NetworkInterfaces?.[0]?.NetworkInterfaceId;
+  await ec2.send(new ModifyNetworkInterfaceAttributeCommand({ NetworkInterfaceId, Groups: [made['control-plane-sg'] as string] }));
+  const rule = { IpProtocol: 'tcp', FromPort: 10_250, ToPort: 10_250, IpRanges: [{ CidrIp: spec.vpcCidr }] };
+  await ec2.send(new RevokeSecurityGroupIngressCommand({ GroupId: made['nodes'], IpPermissions: [rule] }));
+  await ec2.send(new ModifySubnetAttributeCommand({ SubnetId: made['subnet-us-east-1a'], MapPublicIpOnLaunch: { Value: false } }));
+  const TargetGroupArn = made['api-targets'];
+  await elb.send(new DeregisterTargetsCommand({ TargetGroupArn, Targets: [{ Id: made['control-plane-0'] as string }] }));
+  await elb.send(new DeleteListenerCommand({ ListenerArn: made['api-listener'] }));
+  const mended = idsOf(await ensure(context, declarations));
+  expect(mended).toEqual({ ...made, 'api-listener': mended['api-listener'] });
+  const [eni] = (await ec2.send(new DescribeNetworkInterfacesCommand({ NetworkInterfaceIds: [NetworkInterfaceId as string] }))).NetworkInterfaces!;
+  expect(eni?.Groups?.map((one) => one.GroupId)).toEqual([made['nodes']]);
+  const [group] = (await ec2.send(new DescribeSecurityGroupsCommand({ GroupIds: [made['nodes'] as string] }))).SecurityGroups!;
+  expect(group?.IpPermissions?.some((one) => one.FromPort === 10_250)).toBe(true);
+  const [subnet] = (await ec2.send(new DescribeSubnetsCommand({ SubnetIds: [made['subnet-us-east-1a'] as string] }))).Subnets!;
+  expect(subnet?.MapPublicIpOnLaunch).toBe(true);
+  const { TargetHealthDescriptions } = await elb.send(new DescribeTargetHealthCommand({ TargetGroupArn }));
+  const registered = TargetHealthDescriptions!.filter((one) => one.TargetHealth?.State !== 'draining').map((one) => one.Target?.Id);
+  expect(registered).toEqual([made['control-plane-0']]);
+  await remove(context, declarations);
 });

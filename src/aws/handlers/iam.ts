@@ -109,7 +109,9 @@ export const instanceProfile: ResourceHandler<InstanceProfileProperties> = {
     if (!profile) throw new Error(`instance profile ${id} is gone`);
     const arn = ownPolicyArn(profile, id);
     if (p.PolicyDocument) await writePolicy(context, arn, id, p.PolicyDocument);
-    for (const PolicyArn of [...p.ManagedPolicies, ...(p.PolicyDocument ? [arn] : [])])
+    const there = await attached(context, id);
+    const wanted = [...p.ManagedPolicies, ...(p.PolicyDocument ? [arn] : [])];
+    for (const PolicyArn of wanted.filter((one) => !there.includes(one)))
       await iam.send(new AttachRolePolicyCommand({ RoleName: id, PolicyArn }));
     for (const PolicyArn of (previous?.ManagedPolicies ?? []).filter((one) => !p.ManagedPolicies.includes(one)))
       await iam.send(new DetachRolePolicyCommand({ RoleName: id, PolicyArn })).catch(gone);

@@ -36,7 +36,8 @@ export const vpc: ResourceHandler<VpcProperties> = {
     const answer = await (await clients.ec2()).send(
       new CreateVpcCommand({ CidrBlock: p.CidrBlock, TagSpecifications: tagSpecification('vpc', tags) }),
     );
-    return { id: madeId(answer.Vpc?.VpcId), attributes: {} };
+    // As VPCs are at first.
+    return { id: madeId(answer.Vpc?.VpcId), attributes: {}, properties: { ...p, EnableDnsHostnames: false }, tags };
   },
   async read({ clients }, id) {
     const ec2 = await clients.ec2();
@@ -51,8 +52,12 @@ export const vpc: ResourceHandler<VpcProperties> = {
       tags: fromTags(found.Tags),
     };
   },
-  async repair({ clients }, { id }, p) {
-    await (await clients.ec2()).send(new ModifyVpcAttributeCommand({ VpcId: id, EnableDnsHostnames: { Value: p.EnableDnsHostnames } }));
+  async repair(context, known, p) {
+    const found = isFound(known) ? known : await vpc.read(context, known.id);
+    if (!found || found.properties.EnableDnsHostnames === p.EnableDnsHostnames) return undefined;
+    const change = { VpcId: found.id, EnableDnsHostnames: { Value: p.EnableDnsHostnames } };
+    await (await context.clients.ec2()).send(new ModifyVpcAttributeCommand(change));
+    return undefined;
   },
   tag: tagEc2,
   async remove({ clients }, { id }) {
