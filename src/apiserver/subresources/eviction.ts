@@ -6,6 +6,7 @@ import { type Api, type Call, keyFor, timestamp } from '../api.ts';
 import { clone } from '../storage/json.ts';
 import type { Outcome } from '../storage/transactions.ts';
 import { remove } from '../verbs/delete.ts';
+import { trackOwnStatus } from '../verbs/managed-fields.ts';
 import { checkBody, type ParsedBody } from '../verbs/prepare.ts';
 
 export const evictionType = { group: 'policy', version: 'v1', kind: 'Eviction', definition: 'io.k8s.api.policy.v1.Eviction' };
@@ -74,6 +75,7 @@ async function claimDisruption(api: Api, call: Call, pod: Pod, dryRun: boolean):
         ...(left === 0 ? { conditions: exhausted(api, budget) } : {}),
         disruptedPods: { ...status!.disruptedPods, [pod.metadata.name!]: timestamp(api) as never },
       };
+      trackOwnStatus(api, { group: 'policy', version: 'v1', resource: 'poddisruptionbudgets' }, current.object, budget as unknown as KubeObject);
       return { put: budget as unknown as KubeObject, dryRun };
     });
   } catch (error) {

@@ -7,10 +7,13 @@ import { apiVersionOf, type KubeObject } from '../../api/object.ts';
 import { type Api, type Call, timestamp } from '../api.ts';
 import { convertTo } from '../storage/entry.ts';
 
+/** Who writes what. */
+type Writing = Pick<Call, 'target' | 'fieldManager' | 'subresource'>;
+
 const typeOf = (definition: string) => fieldTypeOf(definition) ?? anyType;
 
 /** How an object of the call's resource gets from version to version; each version's form of an object is made once. */
-function converterOf(api: Api, call: Call): Converter {
+function converterOf(api: Api, call: Pick<Call, 'target'>): Converter {
   const { served } = call.target;
   const own = apiVersionOf(served);
   const made = new Map<unknown, Map<string, ReturnType<Converter>>>();
@@ -34,28 +37,34 @@ function converterOf(api: Api, call: Call): Converter {
   }
 }
 
-const ownershipOf = (api: Api, call: Call, subresource: string): Ownership => ({
+const ownershipOf = (api: Api, call: Pick<Call, 'target'>, subresource: string): Ownership => ({
   convert: converterOf(api, call),
   filter: resetFields(call.target.served, subresource),
 });
 
-function writerOf(api: Api, call: Call, subresource: string): FieldWriter {
+function writerOf(api: Api, call: Writing, subresource: string): FieldWriter {
   const { served } = call.target;
   return { manager: call.fieldManager, apiVersion: apiVersionOf(served), kind: served.kind, subresource, now: timestamp(api) };
 }
 
 /** Records in `next` (in the request's version) what the call's manager changed. `live` is undefined for a creation. */
-export function trackFields(api: Api, call: Call, live: KubeObject | undefined, next: KubeObject, subresource = call.subresource): void {
+export function trackFields(api: Api, call: Writing, live: KubeObject | undefined, next: KubeObject, subresource = call.subresource): void {
   const metadata = next.metadata as { managedFields?: ManagedFieldsEntry[] };
   const entries = managedFieldsAfterUpdate(ownershipOf(api, call, subresource), live, next, writerOf(api, call, subresource));
   if (entries) metadata.managedFields = entries;
   else delete metadata.managedFields;
 }
 
+/** Records in `next` a status that this server itself has written, as upstream's does through a client of its own. */
+export function trackOwnStatus(api: Api, resource: { group: string; version: string; resource: string }, live: KubeObject, next: KubeObject): void {
+  const target = api.registry.find(resource.group, resource.version, resource.resource);
+  if (target) trackFields(api, { target, fieldManager: 'kube-apiserver', subresource: 'status' }, live, next);
+}
+
 /** The live object with the configuration applied to it, managedFields included, without defaults. StatusError 400, 409. */
 export function applyTo(
   api: Api,
-  call: Call,
+  call: Writing,
   live: KubeObject | undefined,
   config: unknown,
   force: boolean,

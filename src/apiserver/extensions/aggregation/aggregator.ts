@@ -1,3 +1,4 @@
+import { trackOwnStatus } from '../../verbs/managed-fields.ts';
 import { sameJson, stable } from '../../../api/crd/equality.ts';
 import { isNotFound, StatusError } from '../../../api/errors.ts';
 import type { APIService, EndpointSlice, Service } from '../../../api/generated/types.ts';
@@ -257,6 +258,7 @@ export class Aggregator {
       if (!known) conditions.push({ type: 'Available', ...condition, lastTransitionTime: now(this.#api) } as never);
       else if (known.status === condition.status && known.reason === condition.reason && known.message === condition.message) return { keep: true };
       else Object.assign(known, condition, known.status === condition.status ? {} : { lastTransitionTime: now(this.#api) });
+      trackOwnStatus(this.#api, apiServices, current.object, next as never);
       return { put: next as never };
     });
   }

@@ -1,3 +1,4 @@
+import { trackOwnStatus } from '../../verbs/managed-fields.ts';
 import { cleanupFinalizer } from '../../../api/crd/definition-strategy.ts';
 import { approvalOf, isProtectedGroup } from '../../../api/crd/definition-validation.ts';
 import { sameJson, stable } from '../../../api/crd/equality.ts';
@@ -125,6 +126,7 @@ export class CustomResources {
       const next = clone(current.object) as unknown as CustomResourceDefinition;
       change(next);
       if (sameJson(next.status, (current.object as unknown as CustomResourceDefinition).status)) return { keep: true };
+      trackOwnStatus(this.#api, definitions, current.object, next as never);
       return { put: next as never };
     });
   }
@@ -174,6 +176,7 @@ export class CustomResources {
       const done = 'removed all instances';
       setCondition(next, { type: 'Terminating', status: 'False', reason: 'InstanceDeletionCompleted', message: done }, timestamp(this.#api));
       if (next.metadata.finalizers.length === 0) return { remove: true, last: next as never };
+      trackOwnStatus(this.#api, definitions, current.object, next as never);
       return { put: next as never };
     });
   }
@@ -201,6 +204,8 @@ export class CustomResources {
     }
   }
 }
+
+const definitions = { group: 'apiextensions.k8s.io', version: 'v1', resource: 'customresourcedefinitions' };
 
 function approvalCondition(crd: CustomResourceDefinition) {
   const { state, reason } = approvalOf(crd.metadata.annotations as Record<string, string> | undefined);

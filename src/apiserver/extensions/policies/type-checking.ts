@@ -1,3 +1,5 @@
+import type { Registered } from '../../registry.ts';
+import { applyTo } from '../../verbs/managed-fields.ts';
 import { policyEnvironment } from '../../../api/admission/policy.ts';
 import { CompilationError } from '../../../api/cel/environment.ts';
 import { typeOfDefinition } from '../../../api/cel/definition-types.ts';
@@ -67,12 +69,12 @@ export class PolicyTypeChecking {
     const expressionWarnings = this.#warnings(policy);
     await this.#storage.update(name, (current) => {
       if (!current || current.object.metadata.generation !== policy.metadata.generation) return { keep: true };
-      const next = clone(current.object) as any;
-      next.status = {
-        ...next.status,
-        observedGeneration: policy.metadata.generation,
-        typeChecking: expressionWarnings.length ? { expressionWarnings } : {},
-      };
+      const { apiVersion, kind } = current.object;
+      const status = { observedGeneration: policy.metadata.generation, typeChecking: expressionWarnings.length ? { expressionWarnings } : {} };
+      // As upstream's controller, which applies it.
+      const target = this.#api.registry.find('admissionregistration.k8s.io', 'v1', 'validatingadmissionpolicies') as Registered;
+      const writer = { target, fieldManager: 'validatingadmissionpolicy-status', subresource: 'status' };
+      const next = clone(applyTo(this.#api, writer, current.object, { apiVersion, kind, metadata: { name }, status }, true)) as any;
       return sameJson(next.status, (current.object as any).status) ? { keep: true } : { put: next };
     });
   }
