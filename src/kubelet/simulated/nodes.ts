@@ -187,7 +187,17 @@ export class SimulatedNodes {
       node.registered = await client.create(resources.nodes, simulatedNodeObject(node, clock.now()), { signal });
     } catch (error) {
       if (!isAlreadyExists(error)) throw error;
-      node.registered = await client.get(resources.nodes, { name: node.name }, { signal });
+      const existing = await client.get(resources.nodes, { name: node.name }, { signal });
+      if (node.providerId && existing.spec.providerID && existing.spec.providerID !== node.providerId) {
+        // Of an instance that is gone, whose address this one has been given. A Node's provider id is for life.
+        const { uid, deletionTimestamp } = existing.metadata;
+        if (deletionTimestamp) throw new Error(`the Node of ${existing.spec.providerID} is waited for to be deleted`);
+        await client.delete(resources.nodes, { name: node.name }, { preconditions: { uid }, signal }).catch((gone) => {
+          if (!isNotFound(gone)) throw gone;
+        });
+        return this.register(node);
+      }
+      node.registered = existing;
     }
     const cidr = node.registered.spec.podCIDR;
     if (cidr) this.seen(node.registered);

@@ -93,6 +93,19 @@ describe('nodes', () => {
     expect(nodes.setUp('nobody', true)).toBe(false);
   });
 
+  test('one whose name another instance had before has a Node of its own', async () => {
+    nodes = simulate();
+    const providerID = 'aws:///us-east-1a/i-0000000000000dead';
+    const before = await client.create(resources.nodes, { metadata: { name: 'n1' }, spec: { providerID } } as never);
+    const providerId = 'aws:///us-east-1a/i-0123456789abcdef0';
+    nodes.add({ name: 'n1', address: '10.0.0.5', capacity: { cpu: '2', memory: '8Gi' }, providerId });
+    const node = await until('its own Node', async () => {
+      const found = await client.get(resources.nodes, { name: 'n1' });
+      return found.spec.providerID === providerId && found;
+    });
+    expect(node.metadata.uid).not.toBe(before.metadata.uid);
+  });
+
   test('one whose Node was deleted registers again', async () => {
     nodes = simulate();
     await addNode();
