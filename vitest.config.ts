@@ -15,6 +15,7 @@ const elsewhere = [
   'test/contract/aws/cli.test.ts',
   'test/e2e/pulumi{,-cluster,-docs,-fakes}.test.ts',
   'test/e2e/{cluster,faults}-{localstack,moto}.test.ts',
+  'test/e2e/localstack-docs.test.ts',
 ];
 
 export default defineConfig({

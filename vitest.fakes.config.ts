@@ -10,6 +10,8 @@ export default defineConfig({
       'test/contract/{registry,sdk}-on-fakes.test.ts',
       'test/e2e/aws-dataplane.test.ts',
       'test/e2e/cluster-{localstack,moto}.test.ts',
+      'test/e2e/faults-localstack.test.ts',
+      'test/e2e/localstack-docs.test.ts',
       'test/e2e/pulumi-fakes.test.ts',
       'test/e2e/pulumi-docs.test.ts',
     ],

@@ -54,11 +54,12 @@ async function ensurePython(): Promise<string> {
   });
 }
 
-const toolsFolder = () => process.env['KUMULUS_TOOLS'] ?? join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'kumulus-tools');
+/** Where what is installed once is kept. */
+export const toolsFolder = (): string => process.env['KUMULUS_TOOLS'] ?? join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'kumulus-tools');
 const debianFolder = () => join(toolsFolder(), 'python/debian-3.13');
 const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
-function isAlive(pid: number): boolean {
+export function isAlive(pid: number): boolean {
   try {
     process.kill(pid, 0);
     return true;

@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { readFile, rmdir } from 'node:fs/promises';
+import { readFile, rmdir, stat } from 'node:fs/promises';
 
 /** Something about a volume that keeps a pod from starting. */
 export class MountError extends Error {
@@ -89,6 +89,17 @@ export async function fileSystemOf(device: string, signal?: AbortSignal): Promis
   }
 }
 
+/**
+ * Whether a device has any room: one that is still coming, or gone, has none. What is then looked for on it is not found, and
+ * would be written over.
+ */
+async function hasRoom(device: string): Promise<boolean> {
+  const { rdev } = await stat(device);
+  const [major, minor] = [(rdev >> 8) & 0xfff, (rdev & 0xff) | ((rdev >> 12) & 0xfff00)];
+  const size = await readFile(`/sys/dev/block/${major}:${minor}/size`, 'utf8').catch(() => '');
+  return size.trim() !== '0';
+}
+
 /** Mounts a device; an empty one is formatted first, one with another file system is refused. */
 export async function formatAndMount(
   device: string,
@@ -98,6 +109,7 @@ export async function formatAndMount(
   readOnly: boolean,
   signal?: AbortSignal,
 ): Promise<void> {
+  if (!(await hasRoom(device))) throw new Error(`device ${device} is not ready: it has no size`);
   const found = await fileSystemOf(device, signal);
   if (found === '') {
     if (readOnly) throw new Error(`cannot mount unformatted disk ${device} read-only`);

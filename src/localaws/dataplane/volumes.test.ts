@@ -68,3 +68,36 @@ test('a volume is attached, mounted, detached once unmounted, keeps its data for
   await until('deleted', () => cloud.state.volumes.length === 0);
   expect(existsSync(file)).toBe(false);
 });
+
+test('a volume that the endpoint moves at once moves when it is unmounted, and leaves no device behind', async () => {
+  const one = cloud.launch();
+  const two = cloud.launch();
+  await host.start(cloud);
+  await until('running', () => stateOf(one.InstanceId) === 'running' && stateOf(two.InstanceId) === 'running');
+  const { VolumeId: id } = cloud.addVolume(1);
+  await until('available', () => volumeState(id) === 'available');
+  cloud.attach(id, one.InstanceId, '/dev/xvdba');
+  await until('attached', () => attachmentOf(id) === 'attached');
+  const link = `/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_${id.replace('-', '')}`;
+  const mount = `mkdir -p /data && mount ${link} /data`;
+  await host.inside(one.InstanceId, `mkfs.xfs -q ${link} && ${mount} && echo kept >/data/file`);
+
+  const [volume] = cloud.state.volumes;
+  volume!.Attachments = [{ VolumeId: id, InstanceId: two.InstanceId, Device: '/dev/xvdbb', State: 'attached' }];
+  cloud.changed();
+  await new Promise(setImmediate);
+  await host.planes[0]!.idle();
+  expect(await host.inside(one.InstanceId, 'cat /data/file')).toBe('kept\n');
+  expect(await host.inside(two.InstanceId, 'ls /dev')).not.toContain('xvdbb');
+  await host.inside(one.InstanceId, 'umount /data');
+  await until('attached to the other', async () => (await host.inside(two.InstanceId, 'ls /dev')).includes('xvdbb'));
+  expect(await host.inside(one.InstanceId, 'ls /dev /dev/disk/by-id')).not.toMatch(/xvdb|nvme/);
+  expect(await host.inside(two.InstanceId, `${mount} && cat /data/file; umount /data`)).toBe('kept\n');
+
+  volume!.Attachments = [];
+  volume!.State = 'available';
+  cloud.changed();
+  const file = join(host.directory, 'volumes', `${id}.img`);
+  await until('freed', async () => (await loopDevices(file)).length === 0);
+  expect(await host.inside(two.InstanceId, 'ls /dev /dev/disk/by-id')).not.toMatch(/xvdb|nvme/);
+});

@@ -1,5 +1,5 @@
 import { constants } from 'node:fs';
-import { mkdir, open, readdir, readFile, rm, stat, truncate } from 'node:fs/promises';
+import { mkdir, open, readdir, readFile, readlink, rm, stat, truncate } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import type { Instance, Volume, VolumeAttachment } from '@aws-sdk/client-ec2';
 import type { Logger } from 'pino';
@@ -43,11 +43,16 @@ export class Volumes {
     const seen = JSON.stringify([volume, instance?.State?.Name, instance && this.options.processOf(instance.InstanceId!)]);
     if (this.done.get(id) === seen) return;
     this.done.delete(id);
-    await this.bringAbout(volume, attachment, instance);
+    await this.bringAbout(volume, attachment, instance, instances);
     this.done.set(id, seen);
   }
 
-  private async bringAbout(volume: Volume, attachment: VolumeAttachment | undefined, instance: Instance | undefined): Promise<void> {
+  private async bringAbout(
+    volume: Volume,
+    attachment: VolumeAttachment | undefined,
+    instance: Instance | undefined,
+    instances: Instance[],
+  ): Promise<void> {
     const id = volume.VolumeId!;
     if (volume.State === 'deleting' || volume.State === 'deleted') {
       await this.release(id);
@@ -59,7 +64,7 @@ export class Volumes {
     await this.ensureFile(volume);
     if (volume.State === 'creating') this.options.reports.volumeState(id, 'available');
     if (!attachment) {
-      await this.release(id);
+      await this.takeBack(id, instances);
       return;
     }
     const instanceId = attachment.InstanceId!;
@@ -72,7 +77,7 @@ export class Volumes {
     const stateName = instance?.State?.Name;
     if (attachment.State === 'detaching') await this.detach(id, instanceId);
     else if (stateName === 'running' || stateName === 'stopping' || stateName === 'pending')
-      await this.attach(volume, instanceId, attachment.Device!);
+      await this.attach(volume, instanceId, attachment.Device!, instances);
     else if (stateName === 'stopped') {
       await this.release(id);
       if (attachment.State === 'attaching') this.options.reports.volumeAttachment(id, instanceId, 'attached');
@@ -91,18 +96,24 @@ export class Volumes {
     for (const loop of existing ? await loopDevices(path) : []) await run('losetup', ['--set-capacity', loop]);
   }
 
-  private async attach(volume: Volume, instanceId: string, device: string): Promise<void> {
+  private async attach(volume: Volume, instanceId: string, device: string, instances: Instance[]): Promise<void> {
     const id = volume.VolumeId!;
     const pid = this.options.processOf(instanceId);
     // It comes up yet: that is a change, and this is called again.
     if (!pid) return;
     const known = this.attached.get(id);
     if (known?.pid !== pid) {
+      const old = (await loopDevices(this.file(id)))[0];
+      // An endpoint that does not wait for it may show a volume at its next instance while the last one writes to it.
+      if (old && !(await this.nodeIn(pid, id))) {
+        if (await inUse(old)) throw new NotYet(`volume ${id} is still in use in another instance than ${instanceId}`);
+        await this.removeNodes(id, [old], instances);
+      }
       const loop = (await loopDevices(this.file(id)))[0] ?? (await this.makeLoop(this.file(id)));
       const { major, minor } = await deviceNumbers(loop);
       const name = basename(device);
       if (!/^[A-Za-z0-9._-]+$/.test(name)) throw new Error(`volume ${id}: ${device} is no device name`);
-      const link = `/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_${id.replace('-', '')}`;
+      const link = linkOf(id);
       const script = [
         // A node of another volume under that name would be written to instead.
         `[ ! -b /dev/${name} ] || [ "$(stat -c %t:%T /dev/${name})" = ${major.toString(16)}:${minor.toString(16)} ] || rm /dev/${name}`,
@@ -136,7 +147,7 @@ export class Volumes {
     }
     if (pid) {
       const { major, minor } = loops[0] ? await deviceNumbers(loops[0]) : { major: 7, minor: -1 };
-      const link = `/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_${id.replace('-', '')}`;
+      const link = linkOf(id);
       const node = this.attached.get(id)?.device ?? `$(readlink -f ${link})`;
       await this.inInstance(pid, [
         `node=${node}`,
@@ -162,12 +173,45 @@ export class Volumes {
     await run('nsenter', ['-t', String(pid), '-m', 'sh', '-es'], { input: script.join('\n') + '\n' });
   }
 
+  /** The path of a volume's device in an instance, as the host sees it, if it is there. */
+  private async nodeIn(pid: number, id: string): Promise<string | undefined> {
+    const target = await readlink(`/proc/${pid}/root${linkOf(id)}`).catch(() => undefined);
+    return target && `/proc/${pid}/root/dev/${basename(target)}`;
+  }
+
+  /** Frees a volume that an endpoint shows as attached to nothing, with no word of it before. */
+  private async takeBack(id: string, instances: Instance[]): Promise<void> {
+    const loops = await loopDevices(this.file(id));
+    for (const loop of loops) if (await inUse(loop)) throw new NotYet(`volume ${id} is still in use: it was detached before it was unmounted`);
+    await this.removeNodes(id, loops, instances);
+    await this.release(id);
+  }
+
+  /** Takes a volume's device from the instances that have it, or the next volume on the same loop device would be found there. */
+  private async removeNodes(id: string, loops: string[], instances: Instance[]): Promise<void> {
+    const numbers = await Promise.all(loops.map(deviceNumbers));
+    for (const { InstanceId } of loops.length ? instances : []) {
+      const pid = this.options.processOf(InstanceId!);
+      const node = pid && (await this.nodeIn(pid, id));
+      if (!node) continue;
+      const device = (await stat(node).catch(() => undefined))?.rdev;
+      if (numbers.some(({ major, minor }) => device === deviceId(major, minor))) await rm(node, { force: true });
+      await rm(`/proc/${pid}/root${linkOf(id)}`, { force: true });
+    }
+  }
+
   /** Frees the loop devices of a volume that no instance uses any more. */
   private async release(id: string): Promise<void> {
     this.attached.delete(id);
     for (const loop of await loopDevices(this.file(id))) await run('losetup', ['--detach', loop]);
   }
 }
+
+/** Where udev of an EC2 instance shows a volume. */
+const linkOf = (id: string): string => `/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_${id.replace('-', '')}`;
+
+/** As stat() tells it: loop devices have small numbers. */
+const deviceId = (major: number, minor: number): number => (major << 8) | minor;
 
 /** The loop devices on a file, from /sys: cheaper than a program per volume. */
 export async function loopDevices(file: string): Promise<string[]> {

@@ -11,7 +11,8 @@ export interface HttpResponse {
 }
 
 // proxyEnv (HTTP_PROXY, HTTPS_PROXY, NO_PROXY) is known to Node from 24.5 on; older ones ignore it.
-const agentOptions = { keepAlive: true, maxSockets: 16, proxyEnv: process.env } as object;
+// A connection that rests for long may have been forgotten at its other end, or in between, with no word of it: a request on it would wait in vain.
+const agentOptions = { keepAlive: true, maxSockets: 16, timeout: 5000, proxyEnv: process.env } as object;
 const agents = { 'http:': new HttpAgent(agentOptions), 'https:': new HttpsAgent(agentOptions) };
 
 /** Milliseconds without a byte after which a connection counts as dead. */

@@ -24,8 +24,7 @@ const longestFailurePause = 30_000;
  * again, soon after a change and less and less often while there is none. States move there by themselves, so nearly all that a data
  * plane reports is known already: only an instance that shut itself down is passed on.
  *
- * What such an endpoint does not show and so is not made real: RebootInstances; a volume's detachment does not wait for it to
- * be unmounted; health of targets is used by the load balancers here but not shown by DescribeTargetHealth.
+ * What such an endpoint does not show and so is not made real: RebootInstances; health of targets is used by the load balancers here but not shown by DescribeTargetHealth.
  */
 export class PolledSource implements CloudSource {
   readonly region: string;
