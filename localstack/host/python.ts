@@ -33,7 +33,7 @@ async function findPython(): Promise<string | undefined> {
 const say = (line: string) => console.error(line);
 
 /** A Python that LocalStack runs on: what this machine has, or else Debian's. Throws with what to do where neither can be had. */
-async function ensurePython(): Promise<string> {
+export async function ensurePython(): Promise<string> {
   const named = process.env['KUMULUS_PYTHON'];
   const found = (await findPython()) ?? (named ? undefined : debianPython(debianFolder()));
   if (found) return found;

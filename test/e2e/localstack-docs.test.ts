@@ -5,7 +5,7 @@ import { type AddressInfo, createServer } from 'node:net';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { parse } from 'yaml';
-import { ensureEnvironment, toolsFolder } from '../../localstack/host/python.ts';
+import { ensureEnvironment, ensurePython, toolsFolder } from '../../localstack/host/python.ts';
 import { Machine, repository } from './command.ts';
 
 const minutes = 60_000;
@@ -44,6 +44,7 @@ function provide(name: string, script: string): void {
 beforeAll(async () => {
   if (process.getuid?.() !== 0) throw new Error('these tests make Linux namespaces: run them as root');
   mkdirSync(bin);
+  env['KUMULUS_PYTHON'] = await ensurePython();
   const awscli = await ensureEnvironment('awscli', join(repository, 'localstack/awscli.lock'));
   provide('aws', `exec ${awscli} -m awscli "$@"`);
   provide('sudo', 'shift\nexec "$@"');
