@@ -4,9 +4,9 @@ const sliceMs = 5;
 const longestPauseMs = 30;
 
 /**
- * When watches write what they have. A first event goes out at once; while rounds follow each other, each is followed by a pause of twice its
- * own length, in which further events gather: many watchers then cost at most a third of the time, however fast the objects change, and a
- * socket takes many events in one write.
+ * When watches write what they have. A first event goes out at once; while rounds follow each other, each is followed by a pause of three
+ * times its own length, in which further events gather: many watchers then cost at most a quarter of the time, however fast the objects change,
+ * and a socket takes many events in one write, which its reader answers with one update of its window.
  */
 export class FanOut {
   #writers: (() => void)[] = [];
@@ -51,7 +51,7 @@ export class FanOut {
       }
       this.#writers = [];
       this.#armed = false;
-      this.#notBefore = now + Math.min(longestPauseMs, 2 * this.#spent);
+      this.#notBefore = now + Math.min(longestPauseMs, 3 * this.#spent);
       const first = this.#next.pop();
       if (first) this.add(first);
     });
