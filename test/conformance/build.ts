@@ -17,6 +17,7 @@ const packages: Record<string, { path: string; test?: boolean; module?: string }
   'sample-apiserver': { path: 'k8s.io/sample-apiserver' },
   // Beyond conformance, drivers of devices and volumes run in the test's process and are reached through this.
   'socket-proxy': { path: '.', module: join(import.meta.dirname, 'socket-proxy') },
+  'regression-issue-74839': { path: 'k8s.io/kubernetes/test/images/regression-issue-74839' },
   nnp: { path: 'k8s.io/kubernetes/test/images/nonewprivs' },
 };
 /** Some tests look at the version that they are built with. */

@@ -78,6 +78,8 @@ export async function pushImages(record: ClusterRecord): Promise<void> {
   await push(await image(debian, { Cmd: ['nginx', '-g', 'daemon off;'] }), e2e('nginx:1.27.0-2'), e2e('nginx:1.28.0-2'));
   const server: ImageEntry = { path: 'sample-apiserver', hostFile: program('sample-apiserver'), mode: 0o755 };
   await push(await image([...debian, server], { Entrypoint: ['/sample-apiserver'] }), e2e('sample-apiserver:1.29.2'));
+  const strayPackets: ImageEntry = { path: 'regression-issue-74839', hostFile: program('regression-issue-74839'), mode: 0o755 };
+  await push(await image([strayPackets, ...mountPoints], { Entrypoint: ['/regression-issue-74839'] }), e2e('regression-issue-74839:1.5'));
   const proxy: ImageEntry = { path: 'hostpathplugin', hostFile: program('socket-proxy'), mode: 0o755 };
   await push(await image(debian, {}), 'build-image/distroless-iptables:v0.9.9');
   await push(await image([...debian, proxy], {}), 'sig-storage/hostpathplugin:v1.17.1');
