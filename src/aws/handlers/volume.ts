@@ -18,8 +18,8 @@ export interface VolumeProperties {
   Size: number;
   /** gp3 where left out. */
   VolumeType?: VolumeType;
-  /** true where left out. */
-  Encrypted?: boolean;
+  /** true where left out; undefined: as the account's setting says. */
+  Encrypted?: boolean | undefined;
   Iops?: number;
   /** MiB a second. */
   Throughput?: number;

@@ -75,7 +75,7 @@ export class AwsVolumes implements Volumes {
       AvailabilityZone: spec.zone,
       Size: Math.max(1, Math.ceil(spec.sizeBytes / gibibyte)),
       VolumeType: (type ?? 'gp3') as VolumeType,
-      Encrypted: encrypted === 'true',
+      Encrypted: encrypted === undefined ? undefined : encrypted === 'true',
       ...(kmsKeyId ? { KmsKeyId: kmsKeyId } : {}),
       ...(iops ? { Iops: Number(iops) } : {}),
       ...(throughput ? { Throughput: Number(throughput) } : {}),
