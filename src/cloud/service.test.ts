@@ -9,6 +9,7 @@ import {
   DescribeTargetGroupAttributesCommand,
   DescribeTargetGroupsCommand,
   DescribeTargetHealthCommand,
+  RemoveTagsCommand,
 } from '@aws-sdk/client-elastic-load-balancing-v2';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { resources } from '../api/generated/resources.ts';
@@ -217,6 +218,21 @@ describe('what drifted', () => {
     expect(after).toMatchObject({ ports: [80], targets: before.targets });
     expect(after.balancer!.LoadBalancerArn).toBe(before.balancer!.LoadBalancerArn);
     expect(after.groups[0]!.TargetGroupArn).toBe(before.groups[0]!.TargetGroupArn);
+  });
+
+  test("tags that were taken away do not make it somebody else's, and come back", async () => {
+    startServiceController(cloud.begin([service()]));
+    await ready();
+    const { balancer } = await inAws();
+    const ResourceArns = [balancer!.LoadBalancerArn!];
+    await cloud.elbv2.send(new RemoveTagsCommand({ ResourceArns, TagKeys: ['kubernetes.io/cluster/test'] }));
+    cloud.clock.advance(75_000);
+    await eventually('the tag', async () => {
+      const { TagDescriptions } = await cloud.elbv2.send(new DescribeTagsCommand({ ResourceArns }));
+      return TagDescriptions![0]!.Tags!.some((one) => one.Key === 'kubernetes.io/cluster/test' && one.Value === 'owned');
+    });
+    expect((await inAws()).balancer!.LoadBalancerArn).toBe(balancer!.LoadBalancerArn);
+    expect(recorded('SyncLoadBalancerFailed')).toEqual([]);
   });
 
   test('nothing is written while nothing drifts, and nothing is asked between two looks', async () => {

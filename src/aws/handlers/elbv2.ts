@@ -24,7 +24,8 @@ export async function tagsOfAll({ clients }: HandlerContext, arns: string[]): Pr
 export const tagsOf = async (context: HandlerContext, arn: string): Promise<Record<string, string>> => (await tagsOfAll(context, [arn])).get(arn) ?? {};
 
 /** A name is unique in an account and region, so what has it is ours only by its tag. */
-export const isOurs = (context: HandlerContext, tags: Record<string, string> | undefined): boolean => tags?.[clusterTag(context.cluster)] === 'owned';
+export const isOurs = (context: HandlerContext, tags: Record<string, string> | undefined): boolean =>
+  (context.uniqueNames ?? false) || tags?.[clusterTag(context.cluster)] === 'owned';
 
 type Attribute = { Key?: string; Value?: string };
 

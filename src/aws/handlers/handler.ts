@@ -7,6 +7,8 @@ export interface HandlerContext {
   cluster: string;
   /** The filters that find a resource of EC2 again by its logical id; its tags of the topology where left out. */
   identity?(logicalId: string): Filter[];
+  /** Names that ELBv2 keeps unique are nobody else's, whatever the tags of what has one. */
+  uniqueNames?: boolean;
   signal?: AbortSignal;
 }
 

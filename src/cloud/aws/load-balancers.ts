@@ -32,7 +32,8 @@ export class AwsLoadBalancers implements LoadBalancers {
 
   constructor(o: AwsProviderOptions) {
     this.o = o;
-    this.context = { clients: o.clients, cluster: o.cluster };
+    // Their names have the Service's uid in them.
+    this.context = { clients: o.clients, cluster: o.cluster, uniqueNames: true };
     this.groups = new TargetGroups(o);
     this.rules = new NodeRules(o);
   }

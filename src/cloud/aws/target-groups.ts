@@ -35,7 +35,8 @@ export class TargetGroups {
 
   constructor(o: AwsProviderOptions) {
     this.o = o;
-    this.context = { clients: o.clients, cluster: o.cluster };
+    // Their names have the Service's uid in them.
+    this.context = { clients: o.clients, cluster: o.cluster, uniqueNames: true };
   }
 
   /** Those that a load balancer has listeners for. */
