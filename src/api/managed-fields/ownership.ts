@@ -12,6 +12,17 @@ export interface Versioned {
   value: any;
 }
 
+/** Thrown by a converter that has to ask elsewhere first: then everything is done again, with the answer. */
+export class ConversionPending extends Error {
+  readonly value: any;
+  readonly apiVersion: string;
+  constructor(value: any, apiVersion: string) {
+    super(`not converted to ${apiVersion} yet`);
+    this.value = value;
+    this.apiVersion = apiVersion;
+  }
+}
+
 /** How objects get from version to version; undefined where a version is not served any more. */
 export type Converter = (value: any, apiVersion: string) => Versioned | undefined;
 

@@ -5,7 +5,7 @@ import { compareValues, fieldsOf, sameValue } from './compare.ts';
 import { ApplyConflict } from './conflicts.ts';
 import { FieldSet } from './field-set.ts';
 import { capUpdateManagers, decodeManagers, encodeManagers, identityOf, isReset, type Manager, type Managers } from './managers.ts';
-import { applyConfiguration, type Ownership, recordUpdate } from './ownership.ts';
+import { applyConfiguration, ConversionPending, type Ownership, recordUpdate } from './ownership.ts';
 import { IdentityError } from './path-element.ts';
 import { configurationProblems } from './validate.ts';
 
@@ -206,7 +206,8 @@ function lastAppliedFields(o: Ownership, live: Tracked | undefined, writer: Fiel
     if (configurationProblems(type, last) !== '') return undefined;
     const { added, modified, removed } = compareValues(type, last, value);
     return fieldsOf(type, last).difference(modified).difference(added).difference(removed);
-  } catch {
+  } catch (error) {
+    if (error instanceof ConversionPending) throw error;
     return undefined;
   }
 }

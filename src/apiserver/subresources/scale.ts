@@ -107,9 +107,10 @@ async function applyScale(api: Api, call: Call, body: PatchBody): Promise<Scale>
   if (scale.spec?.replicas !== undefined) setReplicas(call, config, checkedReplicas(call, scale));
   const next = (current: KubeObject | undefined) => {
     if (!current) throw notFound(call.target.subject, call.name);
-    const merged = applyTo(api, call, current, config, body.force === true, 'scale');
     const version = scale.metadata?.resourceVersion;
-    return { ...merged, metadata: { ...merged.metadata, ...(version ? { resourceVersion: version } : {}) } };
+    const completed = (merged: KubeObject) => ({ ...merged, metadata: { ...merged.metadata, ...(version ? { resourceVersion: version } : {}) } });
+    const merged = applyTo(api, call, current, config, body.force === true, 'scale');
+    return merged instanceof Promise ? merged.then(completed) : completed(merged);
   };
   const written = await updateWith(api, { ...call, subresource: '' }, 'patch', next, { apply: true });
   return scaleOf(written.entry.as(served).object, served.custom?.scale);

@@ -34,7 +34,8 @@ export async function createObject(api: Api, call: Call, object: KubeObject, tra
   if (call.target.served.custom?.terminating) throw terminating(call);
   matchNamespace(call, object);
   if (metadata.resourceVersion && !call.dryRun) throw badRequest('resourceVersion should not be set on objects to be created');
-  if (!tracked) trackFields(api, call, undefined, object);
+  const tracking = tracked ? undefined : trackFields(api, call, undefined, object);
+  if (tracking) await tracking;
   const generated = !metadata.name && metadata.generateName ? metadata.generateName : undefined;
   const original = generated ? clone(object) : undefined;
   for (let attempt = 1; ; attempt++) {

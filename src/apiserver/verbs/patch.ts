@@ -90,23 +90,26 @@ async function apply(api: Api, call: Call, body: PatchBody): Promise<Written> {
     'patch',
     (current) => {
       const merged = applyTo(api, call, current, config, body.force === true);
-      reportDuplicates(call, body);
-      const { managedFields } = merged.metadata;
-      // Below this, managedFields are what was just made, and shared with the cache where nothing changed.
-      const object = clone(withoutManagedFields(merged));
-      checkTypes(served.definition, object, served);
-      unknownFields(served.definition, object);
-      completeObject(served, object);
-      object.metadata ??= {} as KubeObject['metadata'];
-      if (!(config.metadata as { resourceVersion?: string } | undefined)?.resourceVersion)
-        delete (object.metadata as { resourceVersion?: string }).resourceVersion;
-      if (served.namespaced) (object.metadata as { namespace: string }).namespace ||= call.namespace;
-      checkNames(call, object);
-      if (managedFields) (object.metadata as { managedFields?: ManagedFieldsEntry[] }).managedFields = managedFields;
-      return object;
+      return merged instanceof Promise ? merged.then(complete) : complete(merged);
     },
     { apply: true },
   );
+  function complete(merged: KubeObject): KubeObject {
+    reportDuplicates(call, body);
+    const { managedFields } = merged.metadata;
+    // Below this, managedFields are what was just made, and shared with the cache where nothing changed.
+    const object = clone(withoutManagedFields(merged));
+    checkTypes(served.definition, object, served);
+    unknownFields(served.definition, object);
+    completeObject(served, object);
+    object.metadata ??= {} as KubeObject['metadata'];
+    if (!(config.metadata as { resourceVersion?: string } | undefined)?.resourceVersion)
+      delete (object.metadata as { resourceVersion?: string }).resourceVersion;
+    if (served.namespaced) (object.metadata as { namespace: string }).namespace ||= call.namespace;
+    checkNames(call, object);
+    if (managedFields) (object.metadata as { managedFields?: ManagedFieldsEntry[] }).managedFields = managedFields;
+    return object;
+  }
 }
 
 function withoutManagedFields(object: KubeObject): KubeObject {

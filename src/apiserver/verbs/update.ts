@@ -135,7 +135,8 @@ async function checkUpdate(api: Api, call: Call, verb: 'update' | 'patch', objec
   keep(metadata, before, 'uid');
   keep(metadata, before, 'creationTimestamp');
   delete metadata.resourceVersion;
-  if (!o.apply) trackFields(api, call, old, object, o.fieldsOf);
+  const tracking = o.apply ? undefined : trackFields(api, call, old, object, o.fieldsOf);
+  if (tracking) await tracking;
   keepSystemFields(metadata, before);
 
   const context = requestContext(api, call, verb);

@@ -120,6 +120,28 @@ test('watches deliver converted objects in order', async () => {
   expect(seen).toEqual(['ADDED three d:4', 'MODIFIED three d:5', 'DELETED three d:5']);
 });
 
+test('who owns what is known across versions that only the webhook can compare', async () => {
+  const path = (v: string) => `/apis/conv.example.com/${v}/namespaces/default/addresses/owned`;
+  const patch = (v: string, manager: string, type: string, body: object) =>
+    requestOverHttp1(server, { method: 'PATCH', path: `${path(v)}?fieldManager=${manager}`, user: server.admin, headers: { 'content-type': `application/${type}` }, body: JSON.stringify(body) });
+  const apply = (v: string, manager: string, fields: object) => patch(v, manager, 'apply-patch+yaml', { apiVersion: `conv.example.com/${v}`, kind: 'Address', metadata: { name: 'owned' }, ...fields });
+  const owners = (o: any) => Object.fromEntries(o.metadata.managedFields.map((f: any) => [`${f.manager} ${f.operation} ${f.apiVersion.split('/')[1]}`, Object.keys(f.fieldsV1)]));
+  expect((await apply('v1', 'first', { hostPort: 'a:1' })).status).toBe(201);
+  // Another version's parts of the same: the owner of the whole is in the way, and is told of in its own version.
+  const refused = await apply('v2', 'second', { host: 'b' });
+  expect(refused.status).toBe(409);
+  expect(refused.json.details.causes).toEqual([{ reason: 'FieldManagerConflict', message: 'conflict with "first"', field: '.hostPort' }]);
+  // The same value is no conflict.
+  const shared = await apply('v2', 'second', { host: 'a' });
+  expect([shared.status, owners(shared.json)]).toEqual([200, { 'first Apply v1': ['f:hostPort'], 'second Apply v2': ['f:host'] }]);
+  // What another changes is its own from then on, and nobody's in the version where it was part of something.
+  const taken = await patch('v2', 'third', 'merge-patch+json', { port: '7' });
+  expect([taken.json.host, taken.json.port]).toEqual(['a', '7']);
+  expect(owners(taken.json)).toEqual({ 'second Apply v2': ['f:host'], 'third Update v2': ['f:port'] });
+  expect((await requestOverHttp1(server, { path: path('v1'), user: server.admin })).json.hostPort).toBe('a:7');
+  await client.delete(v1, key('owned'));
+});
+
 test('the storage version may change; objects stay as they were stored until they are written', async () => {
   const current = structuredClone(await client.get(crds, { name: 'addresses.conv.example.com' })) as any;
   current.spec.versions = definition('v2').spec.versions;

@@ -1,3 +1,4 @@
+import type { KubeObject } from '../../../api/object.ts';
 import type { Registered } from '../../registry.ts';
 import { applyTo } from '../../verbs/managed-fields.ts';
 import { policyEnvironment } from '../../../api/admission/policy.ts';
@@ -74,7 +75,7 @@ export class PolicyTypeChecking {
       // As upstream's controller, which applies it.
       const target = this.#api.registry.find('admissionregistration.k8s.io', 'v1', 'validatingadmissionpolicies') as Registered;
       const writer = { target, fieldManager: 'validatingadmissionpolicy-status', subresource: 'status' };
-      const next = clone(applyTo(this.#api, writer, current.object, { apiVersion, kind, metadata: { name }, status }, true)) as any;
+      const next = clone(applyTo(this.#api, writer, current.object, { apiVersion, kind, metadata: { name }, status }, true) as KubeObject) as any;
       return sameJson(next.status, (current.object as any).status) ? { keep: true } : { put: next };
     });
   }
