@@ -122,7 +122,8 @@ export class FrameClient {
           clearTimeout(timer);
           resolve();
         };
-        this.socket.once('drain', go).once('close', go);
+        this.socket.once('drain', go);
+        void this.closed.then(go);
       });
     }
   }
