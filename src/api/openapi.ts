@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
 import { descriptionOf } from './descriptions.ts';
+import { enumLists, enumOfField, groupVersionsOfOptions, unionsOf } from './generated/openapi-facts.ts';
 import { builtinResources } from './generated/resources.ts';
-import type { BuiltinResource } from './object.ts';
+import { discoveryPaths, pathsOf } from './openapi-paths.ts';
 import { type Definition, definitionNames, definitionOf, type Shape } from './schema.ts';
 
 const quantity = 'io.k8s.apimachinery.pkg.api.resource.Quantity';
@@ -9,6 +10,7 @@ const intOrString = 'io.k8s.apimachinery.pkg.util.intstr.IntOrString';
 
 const time = 'io.k8s.apimachinery.pkg.apis.meta.v1.Time';
 const microTime = 'io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime';
+const meta = 'io.k8s.apimachinery.pkg.apis.meta.v1.';
 const specialNames = { quantity, intOrString, time, microTime };
 function schemaOf(shape: Shape, root: string): any {
   if (shape.special) return { $ref: `${root}${specialNames[shape.special]}` };
@@ -35,6 +37,15 @@ function schemaOf(shape: Shape, root: string): any {
   }
 }
 
+/** The kinds that are registered in every group version that there ever was. */
+function everywhere(name: string): unknown[] | undefined {
+  if (name !== `${meta}DeleteOptions` && name !== `${meta}WatchEvent`) return undefined;
+  return groupVersionsOfOptions.map((id) => {
+    const [group, version] = id.split('/');
+    return { group, version, kind: name.slice(meta.length) };
+  });
+}
+
 function documentOf(definition: Definition, root: string, v3: boolean): any {
   if (definition.name === quantity) return v3 ? { oneOf: [{ type: 'string' }, { type: 'number' }] } : { type: 'string' };
   if (definition.name === intOrString)
@@ -46,6 +57,8 @@ function documentOf(definition: Definition, root: string, v3: boolean): any {
   const properties: Record<string, any> = {};
   for (const field of definition.fields.values()) {
     const schema = schemaOf(field.shape, root);
+    const values = enumOfField[`${definition.name}.${field.name}`];
+    if (values !== undefined) (schema.items ?? schema.additionalProperties ?? schema).enum = enumLists[values];
     const extras: Record<string, unknown> = {};
     const description = descriptionOf(definition.name, field.name, field.shape.definition?.name.split('.').at(-1));
     if (description) extras['description'] = description;
@@ -58,7 +71,10 @@ function documentOf(definition: Definition, root: string, v3: boolean): any {
     const wrapped = v3 && schema.$ref && !(definition.name.endsWith('.JSONSchemaProps') && field.name !== 'default');
     properties[field.name] = wrapped ? { allOf: [schema], ...extras } : { ...schema, ...extras };
   }
-  const required = [...definition.fields.values()].filter((f) => f.required).map((f) => f.name);
+  const required = [...definition.fields.values()]
+    .filter((f) => f.required)
+    .sort((a, b) => a.position - b.position)
+    .map((f) => f.name);
   const [group, version, kind] = definition.gvk.split('/');
   const description = descriptionOf(definition.name);
   return {
@@ -67,17 +83,23 @@ function documentOf(definition: Definition, root: string, v3: boolean): any {
     ...(definition.fields.size ? { properties } : {}),
     ...(required.length ? { required } : {}),
     ...(kind ? { 'x-kubernetes-group-version-kind': [{ group, version, kind }] } : {}),
+    ...(everywhere(definition.name) ? { 'x-kubernetes-group-version-kind': everywhere(definition.name) } : {}),
+    ...(unionsOf[definition.name] ? { 'x-kubernetes-unions': unionsOf[definition.name] } : {}),
     ...(definition.atomic ? { 'x-kubernetes-map-type': 'atomic' } : {}),
   };
 }
 
 const pathOf = (r: { group: string; version: string }) => (r.group ? `apis/${r.group}/${r.version}` : `api/${r.version}`);
 
-/** Schemas that every group version's document with custom resources refers to. */
-export function openapiV3Common(): Record<string, any> {
+/** Schemas that every group version's document with custom resources refers to; with `scales`, where one has a scale. */
+export function openapiV3Common(scales: boolean): Record<string, any> {
   const schemas: Record<string, any> = {};
-  addSchemas('io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta', schemas);
-  addSchemas('io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta', schemas);
+  for (const kind of ['ObjectMeta', 'ListMeta', 'DeleteOptions', 'Patch', 'Status']) addSchemas(`${meta}${kind}`, schemas);
+  // The API server for custom resources knows the groups that clients know.
+  const ofClients = (gvk: any) => !/^(admission|apiextensions|apiregistration|imagepolicy)\.k8s\.io$/.test(gvk.group);
+  const options = `${meta}DeleteOptions`;
+  schemas[options]['x-kubernetes-group-version-kind'] = everywhere(options)?.filter(ofClients);
+  if (scales) addSchemas('io.k8s.api.autoscaling.v1.Scale', schemas);
   return schemas;
 }
 
@@ -94,86 +116,49 @@ function addSchemas(name: string, schemas: Record<string, any>): void {
   for (const field of definition.fields.values()) visit(field.shape);
 }
 
-/** The methods of a resource's paths, each with kubectl's hints: action, kind, and whether fieldValidation is understood. */
-export function pathsOf(r: BuiltinResource, root: string, v3: boolean): Record<string, any> {
-  const gvk = { group: r.group, version: r.version, kind: r.kind };
-  const parameter = (name: string, type: string, where = 'query') =>
-    v3
-      ? { name, in: where, ...(where === 'path' ? { required: true } : {}), schema: { type, uniqueItems: true } }
-      : { name, in: where, type, ...(where === 'path' ? { required: true } : {}), uniqueItems: true };
-  const body = (schema: any) => (v3 ? { requestBody: { content: { '*/*': { schema } } } } : { consumes: ['*/*'] });
-  const answer = (code: string) => ({
-    responses: {
-      [code]: {
-        description: 'OK',
-        ...(v3
-          ? { content: { 'application/json': { schema: { $ref: `${root}${r.definition}` } } } }
-          : { schema: { $ref: `${root}${r.definition}` } }),
-      },
-    },
-  });
-  const operation = (action: string, code: string, extra: any = {}, parameters: any[] = []) => ({
-    'x-kubernetes-action': action,
-    'x-kubernetes-group-version-kind': gvk,
-    ...(parameters.length ? { parameters } : {}),
-    ...extra,
-    ...answer(code),
-  });
-  const writes = [parameter('dryRun', 'string'), parameter('fieldManager', 'string'), parameter('fieldValidation', 'string')];
-  const bodyParameter = v3 ? [] : [{ name: 'body', in: 'body', required: true, schema: { $ref: `${root}${r.definition}` } }];
-  const schema = { $ref: `${root}${r.definition}` };
-  const has = (verb: string) => r.verbs.includes(verb);
-  const collection: any = {};
-  const single: any = {};
-  if (has('list')) collection.get = operation('list', '200');
-  if (has('create')) collection.post = operation('post', '201', body(schema), [...bodyParameter, ...writes]);
-  if (has('deletecollection')) collection.delete = operation('deletecollection', '200');
-  if (has('get')) single.get = operation('get', '200');
-  if (has('update')) single.put = operation('put', '200', body(schema), [...bodyParameter, ...writes]);
-  if (has('patch'))
-    single.patch = operation('patch', '200', body({ type: 'object' }), [
-      ...(v3 ? [] : [{ name: 'body', in: 'body', required: true, schema: { type: 'object' } }]),
-      ...writes,
-      parameter('force', 'boolean'),
-    ]);
-  if (has('delete')) single.delete = operation('delete', '200');
-  const base = `/${pathOf(r)}/${r.namespaced ? 'namespaces/{namespace}/' : ''}${r.resource}`;
-  const common = r.namespaced ? [parameter('namespace', 'string', 'path')] : [];
-  const paths: Record<string, any> = { [base]: { ...collection, ...(common.length ? { parameters: common } : {}) } };
-  if (Object.keys(single).length) paths[`${base}/{name}`] = { ...single, parameters: [parameter('name', 'string', 'path'), ...common] };
-  return paths;
-}
-
-const info = { title: 'Kubernetes', version: 'v1.37.2' };
+const info = { title: 'Kubernetes', version: '1.37' };
+/** How clients say who they are, in both documents. */
+const securitySchemes = { BearerToken: { type: 'apiKey', description: 'A bearer token', name: 'authorization', in: 'header' } };
+const groupVersions = [...new Map(builtinResources.map((r) => [pathOf(r), { group: r.group, version: r.version }])).values()];
 let v2: any;
 
 /** The OpenAPI v2 document of all built-in resources. Built once. */
 export function openapiV2(): any {
   if (v2) return v2;
-  const root = '#/definitions/';
-  v2 = { swagger: '2.0', info, paths: {}, definitions: {} };
-  for (const r of builtinResources) if (r.definition) Object.assign(v2.paths, pathsOf(r, root, false));
-  for (const name of definitionNames) v2.definitions[name] = documentOf(definitionOf(name) as Definition, root, false);
+  const style = { v3: false, root: '#/definitions/', definitionOf: definitionOfKind };
+  v2 = { swagger: '2.0', info, paths: {}, definitions: {}, securityDefinitions: securitySchemes, security: [{ BearerToken: [] }] };
+  for (const { path, item } of discoveryPaths(groupVersions, style)) v2.paths[path] = item;
+  for (const r of builtinResources) if (r.definition) Object.assign(v2.paths, pathsOf(r, { ...style, list: `${r.definition}List` }));
+  for (const name of definitionNames) v2.definitions[name] = documentOf(definitionOf(name) as Definition, style.root, false);
   return v2;
 }
 
-const meta = 'io.k8s.apimachinery.pkg.apis.meta.v1.';
 const byKind = new Map(definitionNames.map((name) => [(definitionOf(name) as Definition).gvk, name]));
-const definitionOfKind = (k: { group: string; version: string; kind: string }): string | undefined => byKind.get(`${k.group}/${k.version}/${k.kind}`);
+/** The definition of a kind; undefined where it has none. */
+export const definitionOfKind = (k: { group: string; version: string; kind: string }): string | undefined => byKind.get(`${k.group}/${k.version}/${k.kind}`);
 
 const v3 = new Map<string, any>();
 
-/** The OpenAPI v3 document of a group version, such as `apis/apps/v1`; undefined where there is none. */
-export function openapiV3(groupVersionPath: string): any {
-  const known = v3.get(groupVersionPath);
+/**
+ * The OpenAPI v3 document of a group version, such as `apis/apps/v1`, or of what tells of groups, such as `apis/apps` and `version`;
+ * undefined where there is none.
+ */
+export function openapiV3(document: string): any {
+  const known = v3.get(document);
   if (known) return known;
-  const rows = builtinResources.filter((r) => pathOf(r) === groupVersionPath && r.definition);
-  if (!rows.length) return undefined;
-  const root = '#/components/schemas/';
+  const style = { v3: true, root: '#/components/schemas/', definitionOf: definitionOfKind };
   const schemas: Record<string, any> = {};
-  const document = { openapi: '3.0.0', info, paths: {} as Record<string, any>, components: { schemas } };
+  const paths: Record<string, any> = {};
+  for (const told of discoveryPaths(groupVersions, style)) {
+    if (told.document !== document) continue;
+    paths[told.path] = told.item;
+    const answer = JSON.stringify(told.item).match(/schemas\/([^"]+)"/)?.[1];
+    if (answer) addSchemas(answer, schemas);
+  }
+  if (!Object.keys(paths).length) return undefined;
+  const rows = builtinResources.filter((r) => pathOf(r) === document && r.definition);
   for (const r of rows) {
-    Object.assign(document.paths, pathsOf(r, root, true));
+    Object.assign(paths, pathsOf(r, { ...style, list: `${r.definition}List` }));
     addSchemas(r.definition, schemas);
     if (r.verbs.includes('list')) addSchemas(`${r.definition}List`, schemas);
     for (const kind of ['APIResource', 'APIResourceList']) addSchemas(`${meta}${kind}`, schemas);
@@ -186,27 +171,28 @@ export function openapiV3(groupVersionPath: string): any {
     }
   }
   // These two are known in every group version.
-  const [{ group, version }] = rows as [BuiltinResource];
-  for (const kind of ['DeleteOptions', 'WatchEvent']) {
+  for (const kind of rows.length ? ['DeleteOptions', 'WatchEvent'] : []) {
+    const { group, version } = rows[0]!;
     const core = { group: '', version: 'v1', kind };
     if (schemas[`${meta}${kind}`]) schemas[`${meta}${kind}`]['x-kubernetes-group-version-kind'] = group ? [core, { group, version, kind }] : [core];
   }
-  v3.set(groupVersionPath, document);
-  return document;
+  const made = {
+    openapi: '3.0.0',
+    info,
+    paths,
+    components: { ...(Object.keys(schemas).length ? { schemas } : {}), securitySchemes },
+  };
+  v3.set(document, made);
+  return made;
 }
 
-/** Group versions that have an OpenAPI v3 document, with a hash of what it is made from. */
+/** The OpenAPI v3 documents that there are, with a hash of what each is made from. */
 export function openapiV3Paths(): Record<string, string> {
   const paths: Record<string, string> = {};
-  for (const r of builtinResources) {
-    const path = pathOf(r);
-    if (r.definition && !paths[path]) {
-      const rows = builtinResources.filter((x) => pathOf(x) === path);
-      paths[path] = createHash('sha512')
-        .update(JSON.stringify([info, rows]))
-        .digest('hex')
-        .toUpperCase();
-    }
+  const hash = (parts: unknown) => createHash('sha512').update(JSON.stringify([info, parts])).digest('hex').toUpperCase();
+  for (const { document, item } of discoveryPaths(groupVersions, { v3: true, root: '' })) {
+    const rows = builtinResources.filter((r) => pathOf(r) === document && r.definition);
+    paths[document] = hash([item, rows]);
   }
   return paths;
 }

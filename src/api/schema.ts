@@ -16,6 +16,8 @@ export interface Field {
   name: string;
   shape: Shape;
   required: boolean;
+  /** Its place among the fields of the Go struct. */
+  position: number;
   listType: 'atomic' | 'set' | 'map' | undefined;
   listMapKeys: string[];
   patchMergeKey: string | undefined;
@@ -73,10 +75,11 @@ const zeroes: Partial<Record<Shape['kind'], unknown>> = { string: '', int32: 0, 
 
 /** Reads what shapes.ts says of a definition's fields into them. */
 function addShapes(definition: Definition): void {
-  for (const text of shapes.get(definition.name)?.split(';') ?? []) {
+  for (const [position, text] of shapes.get(definition.name)?.split(';').entries() ?? []) {
     const [name = '', code = '', ...more] = text.split(' ');
     const field = definition.fields.get(name);
     if (!field) continue;
+    field.position = position;
     field.goType = more.find((m) => /^\w/.test(m));
     field.goList = more.find((m) => m.startsWith('='))?.slice(1);
     field.embedded = more.filter((m) => m.startsWith('^')).map((m) => m.slice(1)).reverse().join('.') || undefined;
@@ -111,6 +114,7 @@ function at(index: number): Definition {
       name: fieldName,
       shape: shapeOf(code),
       required,
+      position: 0,
       listType: option('t') as Field['listType'],
       listMapKeys: option('k')?.split(',') ?? [],
       patchMergeKey: option('m'),

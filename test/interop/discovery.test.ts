@@ -17,19 +17,38 @@ const sorted = (value: any): any =>
         )
       : value;
 
-/** Definitions without prose: what a client decides by. */
-function structure(schema: any): any {
-  if (Array.isArray(schema)) return schema.map(structure);
+/** Documents without prose, and with parameters in place of references to them: what a client decides by. */
+function structure(schema: any, parameters: any = {}): any {
+  if (Array.isArray(schema)) {
+    const items = schema.map((item) => structure(item, parameters));
+    // The order of parameters means nothing.
+    return items.every((p) => p?.in && p.name) ? items.sort((a, b) => (`${a.name} ${a.in}` < `${b.name} ${b.in}` ? -1 : 1)) : items;
+  }
   if (!schema || typeof schema !== 'object') return schema;
+  const name = typeof schema.$ref === 'string' && /^#\/parameters\/(.*)/.exec(schema.$ref)?.[1];
+  if (name) return structure(parameters[name]);
   const kept: Record<string, unknown> = {};
-  for (const [key, value] of Object.entries(schema)) {
-    if (key === 'description' && typeof value === 'string') continue;
-    if (key === 'enum' || key === 'x-kubernetes-unions') continue;
-    // The order of required fields means nothing.
-    kept[key] = key === 'required' && Array.isArray(value) ? [...value].sort() : structure(value);
+  for (const key of Object.keys(schema).sort()) {
+    if (key === 'description' && typeof schema[key] === 'string') continue;
+    // Nor does the order of required fields.
+    kept[key] = key === 'required' && Array.isArray(schema[key]) ? [...schema[key]].sort() : structure(schema[key], parameters);
   }
   return kept;
 }
+
+/** What upstream's has that ours has otherwise or not at all, by name. */
+function missed(ours: any, theirs: any, parameters?: any): string[] {
+  const differ: string[] = [];
+  for (const name of Object.keys(theirs ?? {})) {
+    const [mine, other] = [structure(ours?.[name]), structure(theirs[name], parameters)];
+    if (JSON.stringify(mine) !== JSON.stringify(other)) differ.push(`${name}: ${JSON.stringify(mine)}\n  upstream's: ${JSON.stringify(other)}`);
+  }
+  return differ;
+}
+
+/** Upstream serves these with their features alone, whatever versions are asked for. */
+const gated = ['lifecycle.k8s.io/v1alpha1', 'scheduling.k8s.io/v1alpha3', 'scheduling.k8s.io/v1beta1'];
+const isGated = (path: string) => gated.some((gv) => path.includes(gv)) || /lifecycle\.k8s\.io\/?$/.test(path);
 
 describe.skipIf(missing)('discovery and OpenAPI are as upstream publishes them', () => {
   let server: TestServer;
@@ -53,8 +72,6 @@ describe.skipIf(missing)('discovery and OpenAPI are as upstream publishes them',
   test.each(['/api', '/apis'])('aggregated discovery of %s', async (path) => {
     const [mine, theirs] = await both(path, aggregated);
     const served = new Map<string, any>(mine.items.map((g: any) => [g.metadata.name ?? '', g]));
-    // Upstream serves these with their features alone, whatever versions are asked for.
-    const gated = ['lifecycle.k8s.io/v1alpha1', 'scheduling.k8s.io/v1alpha3', 'scheduling.k8s.io/v1beta1'];
     const versions = (all: any) => all.items.flatMap((g: any) => g.versions.map((v: any) => `${g.metadata.name ?? ''}/${v.version}`)).sort();
     expect(versions(mine).filter((v: string) => !gated.includes(v))).toEqual(versions(theirs));
     for (const group of theirs.items) {
@@ -91,25 +108,78 @@ describe.skipIf(missing)('discovery and OpenAPI are as upstream publishes them',
     }
   });
 
-  test('OpenAPI v2: every definition but for its prose', async () => {
+  const widgets = {
+    apiVersion: 'apiextensions.k8s.io/v1',
+    kind: 'CustomResourceDefinition',
+    metadata: { name: 'widgets.interop.example.com' },
+    spec: {
+      group: 'interop.example.com',
+      scope: 'Namespaced',
+      names: { plural: 'widgets', singular: 'widget', kind: 'Widget', listKind: 'WidgetList' },
+      versions: [
+        {
+          name: 'v1',
+          served: true,
+          storage: true,
+          subresources: { status: {}, scale: { specReplicasPath: '.spec.replicas', statusReplicasPath: '.status.replicas' } },
+          schema: {
+            openAPIV3Schema: {
+              type: 'object',
+              properties: {
+                spec: { type: 'object', properties: { replicas: { type: 'integer', format: 'int32' }, mode: { type: 'string', enum: ['a', 'b'] } } },
+                status: { type: 'object', properties: { replicas: { type: 'integer', format: 'int32' } } },
+              },
+            },
+          },
+        },
+      ],
+    },
+  };
+  const definitions = '/apis/apiextensions.k8s.io/v1/customresourcedefinitions';
+
+  test('OpenAPI v2: all of it but for its prose', async () => {
     const [mine, theirs] = await both('/openapi/v2');
-    // Those two name every group version that ever was; v3 has them right.
-    const names = Object.keys(theirs.definitions).filter((name) => mine.definitions[name] && !/\.(DeleteOptions|WatchEvent)$/.test(name));
-    // Groups behind feature gates are not in upstream's document; nothing of upstream's may be missing in ours.
-    expect(Object.keys(theirs.definitions).filter((name) => !mine.definitions[name])).toEqual([]);
-    const differ = names.filter((name) => JSON.stringify(sorted(structure(mine.definitions[name]))) !== JSON.stringify(sorted(structure(theirs.definitions[name]))));
-    const [first] = differ;
-    if (first) expect(sorted(structure(mine.definitions[first])), `${differ.length} of ${names.length}: ${first}`).toEqual(sorted(structure(theirs.definitions[first])));
+    const { definitions: ownDefinitions, paths: ownPaths, ...own } = mine;
+    const { definitions: otherDefinitions, paths: otherPaths, parameters, ...other } = theirs;
+    expect(structure(own)).toEqual(structure(other));
+    expect(missed(ownDefinitions, otherDefinitions)).toEqual([]);
+    expect(missed(ownPaths, otherPaths, parameters)).toEqual([]);
+    expect(Object.keys(ownPaths).filter((path) => !otherPaths[path] && !isGated(path))).toEqual([]);
   });
 
-  test('OpenAPI v3: every schema of every group version but for its prose', async () => {
-    const [, index] = await both('/openapi/v3');
-    for (const path of Object.keys(index.paths).filter((p) => /^apis?\/.*v\d/.test(p))) {
-      const [mine, theirs] = await both(`/openapi/v3/${path}`);
-      for (const name of Object.keys(theirs.components.schemas)) {
-        const own = mine.components?.schemas?.[name];
-        expect(sorted(structure(own)), `${path} ${name}`).toEqual(sorted(structure(theirs.components.schemas[name])));
-      }
+  test('OpenAPI v3: every document but for its prose', async () => {
+    const [ownIndex, index] = await both('/openapi/v3');
+    expect(
+      Object.keys(ownIndex.paths)
+        .filter((path) => !isGated(path))
+        .sort(),
+    ).toEqual(Object.keys(index.paths).sort());
+    for (const path of Object.keys(index.paths)) {
+      const [{ components: ownComponents, ...mine }, { components, ...theirs }] = await both(`/openapi/v3/${path}`);
+      expect(missed(mine, theirs), path).toEqual([]);
+      expect(missed(ownComponents.schemas, components.schemas), path).toEqual([]);
+      expect(structure(ownComponents.securitySchemes)).toEqual(structure(components.securitySchemes));
     }
   });
+
+  test('OpenAPI of a custom resource', async () => {
+    for (const c of [ours, peer.connection]) await c.send({ method: 'POST', path: definitions, body: widgets });
+    try {
+      await expect
+        .poll(async () => (await both('/openapi/v3')).every((index) => index.paths['apis/interop.example.com/v1']), { timeout: 60_000, interval: 200 })
+        .toBe(true);
+      const [mine, theirs] = await both('/openapi/v3/apis/interop.example.com/v1');
+      expect(mine.components.securitySchemes).toEqual(theirs.components.securitySchemes);
+      expect([mine.info, mine.openapi]).toEqual([theirs.info, theirs.openapi]);
+      expect(missed(mine.paths, theirs.paths)).toEqual([]);
+      expect(Object.keys(mine.paths).sort()).toEqual(Object.keys(theirs.paths).sort());
+      expect(missed(mine.components.schemas, theirs.components.schemas)).toEqual([]);
+      const widgetPaths = (document: any) => Object.fromEntries(Object.entries(document.paths).filter(([path]) => path.includes('interop.example.com')));
+      await expect.poll(async () => Object.keys(widgetPaths((await both('/openapi/v2'))[1])).length, { timeout: 60_000, interval: 500 }).toBeGreaterThan(0);
+      const [ownV2, otherV2] = await both('/openapi/v2');
+      expect(missed(widgetPaths(ownV2), widgetPaths(otherV2), otherV2.parameters)).toEqual([]);
+    } finally {
+      for (const c of [ours, peer.connection]) await c.send({ method: 'DELETE', path: `${definitions}/${widgets.metadata.name}` });
+    }
+  }, 150_000);
 });

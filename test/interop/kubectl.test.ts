@@ -47,7 +47,7 @@ function masked(text: string): string {
 const fieldsOf = (shown: string) =>
   shown
     .split('\n')
-    .filter((line) => /^(GROUP|KIND|VERSION|FIELD|\[|error)|^\s+\S+\t<.*>/.test(line))
+    .filter((line) => /^(GROUP|KIND|VERSION|FIELD|ENUM|\[|error)|^\s+(\S+\t<.*>|enum: )/.test(line))
     .join('\n');
 
 describe.skipIf(missing)('kubectl 1.37 prints the same against both servers', () => {

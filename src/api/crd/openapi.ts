@@ -1,5 +1,6 @@
 import { descriptionOf } from '../descriptions.ts';
-import { pathsOf } from '../openapi.ts';
+import { definitionOfKind } from '../openapi.ts';
+import { pathsOf } from '../openapi-paths.ts';
 import type { ServedResource } from '../scheme.ts';
 import { isEmbedded, type JsonSchema, preservesUnknown } from './json-schema.ts';
 
@@ -37,7 +38,7 @@ export function customOpenapi(served: ServedResource, v3: boolean): { schemas: D
     'x-kubernetes-group-version-kind': gvk(custom.listKind),
   };
   const own = { ...kindSchema(custom.openapi.schema as JsonSchema | undefined, root, v3), 'x-kubernetes-group-version-kind': gvk(served.kind) };
-  return { schemas: { [name]: own, [listName]: list }, paths: pathsOf({ ...served, definition: name }, root, v3) };
+  return { schemas: { [name]: own, [listName]: list }, paths: pathsOf({ ...served, definition: name }, { v3, root, definitionOf: definitionOfKind, list: listName, custom: true }) };
 }
 
 const reference = (ref: string, description: string, v3: boolean): Document =>

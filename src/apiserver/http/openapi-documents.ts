@@ -4,6 +4,9 @@ import { openapiV2, openapiV3, openapiV3Common, openapiV3Paths } from '../../api
 import type { Api } from '../api.ts';
 import { encodeOpenapiV2 } from './openapi-protobuf.ts';
 
+/** What upstream's API server for custom resources calls its documents. */
+const customInfo = { title: 'Kubernetes CRD Swagger', version: 'v0.1.0' };
+
 /** The OpenAPI documents of everything that is served now; made anew when the registry changes, and only what is asked for. */
 class OpenapiDocuments {
   readonly generation: string;
@@ -36,18 +39,20 @@ class OpenapiDocuments {
     return known;
   }
 
-  /** Whether a group version's path, as `apis/apps/v1`, is one of those that are served. */
+  /** Whether what a path is of, as `apis/apps/v1` and `apis/apps`, is served; paths that are of no group are. */
   #isServed(path: string): boolean {
     const [root, ...rest] = path.split('/');
-    const [group, version] = root === 'api' ? ['', rest[0]] : rest;
-    return !group && !version ? true : this.#api.registry.hasGroupVersion(group ?? '', version ?? '');
+    if (root !== 'api' && root !== 'apis') return true;
+    const [group = '', version] = root === 'api' ? ['', rest[0]] : rest;
+    if (version) return this.#api.registry.hasGroupVersion(group, version);
+    return !group || this.#api.registry.all().some((r) => r.served.group === group && !r.served.custom);
   }
 
   /** Without the paths of versions that are not. */
   #served(document: any): any {
     const known = new Map<string, boolean>();
     const serves = (path: string) => {
-      const id = /^\/((?:api|apis\/[^/]+)\/[^/]+)/.exec(path)?.[1] ?? '';
+      const id = /^\/((?:api|apis\/[^/]+)\/[^/]+|apis\/[^/]+)/.exec(path)?.[1] ?? '';
       let yes = known.get(id);
       if (yes === undefined) known.set(id, (yes = id === '' || this.#isServed(id)));
       return yes;
@@ -80,9 +85,12 @@ class OpenapiDocuments {
     const built = this.#isServed(groupVersionPath) ? openapiV3(groupVersionPath) : undefined;
     const custom = this.#custom(groupVersionPath);
     if (!built && custom.length === 0) return undefined;
-    const base = built ?? { openapi: '3.0.0', info: openapiV2().info, paths: {}, components: { schemas: {} } };
-    const document = { ...base, paths: { ...base.paths }, components: { schemas: { ...base.components.schemas } } };
-    if (custom.length > 0) Object.assign(document.components.schemas, openapiV3Common());
+    const base = built ?? { openapi: '3.0.0', info: customInfo, paths: {}, components: { schemas: {} } };
+    const scales = custom.some((s) => s.subresources.some((sub) => sub.name === 'scale'));
+    const document =
+      custom.length === 0
+        ? base
+        : { ...base, paths: { ...base.paths }, components: { ...base.components, schemas: { ...openapiV3Common(scales), ...base.components.schemas } } };
     for (const served of custom) {
       const { schemas, paths } = customOpenapi(served, true);
       Object.assign(document.paths, paths);

@@ -91,12 +91,14 @@ const response = (r: any): Buffer =>
 
 const operation = (o: any): Buffer =>
   message(
+    texts(1, o.tags),
     text(3, o.description),
     text(5, o.operationId),
     texts(6, o.produces),
     texts(7, o.consumes),
     ...(o.parameters ?? []).map((p: any) => bytes(8, parameter(p))),
     o.responses === undefined ? undefined : bytes(9, named(1, o.responses, response)),
+    texts(10, o.schemes),
     extensions(13, o),
   );
 
@@ -108,11 +110,16 @@ const pathItem = (item: any): Buffer =>
     ...(item.parameters ?? []).map((p: any) => bytes(9, parameter(p))),
   );
 
+/** The one kind of SecurityDefinitionsItem in these documents. */
+const apiKey = (k: any): Buffer => message(bytes(2, message(text(1, k.type), text(2, k.name), text(3, k.in), text(4, k.description))));
+
 export function encodeOpenapiV2(document: any): Buffer {
   return message(
     text(1, document.swagger),
     bytes(2, message(text(1, document.info?.title), text(2, document.info?.version))),
     bytes(8, named(2, document.paths ?? {}, pathItem)),
     bytes(9, named(1, document.definitions ?? {}, schema)),
+    ...(document.security ?? []).map((needed: Record<string, string[]>) => bytes(12, named(1, needed, (scopes) => message(texts(1, scopes))))),
+    bytes(13, named(1, document.securityDefinitions ?? {}, apiKey)),
   );
 }

@@ -25,7 +25,7 @@ afterAll(async () => {
 async function attempt(...args: string[]): Promise<{ code: number; stdout: string; stderr: string }> {
   const env = { ...process.env, KUBECONFIG: join(folder, 'kubeconfig'), HOME: folder };
   try {
-    return { code: 0, ...(await run(program, args, { env, timeout: 25_000 })) };
+    return { code: 0, ...(await run(program, args, { env, timeout: 25_000, maxBuffer: 64 * 1024 * 1024 })) };
   } catch (error) {
     const failed = error as { code?: number; stdout?: string; stderr?: string };
     return { code: failed.code ?? -1, stdout: failed.stdout ?? '', stderr: failed.stderr ?? String(error) };
