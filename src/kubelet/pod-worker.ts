@@ -241,6 +241,7 @@ export class PodWorker {
     if (api)
       this.ctx.statuses.set(api, {
         phase: 'Failed',
+        ...(api.metadata.generation === undefined ? {} : { observedGeneration: api.metadata.generation }),
         reason: refusal.reason,
         message: `Pod was rejected: ${refusal.message}`,
         startTime: formatTime(this.ctx.clock.now()),

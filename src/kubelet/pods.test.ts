@@ -448,7 +448,7 @@ describe('what cannot run', () => {
     const name = `refused-${wanted.toLowerCase()}`;
     await cluster.createPod(name, spec);
     const pod = await cluster.until(name, 'Failed', (p) => p.status?.phase === 'Failed');
-    expect(pod.status).toMatchObject({ reason: wanted, message: expect.stringMatching(message) });
+    expect(pod.status).toMatchObject({ reason: wanted, message: expect.stringMatching(message), observedGeneration: 1 });
     expect(runtime.calls).not.toContain(`sandbox ${name}`);
     // A pod that never ran is deleted all the same.
     await remove(name);

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { existsSync, lstatSync, readdirSync, readlinkSync } from 'node:fs';
+import { existsSync, lstatSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { pushToCluster } from '../../src/cluster/images.ts';
 import type { ClusterRecord } from '../../src/cluster/state.ts';
@@ -38,7 +38,16 @@ export async function pushImages(record: ClusterRecord): Promise<void> {
   };
   const e2e = (name: string) => `e2e-test-images/${name}`;
   const files = ['localhost.crt', 'localhost.key'].map((name) => ({ path: name, hostFile: join(upstream('test/images/agnhost/porter'), name) }));
-  const whole = await image([...debian, ...files, { path: 'uploads', directory: true }, agnhost('agnhost'), agnhost('agnhost-2')], {
+  // A user whose group has another member's rights, as upstream's image has them.
+  const etc = (name: string, more: string): ImageEntry => ({
+    path: `etc/${name}`,
+    content: `${readFileSync(join(debianRoot(), 'etc', name), 'utf8')}${more}`,
+  });
+  const users = [
+    etc('passwd', 'user-defined-in-image:x:1000:1000::/home/user-defined-in-image:/bin/sh\n'),
+    etc('group', 'user-defined-in-image:x:1000:\ngroup-defined-in-image:x:50000:user-defined-in-image\n'),
+  ];
+  const whole = await image([...debian, ...files, ...users, { path: 'uploads', directory: true }, agnhost('agnhost'), agnhost('agnhost-2')], {
     Entrypoint: ['/agnhost'],
     Cmd: ['pause'],
     WorkingDir: '/',

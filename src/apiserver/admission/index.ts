@@ -10,6 +10,7 @@ import {
   podCertificateSigning,
 } from './certificates.ts';
 import type { AdmissionPlugin } from './chain.ts';
+import { deviceAdminAccess } from './device-admin-access.ts';
 import { limitRanger } from './limit-ranger.ts';
 import { namespaceLifecycle } from './namespace-lifecycle.ts';
 import { nodeRestriction, taintNodesByCondition } from './nodes.ts';
@@ -39,6 +40,7 @@ export const builtinAdmission: AdmissionPlugin[] = [
   podCertificateSigning,
   certificateSubjectRestriction,
   rbacEscalation,
+  deviceAdminAccess,
   mutatingPolicies,
   mutatingWebhooks,
   validatingPolicies,
