@@ -16,6 +16,7 @@ const elsewhere = [
   'test/e2e/pulumi{,-cluster,-docs,-fakes}.test.ts',
   'test/e2e/{cluster,faults}-{localstack,moto}.test.ts',
   'test/e2e/localstack-docs.test.ts',
+  'test/e2e/sdk-localstack.test.ts',
 ];
 
 export default defineConfig({

@@ -12,6 +12,7 @@ export default defineConfig({
       'test/e2e/cluster-{localstack,moto}.test.ts',
       'test/e2e/faults-localstack.test.ts',
       'test/e2e/localstack-docs.test.ts',
+      'test/e2e/sdk-localstack.test.ts',
       'test/e2e/pulumi-fakes.test.ts',
       'test/e2e/pulumi-docs.test.ts',
     ],

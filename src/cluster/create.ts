@@ -7,7 +7,7 @@ import { ids } from '../aws/topology.ts';
 import type { Client } from '../client/client.ts';
 import { createHttpClient } from '../client/http.ts';
 import { applyAddons } from './addons.ts';
-import { clusterAwsClients, writeAwsProfile } from './aws-endpoint.ts';
+import { type AwsCredentials, clusterAwsClients, writeAwsProfile } from './aws-endpoint.ts';
 import { removeCluster } from './delete.ts';
 import { checkKubeconfigWritable, clusterKubeconfig, kubeconfigPath, mergeKubeconfig } from './kubeconfig.ts';
 import { ensurePki, ensureServiceAccountKey } from './pki.ts';
@@ -42,6 +42,10 @@ export interface CreateOptions {
   instanceType: string;
   /** URL of LocalStack, moto or another AWS to stand on instead of the embedded one. */
   awsEndpoint?: string;
+  /** For that AWS: the SDK's default chain where left out. */
+  awsCredentials?: AwsCredentials;
+  /** The image of nodes there, where it is not to be found. */
+  imageId?: string;
   kubeconfig?: string;
   /** Milliseconds to wait for nodes to be Ready; 0 does not wait. */
   waitMs: number;
@@ -97,7 +101,7 @@ function preflight(o: CreateOptions, kubeconfig: string): void {
 
 async function elsewhere(o: CreateOptions, endpoint: string): Promise<ClusterRecord> {
   const { greetEndpoint, keepCredentials } = await import('./foreign-aws.ts');
-  const { accountId, credentials } = await o.progress.step(`Reaching the AWS at ${endpoint}`, () => greetEndpoint(endpoint, region));
+  const { accountId, credentials } = await o.progress.step(`Reaching the AWS at ${endpoint}`, () => greetEndpoint(endpoint, region, o.awsCredentials));
   const record = await newRecord(o, accountId);
   keepCredentials(record, credentials);
   return record;
@@ -147,7 +151,7 @@ async function build(o: CreateOptions, record: ClusterRecord): Promise<void> {
   });
   const clients = clusterAwsClients(record);
   try {
-    if (record.awsEndpoint) record.imageId = await (await import('./foreign-aws.ts')).findNodeImage(clients);
+    if (record.awsEndpoint) record.imageId = o.imageId ?? (await (await import('./foreign-aws.ts')).findNodeImage(clients));
     const context = { clients, cluster: record.name, signal };
     let known: Ensured = new Map();
     await progress.step('Creating the VPC', async () => {

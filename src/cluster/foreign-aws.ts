@@ -16,7 +16,11 @@ import { nodeImage, removalTopology } from './spec.ts';
 import { type ClusterRecord, pathsOf, UserError } from './state.ts';
 
 /** Who the caller is at an endpoint: with the keys of the SDK's default chain, or where that has none with those that LocalStack and moto take. */
-export async function greetEndpoint(endpoint: string, region: string): Promise<{ accountId: string; credentials: AwsCredentials }> {
+export async function greetEndpoint(
+  endpoint: string,
+  region: string,
+  given?: AwsCredentials,
+): Promise<{ accountId: string; credentials: AwsCredentials }> {
   const ask = async (credentials?: AwsCredentials) => {
     const sts = new STSClient({ region, endpoint, maxAttempts: 2, ...(credentials ? { credentials } : {}) });
     try {
@@ -30,7 +34,7 @@ export async function greetEndpoint(endpoint: string, region: string): Promise<{
     }
   };
   try {
-    return await ask().catch((error) => {
+    return await ask(given).catch((error) => {
       if (error.name === 'CredentialsProviderError') return ask(anyKeys);
       throw error;
     });

@@ -61,8 +61,8 @@ test('a cluster on another AWS works the same, and leaves it as it was', { timeo
   elb.destroy();
 });
 
-test('instances that run containers are refused there', async () => {
-  await expect(startCluster({ nodes: 1, aws: { endpoint: aws.url } })).rejects.toThrow('need the embedded AWS');
+test('instances that run containers are refused in another region', async () => {
+  await expect(startCluster({ nodes: 1, aws: { endpoint: aws.url, region: 'eu-west-1' } })).rejects.toThrow('are of us-east-1');
 });
 
 test('a start that fails ends all it has begun', async () => {

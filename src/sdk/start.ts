@@ -20,7 +20,7 @@ export async function startCluster(options: StartClusterOptions = {}): Promise<C
   const simulated = options.simulatedNodes ?? (nodes > 0 ? 0 : 1);
   for (const count of [nodes, simulated]) if (!Number.isInteger(count) || count < 0) throw new UserError(`${count} is not a number of nodes`);
   const o = options.aws ?? {};
-  if (o.endpoint && nodes > 0) throw new UserError('instances that run containers need the embedded AWS: leave out aws.endpoint, or nodes');
+  if (nodes > 0 && o.region && o.region !== 'us-east-1') throw new UserError('instances that run containers are of us-east-1: leave out aws.region');
   const zones = options.zones ?? (o.region ? ['a', 'b'].map((letter) => `${o.region}${letter}`) : defaultZones);
   const badZone = o.endpoint ? undefined : zones.find((zone) => !/^us-east-1[a-f]$/.test(zone));
   if (!zones.length || badZone) throw new UserError(`unknown zone '${badZone ?? ''}': the embedded AWS has us-east-1a to us-east-1f`);

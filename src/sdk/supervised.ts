@@ -35,6 +35,8 @@ export async function startSupervised(
     simulatedNodes,
     zones,
     instanceType: o.instanceType ?? 't3.medium',
+    ...(o.aws?.endpoint ? { awsEndpoint: o.aws.endpoint, awsCredentials: o.aws.credentials ?? { accessKeyId: 'test', secretAccessKey: 'test' } } : {}),
+    ...(o.aws?.imageId ? { imageId: o.aws.imageId } : {}),
     kubeconfig: join(paths.root, 'kubeconfig'),
     awsProfile: false,
     waitMs: 0,
@@ -57,7 +59,8 @@ export async function startSupervised(
     awsConfig: { region: record.region, endpoint: awsEndpoint(record), credentials: readRootCredentials(paths.aws) },
     vpcId: record.network?.vpcId ?? '',
     waitMs: 120_000,
-    calls: async () => (await askAws(paths.awsSocket, { do: 'calls' })).calls,
+    // An AWS elsewhere tells of none.
+    calls: async () => (o.aws?.endpoint ? [] : (await askAws(paths.awsSocket, { do: 'calls' })).calls),
     inject: async (fault: CallFault) => {
       const { id } = await askAws(paths.awsSocket, { do: 'inject', fault });
       return async () => void (await askAws(paths.awsSocket, { do: 'remove', id }));

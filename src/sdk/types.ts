@@ -23,7 +23,7 @@ export interface StartClusterOptions {
   nodeLabels?: Record<string, string>;
   nodeTaints?: { key: string; value?: string; effect: 'NoSchedule' | 'PreferNoSchedule' | 'NoExecute' }[];
   aws?: {
-    /** Another AWS than the embedded one, for clusters of simulated nodes: LocalStack, moto, `kumulus aws serve`. It is left as it was. */
+    /** Another AWS than the embedded one: LocalStack, moto, `kumulus aws serve`. It is left as it was. With `nodes` its calls are not recorded. */
     endpoint?: string;
     /** us-east-1. The embedded AWS has this one alone. */
     region?: string;
