@@ -38,7 +38,7 @@ abstract class Family<S> implements Metric {
 
   /** The series with these values of the labels, in their order. */
   of(...values: string[]): S {
-    const key = values.join('\u0000');
+    const key = values.length === 1 ? (values[0] as string) : values.join('\u0000');
     let one = this.series.get(key);
     if (!one) {
       this.series.set(key, (one = this.make()));

@@ -21,6 +21,16 @@ test('there is none where it is not allowed', async () => {
   await expect(Promise.resolve(late({ allowed: false, reason: 'no' }).check(asked))).rejects.toThrow('cannot create');
 });
 
+test('who had the last word is told of', async () => {
+  const told: string[] = [];
+  const observer = { authorized: (d: Decision) => void told.push(`${d.allowed}`), decided: (type: string, name: string, allowed: boolean) => void told.push(`${type} ${name} ${allowed}`) };
+  const nothing = Object.assign(() => undefined, { title: { type: 'Node', name: 'node' } });
+  const later = Object.assign(async () => ({ allowed: true, reason: '' }), { title: { type: 'Webhook', name: 'hook' } });
+  await new Authorizer([nothing, later], observer).check(asked);
+  expect(() => new Authorizer([nothing], observer).check(asked)).toThrow();
+  expect(told).toEqual(['Webhook hook true', 'true', 'false']);
+});
+
 /** Never called: the compiler is what judges it. That an error is expected where there is none fails the type check of `npm test`. */
 function whatDoesNotCompile(authorizer: Authorizer, rest: Omit<Call, 'permit'>, pass: typeof passOn, remote: never): void {
   // @ts-expect-error: nobody was asked

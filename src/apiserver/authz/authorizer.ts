@@ -67,13 +67,21 @@ export class Permit {
 }
 
 /** Answers undefined where it has no opinion; a promise where it has to ask elsewhere. */
-export type AuthorizerStep = (attributes: Attributes) => Decision | undefined | Promise<Decision | undefined>;
+export type AuthorizerStep = ((attributes: Attributes) => Decision | undefined | Promise<Decision | undefined>) & { title?: AuthorizerTitle };
+
+/** What an authorizer is told of by: its type as in configurations, and its name. */
+export interface AuthorizerTitle {
+  type: string;
+  name: string;
+}
 
 const masters: Decision = Object.freeze({ allowed: true, reason: '' });
 
 /** Is told of decisions about requests. */
 export interface AuthorizationObserver {
   authorized(decision: Decision, ms: number): void;
+  /** Which authorizer had the last word. */
+  decided(type: string, name: string, allowed: boolean): void;
 }
 
 /** The union of several authorizers: the first that allows or denies decides. Answers at once wherever no step has to ask elsewhere. */
@@ -93,7 +101,7 @@ export class Authorizer {
 
   authorize(attributes: Attributes): Decision | Promise<Decision> {
     if (attributes.user.groups.includes(mastersGroup)) return masters;
-    return ask(this.#steps, 0, attributes, [], []);
+    return ask(this.#steps, 0, attributes, [], [], this.#observer);
   }
 
   /** StatusError 403 where the call is not allowed. */
@@ -135,12 +143,24 @@ function permitted(attributes: Attributes, decision: Decision, heard: ((decision
   return issue(attributes);
 }
 
-function ask(steps: AuthorizerStep[], from: number, attributes: Attributes, reasons: string[], errors: string[]): Decision | Promise<Decision> {
-  for (let at = from; at < steps.length; at++) {
-    const answer = steps[at]!(attributes);
-    if (answer instanceof Promise)
-      return answer.then((decision) => settled(decision, reasons, errors) ?? ask(steps, at + 1, attributes, reasons, errors));
+function ask(
+  steps: AuthorizerStep[],
+  from: number,
+  attributes: Attributes,
+  reasons: string[],
+  errors: string[],
+  observer: AuthorizationObserver | undefined,
+): Decision | Promise<Decision> {
+  const final = (step: AuthorizerStep, answer: Decision | undefined) => {
     const decision = settled(answer, reasons, errors);
+    if (decision && step.title) observer?.decided(step.title.type, step.title.name, decision.allowed);
+    return decision;
+  };
+  for (let at = from; at < steps.length; at++) {
+    const step = steps[at]!;
+    const answer = step(attributes);
+    if (answer instanceof Promise) return answer.then((decision) => final(step, decision) ?? ask(steps, at + 1, attributes, reasons, errors, observer));
+    const decision = final(step, answer);
     if (decision) return decision;
   }
   return { allowed: false, reason: reasons.join(', '), ...(errors.length ? { error: errors.join(', ') } : {}) };

@@ -1,6 +1,6 @@
 import type { Clock } from '../../client/clock.ts';
 import type { ClientConfig } from '../../client/config.ts';
-import type { AuthorizerStep } from './authorizer.ts';
+import type { Attributes, AuthorizerStep } from './authorizer.ts';
 import type { AuthorizerSpec } from './configuration.ts';
 import type { NodeAuthorizer } from './node.ts';
 import type { RbacIndex } from './rbac.ts';
@@ -42,7 +42,11 @@ export function authorizerChain(
     }
   };
   return {
-    steps: o.authorizers.map(stepOf),
+    steps: o.authorizers.map((spec) => {
+      const step = stepOf(spec);
+      const name = spec.type === 'Webhook' ? spec.name : spec.type.toLowerCase();
+      return Object.assign((attributes: Attributes) => step(attributes), { title: { type: spec.type, name } });
+    }),
     close: () => {
       for (const close of closing) close();
     },

@@ -1,4 +1,4 @@
-import { exponential, type HistogramSeries, latencyBuckets, MetricRegistry, type NumberSeries } from '../../client/metrics.ts';
+import { exponential, type HistogramFamily, type HistogramSeries, latencyBuckets, MetricRegistry, type NumberFamily, type NumberSeries } from '../../client/metrics.ts';
 import type { WebhookObserver } from '../authz/webhook.ts';
 import type { Decision } from '../authz/authorizer.ts';
 import type { CacheHub } from '../storage/hub.ts';
@@ -151,9 +151,10 @@ export class Metrics implements WebhookObserver {
   readonly #authorization = this.registry.histogram('authorization_duration_seconds', 'Authorization duration in seconds broken out by result.', ['result'], authBuckets);
   readonly #decisions = this.registry.counter('apiserver_authorization_decisions_total', 'Total number of terminal decisions made by an authorizer split by authorizer type, name, and decision.', ['decision', 'name', 'type']);
   readonly #auditEvents = this.registry.counter('apiserver_audit_event_total', 'Counter of audit events generated and sent to the audit backend.');
-  readonly #auditErrors = this.registry.counter('apiserver_audit_error_total', 'Counter of audit events that failed to be audited properly. Plugin identifies the plugin affected by the error.', ['plugin']);
   readonly #tlsErrors = this.registry.counter('apiserver_tls_handshake_errors_total', "Number of requests dropped with 'TLS handshake error from' error");
   readonly #series = new Map<string, RequestSeries>();
+  readonly #authenticated = new Map<string, { count: NumberSeries; time: HistogramSeries }>();
+  readonly #authorized = new Map<string, { count: NumberSeries; time: HistogramSeries }>();
   readonly #admitted = new Map<string, Record<'admit' | 'validate', Map<string, HistogramSeries>>>();
 
   constructor(hub: CacheHub, version: string) {
@@ -181,6 +182,14 @@ export class Metrics implements WebhookObserver {
   /** In Prometheus' text format. */
   text(): string {
     return this.registry.text();
+  }
+
+  /** Counted and timed by one result, with every request. */
+  #outcome(of: Map<string, { count: NumberSeries; time: HistogramSeries }>, result: string, counts: NumberFamily, times: HistogramFamily, ms: number): void {
+    let known = of.get(result);
+    if (!known) of.set(result, (known = { count: counts.of(result), time: times.of(result) }));
+    known.count.inc();
+    known.time.observe(ms / 1000);
   }
 
   #of(r: RequestLabels): RequestSeries {
@@ -265,21 +274,18 @@ export class Metrics implements WebhookObserver {
 
   /** A request's user is known. */
   authenticated(name: string, ms: number): void {
-    this.#attempts.of('success').inc();
-    this.#authentication.of('success').observe(ms / 1000);
+    this.#outcome(this.#authenticated, 'success', this.#attempts, this.#authentication, ms);
     const shown = name.startsWith('system:') ? 'system' : name === 'admin' || name === 'client' ? name : name.includes('@') ? 'email_id' : 'other';
     this.#users.of(shown).inc();
   }
 
   authenticationRefused(result: 'failure' | 'error', ms: number): void {
-    this.#attempts.of(result).inc();
-    this.#authentication.of(result).observe(ms / 1000);
+    this.#outcome(this.#authenticated, result, this.#attempts, this.#authentication, ms);
   }
 
   authorized(decision: Decision, ms: number): void {
     const result = decision.allowed ? 'allowed' : decision.denied ? 'denied' : decision.error ? 'error' : 'no-opinion';
-    this.#authorizations.of(result).inc();
-    this.#authorization.of(result).observe(ms / 1000);
+    this.#outcome(this.#authorized, result, this.#authorizations, this.#authorization, ms);
   }
 
   decided(type: string, name: string, allowed: boolean): void {
@@ -294,10 +300,6 @@ export class Metrics implements WebhookObserver {
 
   audited(): void {
     this.#auditEvents.of().inc();
-  }
-
-  auditFailed(plugin: string): void {
-    this.#auditErrors.of(plugin).inc();
   }
 
   tlsFailed(): void {
