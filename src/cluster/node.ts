@@ -80,6 +80,8 @@ export async function runNode(o: NodeOptions): Promise<void> {
       informers,
       nodeName: facts.hostname,
       nodeIps: [facts.privateIp],
+      metricsPort: 10_249,
+      ownNamespace: true,
       clusterCidr: o.clusterCidr,
       clock: systemClock,
       log: o.log.child({ component: 'proxy' }),

@@ -350,7 +350,15 @@ export class PodWorker {
   }
 }
 
-const own = new Set(['PodResizePending', 'PodResizeInProgress', 'PodReadyToStartContainers', 'Initialized', 'Ready', 'ContainersReady']);
+const own = new Set([
+  'PodScheduled',
+  'PodResizePending',
+  'PodResizeInProgress',
+  'PodReadyToStartContainers',
+  'Initialized',
+  'Ready',
+  'ContainersReady',
+]);
 type Conditions = NonNullable<NonNullable<Pod['status']>['conditions']>;
 const mergeConditions = (ours: Conditions | undefined, api: Conditions | undefined): Conditions => [
   ...(ours ?? []).filter((c) => own.has(c.type)),

@@ -88,7 +88,15 @@ export function podStatus(input: PodStatusInput): PodStatus {
   return status;
 }
 
-const ownedTypes = new Set(['PodResizePending', 'PodResizeInProgress', 'PodReadyToStartContainers', 'Initialized', 'ContainersReady', 'Ready']);
+const ownedTypes = new Set([
+  'PodScheduled',
+  'PodResizePending',
+  'PodResizeInProgress',
+  'PodReadyToStartContainers',
+  'Initialized',
+  'ContainersReady',
+  'Ready',
+]);
 
 function conditions(input: PodStatusInput, status: PodStatus, init: ContainerStatus[], regular: ContainerStatus[]): PodCondition[] {
   const { pod } = input;
@@ -148,6 +156,6 @@ function conditions(input: PodStatusInput, status: PodStatus, init: ContainerSta
   ];
   if (input.resizing && input.resizeProblem) own.push(make('PodResizePending', true, input.resizeProblem.reason, input.resizeProblem.message));
   else if (input.resizing) own.push(make('PodResizeInProgress', true));
-  if (!others.some((c) => c.type === 'PodScheduled')) own.push(make('PodScheduled', true));
+  own.push(make('PodScheduled', true));
   return [...own, ...others];
 }

@@ -25,6 +25,8 @@ export interface ServicePortInfo {
   /** For the cluster IP, and for external traffic. */
   cluster: Endpoint[];
   external: Endpoint[];
+  /** How many endpoints of this node are ready: what health checks of load balancers ask for. */
+  localReady: number;
 }
 
 const isHeadless = (s: Service) => !s.spec.clusterIP || s.spec.clusterIP === 'None';
@@ -57,6 +59,7 @@ export function servicePorts(service: Service, slices: EndpointSlice[], nodeName
       healthCheckNodePort: externalLocal ? service.spec.healthCheckNodePort : undefined,
       cluster: usable(internalLocal ? all.filter((e) => e.local) : all),
       external: usable(externalLocal ? all.filter((e) => e.local) : all),
+      localReady: all.filter((e) => e.local && e.ready).length,
     };
   });
 }

@@ -27,7 +27,7 @@ export function startHealthServers(o: { healthzPort: number; log: Logger }): { u
       for (const p of ports) {
         if (!p.healthCheckNodePort) continue;
         const before = wanted.get(p.healthCheckNodePort)?.localEndpoints ?? 0;
-        wanted.set(p.healthCheckNodePort, { service: { namespace: p.namespace, name: p.name }, localEndpoints: Math.max(before, p.external.length) });
+        wanted.set(p.healthCheckNodePort, { service: { namespace: p.namespace, name: p.name }, localEndpoints: Math.max(before, p.localReady) });
       }
       for (const [port, entry] of servers) {
         if (wanted.has(port)) continue;

@@ -7,6 +7,7 @@ import type { InformerFactory } from '../client/informer.ts';
 import { type RunConntrack, StaleFlows } from './conntrack.ts';
 import { type ServicePortInfo, servicePorts } from './endpoints.ts';
 import { startHealthServers } from './health.ts';
+import { setConntrackTimeouts, startMetricsServer, type SyncFacts } from './metrics.ts';
 import { applyNft } from './nft.ts';
 import { baseRules, difference, renderServicePort, type Rendered, tableName } from './rules.ts';
 
@@ -18,6 +19,10 @@ export interface ProxyOptions {
   clusterCidr: string;
   /** Port of /healthz; 10256 is kube-proxy's. */
   healthzPort?: number;
+  /** Port of /metrics and /proxyMode on loopback, where wanted; 10249 is kube-proxy's. */
+  metricsPort?: number;
+  /** Whether this network namespace is the node's own, whose connections it is to remember as long as kube-proxy says. */
+  ownNamespace?: boolean;
   /** Runs a transaction; nft in this network namespace by default. */
   apply?: (text: string) => Promise<void>;
   /** Runs conntrack; the program by default, in this network namespace. */
@@ -68,6 +73,8 @@ export function startProxy(o: ProxyOptions): { name: string; done: Promise<void>
     return d.changes.length + d.removals.length === 0;
   };
   const health = startHealthServers({ healthzPort: o.healthzPort ?? 10256, log: o.log });
+  const facts: SyncFacts = { syncs: 0, failures: 0, totalMs: 0, lastSync: 0 };
+  const metrics = o.metricsPort ? startMetricsServer({ port: o.metricsPort, facts, log: o.log }) : undefined;
   let announce: () => void = () => {};
   const synced = new Promise<void>((resolve) => {
     announce = resolve;
@@ -132,6 +139,8 @@ export function startProxy(o: ProxyOptions): { name: string; done: Promise<void>
     });
   const done = (async () => {
     await Promise.all([services.synced(o.signal), slices.synced(o.signal)]).catch(() => {});
+    // The kernel has these only once something in the namespace follows connections: after the first rules.
+    let timeoutsSet = !o.ownNamespace;
     let failures = 0;
     while (!o.signal.aborted) {
       if (!whole && !dirty.size) {
@@ -144,17 +153,25 @@ export function startProxy(o: ProxyOptions): { name: string; done: Promise<void>
         await pause(10);
         continue;
       }
+      const started = o.clock.now();
       try {
         await sync();
         failures = 0;
+        facts.syncs++;
+        if (!timeoutsSet) await setConntrackTimeouts(o.log);
+        timeoutsSet = true;
+        facts.lastSync = o.clock.now();
+        facts.totalMs += facts.lastSync - started;
       } catch (error) {
         failures++;
+        facts.failures++;
         o.log.error({ err: error }, 'cannot write the service rules; trying again');
         await pause(Math.min(30_000, 250 * 2 ** failures));
       }
     }
     for (const remove of removals) remove();
     await health.close();
+    await metrics?.close();
   })();
   return { name: 'kube-proxy', done, synced };
 }

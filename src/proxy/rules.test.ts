@@ -31,6 +31,8 @@ describe('endpoints of a service port', () => {
     expect(servicePorts(service({}), [both], 'a')[0]?.cluster.map((e) => e.ip)).toEqual(['10.244.0.1']);
     const only = slice({ ip: '10.244.0.1', ready: false, serving: false }, { ip: '10.244.0.2', ready: false, terminating: true });
     expect(servicePorts(service({}), [only], 'a')[0]?.cluster.map((e) => e.ip)).toEqual(['10.244.0.2']);
+    // Load balancers are to send nothing new there.
+    expect(servicePorts(service({}), [only], 'a')[0]?.localReady).toBe(0);
   });
   it('keeps to this node with policy Local', () => {
     const two = slice({ ip: '10.244.0.1', node: 'a' }, { ip: '10.244.1.1', node: 'b' });
@@ -42,6 +44,7 @@ describe('endpoints of a service port', () => {
     expect(port?.external.map((e) => e.ip)).toEqual(['10.244.0.1']);
     expect(port?.cluster).toHaveLength(2);
     expect(port?.healthCheckNodePort).toBe(30123);
+    expect(port?.localReady).toBe(1);
   });
   it('leaves services of another proxy and headless ones alone', () => {
     const other = service({});

@@ -84,6 +84,7 @@ export function busybox(): string {
   rmSync(folder, { recursive: true, force: true });
   mkdirSync(join(folder, 'lists/partial'), { recursive: true });
   mkdirSync(join(folder, 'cache'));
+  mkdirSync(join(tools, 'bin'), { recursive: true });
   console.log('building busybox');
   const key = '/usr/share/keyrings/debian-archive-keyring.gpg';
   writeFileSync(join(folder, 'sources.list'), `deb-src [signed-by=${key}] http://deb.debian.org/debian ${release} main\n`);
