@@ -1,5 +1,6 @@
 import type { Node, Pod } from '../api/generated/types.ts';
 import { toBytes, toMilli } from '../api/quantity.ts';
+import { forbiddenSysctl } from './sysctls.ts';
 
 export interface Refusal {
   reason: string;
@@ -47,6 +48,8 @@ const isExtended = (resource: string) => resource.includes('/') && !resource.inc
 export function admitPod(pod: Pod, others: Pod[], node: Node | undefined, allocatable: Record<string, string>): Refusal | undefined {
   if (pod.spec.os?.name && pod.spec.os.name !== 'linux')
     return { reason: 'PodOSNotSupported', message: `Failed to admit pod as the OS field doesn't match node OS` };
+  const sysctl = forbiddenSysctl(pod);
+  if (sysctl) return { reason: 'SysctlForbidden', message: sysctl };
   const maxPods = Number(allocatable['pods'] ?? 110);
   if (others.length + 1 > maxPods)
     return { reason: 'OutOfpods', message: `Node didn't have enough resource: pods, requested: 1, used: ${others.length}, capacity: ${maxPods}` };

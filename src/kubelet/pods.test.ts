@@ -443,6 +443,11 @@ describe('images', () => {
 describe('what cannot run', () => {
   test.each([
     ['OutOfcpu', { containers: [{ name: 'c', image, resources: { requests: { cpu: '1000' } } }] }, /Node didn't have enough resource: cpu/],
+    [
+      'SysctlForbidden',
+      { securityContext: { sysctls: [{ name: 'kernel.msgmax', value: '1' }] }, containers: [{ name: 'c', image }] },
+      /forbidden sysctl: "kernel.msgmax" not allowlisted/,
+    ],
     ['NodeAffinity', { nodeSelector: { 'example.com/pool': 'red' }, containers: [{ name: 'c', image }] }, /NodeAffinity/],
   ])('%s', async (wanted, spec, message) => {
     const name = `refused-${wanted.toLowerCase()}`;
