@@ -1,5 +1,6 @@
 import { runWorkers, WorkQueue } from '../client/queue.ts';
 import type { Controller, ControllerContext } from './controller.ts';
+import { queueNameOf } from './queue-names.ts';
 
 export interface ReconcilerOptions {
   name: string;
@@ -23,7 +24,7 @@ export interface Reconciler extends Controller {
 export function startReconciler(context: ControllerContext, options: ReconcilerOptions): Reconciler {
   const { clock, signal } = context;
   const log = context.log.child({ controller: options.name });
-  const queue = new WorkQueue({ clock, name: options.name });
+  const queue = new WorkQueue({ clock, name: queueNameOf(options.name) });
   const run = async () => {
     try {
       await Promise.all(options.waitFor.map((informer) => informer.synced(signal)));
