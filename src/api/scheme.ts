@@ -52,6 +52,8 @@ export interface KindStrategy {
   allowCreateOnUpdate?: boolean;
   allowUnconditionalUpdate?: boolean;
   columns?: TableColumn[];
+  /** Of its tables: the order of rows, where that of names is not kept; and cells that upstream has beyond the columns. */
+  rows?: { order?(a: any, b: any): number; beyond?(o: any): unknown[] };
   /** The rule for metadata.name; a DNS subdomain where absent. */
   validateName?(name: string, prefix: boolean): string[];
 }

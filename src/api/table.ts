@@ -24,6 +24,7 @@ const unknownKind = [nameColumn, createdAtColumn];
 /** Objects as meta.k8s.io/v1 Table. */
 export function makeTable(resource: ServedResource, objects: KubeObject[], options: TableOptions = {}): Table {
   const columns = resource.strategy.columns ?? unknownKind;
+  const { order, beyond } = resource.strategy.rows ?? {};
   const include = options.includeObject ?? 'Metadata';
   return {
     kind: 'Table',
@@ -32,8 +33,8 @@ export function makeTable(resource: ServedResource, objects: KubeObject[], optio
     columnDefinitions: options.noHeaders
       ? []
       : columns.map((c) => ({ name: c.name, type: c.type, format: c.format ?? '', description: c.description ?? '', priority: c.priority ?? 0 })),
-    rows: objects.map((o) => ({
-      cells: columns.map((c) => c.cell(o)),
+    rows: (order ? [...objects].sort(order) : objects).map((o) => ({
+      cells: [...columns.map((c) => c.cell(o)), ...(beyond?.(o) ?? [])],
       ...(include === 'None'
         ? {}
         : { object: include === 'Object' ? o : { kind: 'PartialObjectMetadata', apiVersion: 'meta.k8s.io/v1', metadata: o.metadata } }),

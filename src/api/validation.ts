@@ -40,7 +40,7 @@ export function qualifiedNameProblems(key: string): string[] {
   if (parts.length > 2)
     return [`${message.replace('name part', 'a valid label key')} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')`];
   if (parts.length === 2)
-    problems.push(...(parts[0] ? subdomainProblems(parts[0]).map((p) => `prefix part ${p}`) : ['prefix part must be non-empty']));
+    problems.push(...(parts[0] ? subdomainProblems(parts[0]).map((p) => `prefix part ${p.replace('253 characters', '253 bytes')}`) : ['prefix part must be non-empty']));
   if (name === '') problems.push('name part must be non-empty');
   else if (name.length > 63) problems.push('name part must be no more than 63 bytes');
   if (!qualifiedName.test(name)) problems.push(message);

@@ -92,6 +92,8 @@ function validateFlowRule(found: Findings, rule: any, at: string): void {
 
 export const flowSchema: KindStrategy = {
   ...specAndStatus,
+  // As requests are matched.
+  rows: { order: (a, b) => (a.spec?.matchingPrecedence ?? 0) - (b.spec?.matchingPrecedence ?? 0) || (a.metadata.name < b.metadata.name ? -1 : 1) },
   default(o) {
     o.spec ??= {};
     o.spec.matchingPrecedence ||= 1000;

@@ -253,6 +253,7 @@ export const ipAddress: KindStrategy = {
     if (canonical(o.spec?.parentRef) !== canonical(old.spec?.parentRef)) found.invalid('spec.parentRef', null, 'field is immutable');
     return found.errors;
   },
+  rows: { beyond: (o) => [ageColumn.cell(o)] },
   columns: [
     nameColumn,
     column('ParentRef', (o) => {
