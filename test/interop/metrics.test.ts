@@ -47,7 +47,7 @@ const asked = [
   ...['apiserver_resource_objects', 'apiserver_audit_event_total', 'apiserver_tls_handshake_errors_total', 'etcd_request_duration_seconds', 'etcd_requests_total'],
   ...['authentication_attempts', 'authentication_duration_seconds', 'authenticated_user_requests', 'authorization_attempts_total', 'authorization_duration_seconds'],
   ...['process_cpu_seconds_total', 'process_resident_memory_bytes', 'process_open_fds', 'process_max_fds', 'process_start_time_seconds', 'process_virtual_memory_bytes'],
-  'kubernetes_build_info',
+  ...['kubernetes_build_info', 'apiserver_storage_size_bytes'],
 ];
 
 describe.skipIf(missing)('metrics', () => {

@@ -28,6 +28,8 @@ export async function serveWellKnown(api: Api, request: HttpRequest, response: H
       await sendBytes(request, response, 200, Buffer.from(JSON.stringify(versionInfo(api.version), null, 2)), 'application/json');
       return true;
     case '/metrics':
+      // A store that does not answer keeps nobody from the other figures.
+      api.metrics.storageSize(await api.store.size().catch(() => -1));
       response.send(200, { 'content-type': metricsType }, Buffer.from(api.metrics.text() + componentMetrics.text()));
       return true;
     case '/metrics/slis':

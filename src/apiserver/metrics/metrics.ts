@@ -151,6 +151,7 @@ export class Metrics implements WebhookObserver {
   readonly #authorization = this.registry.histogram('authorization_duration_seconds', 'Authorization duration in seconds broken out by result.', ['result'], authBuckets);
   readonly #decisions = this.registry.counter('apiserver_authorization_decisions_total', 'Total number of terminal decisions made by an authorizer split by authorizer type, name, and decision.', ['decision', 'name', 'type']);
   readonly #auditEvents = this.registry.counter('apiserver_audit_event_total', 'Counter of audit events generated and sent to the audit backend.');
+  readonly #storageSize = this.registry.gauge('apiserver_storage_size_bytes', 'Size of the storage database file physically allocated in bytes.', ['storage_cluster_id']);
   readonly #tlsErrors = this.registry.counter('apiserver_tls_handshake_errors_total', "Number of requests dropped with 'TLS handshake error from' error");
   readonly #series = new Map<string, RequestSeries>();
   readonly #authenticated = new Map<string, { count: NumberSeries; time: HistogramSeries }>();
@@ -177,6 +178,11 @@ export class Metrics implements WebhookObserver {
     ofCaches('counter', 'apiserver_watch_cache_events_received_total', 'Counter of events received in watch cache broken by resource type.', (c) => c.received);
     ofCaches('counter', 'apiserver_watch_cache_events_dispatched_total', 'Counter of events dispatched in watch cache broken by resource type.', (c) => c.dispatched);
     ofCaches('gauge', 'apiserver_watch_cache_resource_version', 'Current resource version of watch cache broken by resource type.', () => hub.revision);
+  }
+
+  /** Bytes that the store takes. */
+  storageSize(bytes: number): void {
+    this.#storageSize.of('etcd-0').set(bytes);
   }
 
   /** In Prometheus' text format. */
