@@ -96,15 +96,16 @@ const accessModes = (list: string[] | undefined) => (list ?? []).map((m) => mode
 const claimPhase = (o: any) => (o.metadata?.deletionTimestamp ? 'Terminating' : (o.status?.phase ?? ''));
 
 /** What a claim is filled from stands in two fields: the older takes snapshots and claims only, and the newer has what it has. */
-function normalizeDataSources(spec: any): void {
+function normalizeDataSources(spec: any, old?: any): void {
   if (!spec) return;
   const { dataSource: source, dataSourceRef: ref } = spec;
   const isOld = (s: any) =>
     ((s.apiGroup ?? '') === '' && s.kind === 'PersistentVolumeClaim') || (s.apiGroup === 'snapshot.storage.k8s.io' && s.kind === 'VolumeSnapshot');
-  if (source && !isOld(source)) delete spec.dataSource;
+  // What is there already stays as it is, and is refused if it is no more of that kind.
+  if (source && !isOld(source) && !old?.dataSource && !old?.dataSourceRef) delete spec.dataSource;
   if (ref?.namespace) return;
   if (spec.dataSource && !ref) spec.dataSourceRef = { ...spec.dataSource };
-  else if (ref && !spec.dataSource && isOld(ref)) spec.dataSource = { apiGroup: ref.apiGroup, kind: ref.kind, name: ref.name };
+  else if (ref && !spec.dataSource) spec.dataSource = { apiGroup: ref.apiGroup, kind: ref.kind, name: ref.name };
 }
 
 export const persistentVolumeClaim: KindStrategy = {
@@ -114,7 +115,7 @@ export const persistentVolumeClaim: KindStrategy = {
   },
   prepareForUpdate(o, old) {
     o.status = old.status;
-    normalizeDataSources(o.spec);
+    normalizeDataSources(o.spec, old.spec);
   },
   prepareForStatusUpdate: specAndStatus.prepareForStatusUpdate,
   default(o) {

@@ -1,6 +1,6 @@
 import type { FieldError } from '../errors.ts';
 import type { KindStrategy } from '../scheme.ts';
-import { qualifiedNameProblems } from '../validation.ts';
+import { pathSegmentProblems, qualifiedNameProblems } from '../validation.ts';
 import { Findings } from './findings.ts';
 import { canonical } from './spec-and-status.ts';
 
@@ -40,6 +40,8 @@ function validateSeries(found: Findings, series: any): void {
 
 /** Events of core/v1 are held to what older clients write, those of events.k8s.io to more. */
 export const coreEvent: KindStrategy = {
+  // Strictness came with events.k8s.io: of these no more is asked than that their name is a part of a path.
+  validateName: pathSegmentProblems,
   validate: (o) => validateBoth(o, true).errors,
 };
 

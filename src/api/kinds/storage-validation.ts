@@ -49,8 +49,8 @@ export function validateClaimSpec(found: Findings, s: any, at: string): void {
   const { dataSource: source, dataSourceRef: ref } = s;
   if (source) validateDataSource(found, source, `${at}.dataSource`);
   if (ref) validateDataSource(found, ref, `${at}.dataSourceRef`);
-  if (source && ref?.namespace) found.invalid(at, `${at}.dataSource`, 'may not be specified when dataSourceRef.namespace is specified');
-  else if (source && ref && reference(source) !== reference(ref)) found.invalid(at, `${at}.dataSource`, 'must match dataSourceRef');
+  if (source && ref?.namespace) found.invalid(at, {}, 'may not be specified when dataSourceRef.namespace is specified');
+  else if (source && ref && reference(source) !== reference(ref)) found.invalid(at, {}, 'must match dataSourceRef');
   if (s.volumeAttributesClassName) found.problems(`${at}.volumeAttributesClassName`, s.volumeAttributesClassName, subdomainProblems);
 }
 
