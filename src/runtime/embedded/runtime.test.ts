@@ -205,6 +205,18 @@ describe('a container', () => {
     expect(linesOf(again.pod).length).toBeGreaterThan(0);
   });
 
+  it('gets a folder where the node has nothing yet', async () => {
+    const hostPath = join(folder, 'new/folder');
+    const { id, pod } = await startOne(
+      containerConfig('echo there >/data/file', {
+        mounts: [{ containerPath: '/data', hostPath, readonly: false, propagation: 'PROPAGATION_PRIVATE' }],
+      }),
+    );
+    await ended(id);
+    expect(linesOf(pod)).toEqual([]);
+    expect(readFileSync(join(hostPath, 'file'), 'utf8')).toBe('there\n');
+  });
+
   it('has devices as their CDI specifications say, and is not made with unknown ones', async () => {
     mkdirSync(join(folder, 'cdi'), { recursive: true });
     const edits = {

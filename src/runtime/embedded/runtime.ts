@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { appendFile, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -250,6 +250,8 @@ class EmbeddedRuntime implements Runtime {
         (['network', 'ipc', 'uts'] as const).map((kind) => [kind, this.sandboxes.namespace(sandbox, kind)]),
       );
       const pid = this.pidNamespace(sandbox, config);
+      // As containerd and cri-o do: what a hostPath volume without a type names may still be missing.
+      for (const { hostPath } of config.mounts) if (hostPath && !existsSync(hostPath)) await mkdir(hostPath, { recursive: true, mode: 0o755 });
       const volumes = await mountImageVolumes(folder, config.mounts, this.images);
       const spec = ociConfig({
         id,
