@@ -32,7 +32,6 @@ export const knownDifferences: Record<string, number> = {
   'v1 Endpoints a': 2,
   'v1 Event a': 1,
   'v1 Event b': 1,
-  'v1 LimitRange a': 6,
   'v1 Node a': 3,
   'v1 PersistentVolume a': 8,
   'v1 PersistentVolume b': 4,

@@ -87,12 +87,12 @@ function validateLimitRange(o: any): FieldError[] {
 
 export const limitRange: KindStrategy = {
   default(o) {
-    // A default limit is the default request, too, and the limit what it is where nothing else is said.
+    // The most is the default limit, that the default request, and the least only where there is neither.
     for (const item of o.spec?.limits ?? []) {
       if (item.type !== 'Container') continue;
       const limits = { ...item.max, ...item.default };
       if (Object.keys(limits).length) item.default = limits;
-      const requests = { ...item.default, ...item.min, ...item.defaultRequest };
+      const requests = { ...item.min, ...item.default, ...item.defaultRequest };
       if (Object.keys(requests).length) item.defaultRequest = requests;
     }
   },
