@@ -6,6 +6,7 @@ import { spawn } from 'node:child_process';
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { isAlive, toolsFolder } from './python.ts';
 import { ensureLocalstack, ensureMoto, startLocalstack, startMoto } from './start.ts';
@@ -17,8 +18,6 @@ const port = Number(values.port);
 const folder = join(toolsFolder(), 'run');
 const pidFile = join(folder, `${name}-${port}.pid`);
 const logFile = join(folder, `${name}-${port}.log`);
-
-const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
 /** Of the one that `start` left running. */
 function running(): number | undefined {

@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { debianPython, installByApt, unpackDebianPython } from './debian-python.ts';
 
@@ -57,7 +58,6 @@ export async function ensurePython(): Promise<string> {
 /** Where what is installed once is kept. */
 export const toolsFolder = (): string => process.env['KUMULUS_TOOLS'] ?? join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'kumulus-tools');
 const debianFolder = () => join(toolsFolder(), 'python/debian-3.13');
-const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
 export function isAlive(pid: number): boolean {
   try {

@@ -56,6 +56,12 @@ export interface TypeMeta {
 
 export const apiVersionOf = (r: { group: string; version: string }): string => (r.group ? `${r.group}/${r.version}` : r.version);
 
+/** The other way round: `v1` is version v1 of the group ''. */
+export function groupVersionOf(apiVersion: string): { group: string; version: string } {
+  const [first = '', second] = apiVersion.split('/');
+  return second === undefined ? { group: '', version: first } : { group: first, version: second };
+}
+
 /** namespace/name, or name alone for cluster-scoped objects: the key of informers and work queues. */
 export const keyOf = (o: { metadata: { name?: string; namespace?: string } }): string =>
   o.metadata.namespace ? `${o.metadata.namespace}/${o.metadata.name}` : (o.metadata.name ?? '');

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
+import { groupVersionOf } from './object.ts';
 import { decodeProtobuf } from './protobuf.ts';
 import { encodeMessage, encodeProtobuf } from './protobuf-encode.ts';
 import { definitionOfKind } from './protobuf-messages.ts';
@@ -15,7 +16,7 @@ const fixtures: Record<string, Fixture> = JSON.parse(
 describe("Kubernetes' own objects in both formats", () => {
   it.each(Object.keys(fixtures))('%s', (name) => {
     const { json, protobuf } = fixtures[name] as Fixture;
-    const [group = '', version = ''] = json.apiVersion.includes('/') ? json.apiVersion.split('/') : ['', json.apiVersion];
+    const { group, version } = groupVersionOf(json.apiVersion);
     const definition = definitionOfKind(group, version, json.kind) as string;
     const bytes = Buffer.from(protobuf, 'base64');
     expect(decodeProtobuf(bytes, definition)).toEqual(json);

@@ -1,5 +1,6 @@
 import { badRequest } from './errors.ts';
 import { parseJson } from './json.ts';
+import { groupVersionOf } from './object.ts';
 import { definitionOfKind, type Field, type Message, messageOf } from './protobuf-messages.ts';
 
 /**
@@ -256,7 +257,7 @@ function raw(reader: Reader): unknown {
       return;
     }
     const { apiVersion, kind } = openEnvelope(bytes);
-    const [group = '', version = ''] = apiVersion.includes('/') ? apiVersion.split('/') : ['', apiVersion];
+    const { group, version } = groupVersionOf(apiVersion);
     value = decodeProtobuf(bytes, definitionOfKind(group, version, kind) ?? kind);
   });
   return value;

@@ -1,4 +1,5 @@
 import type { Logger } from 'pino';
+import { sameJson } from '../api/equality.ts';
 import type { KubeObject, ResourceType } from '../api/object.ts';
 import { resources } from '../api/generated/resources.ts';
 import type { Client } from '../client/client.ts';
@@ -8,7 +9,6 @@ import type { FlowConfiguration } from './flow-control/configuration.ts';
 import { reconcileDefaultRoles } from './authz/reconcile.ts';
 import { isRace, type KubernetesService } from './services/kubernetes-service.ts';
 import type { AllocationRepair } from './services/repair.ts';
-import { equalJson } from './storage/json.ts';
 
 /** What a cluster has from the moment its API server is ready. */
 export interface BootstrapOptions {
@@ -75,7 +75,7 @@ async function authentication(o: BootstrapOptions): Promise<void> {
   const data = { 'client-ca-file': clientCa, ...requestHeaders(o) };
   await createMissing(client, resources.configmaps, { metadata, data });
   const found = await client.get(resources.configmaps, metadata);
-  if (!equalJson(found.data, data)) await client.update(resources.configmaps, { ...found, data });
+  if (!sameJson(found.data, data)) await client.update(resources.configmaps, { ...found, data });
 }
 
 /** How API servers behind APIServices learn of users from this one. */
@@ -151,7 +151,7 @@ async function serviceCidr({ client, clock, serviceCidr: cidr }: BootstrapOption
     spec: { cidrs: [cidr] },
   });
   const found = await client.get(type, { name: 'kubernetes' });
-  if (found.metadata.deletionTimestamp || found.status?.conditions?.some((c) => c.type === 'Ready') || !equalJson(found.spec?.cidrs, [cidr])) return;
+  if (found.metadata.deletionTimestamp || found.status?.conditions?.some((c) => c.type === 'Ready') || !sameJson(found.spec?.cidrs, [cidr])) return;
   const lastTransitionTime = `${new Date(clock.now()).toISOString().slice(0, 19)}Z`;
   const ready = { type: 'Ready', status: 'True', message: 'Kubernetes default Service CIDR is ready', lastTransitionTime };
   const body = { apiVersion: 'networking.k8s.io/v1', kind: 'ServiceCIDR', metadata: { name: 'kubernetes' }, status: { conditions: [ready] } };

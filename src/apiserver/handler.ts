@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { parseBody } from '../api/decode.ts';
 import { parseGoDuration } from '../api/go-duration.ts';
 import { badRequest, internalError, methodNotSupported, StatusError, timeout } from '../api/errors.ts';
+import { groupVersionOf } from '../api/object.ts';
 import { decodeProtobuf } from '../api/protobuf.ts';
 import type { DeleteOptions } from '../api/generated/types.ts';
 import type { PatchType } from '../client/client.ts';
@@ -75,7 +76,8 @@ export async function handle(api: Api, incoming: HttpRequest, response: HttpResp
     if (audit) request = audit.request;
     // 3. Is there room for it?
     if (!info.isResource || !streams.has(info.subresource)) {
-      if (info.verb !== 'watch') deadline = api.deadlines.begin(() => expire(api, request, response), timeoutOf(request, info));
+      const asked = info;
+      if (asked.verb !== 'watch') deadline = api.deadlines.begin(() => expire(api, asked, request, response), timeoutOf(request, asked));
       const entered = api.flow.begin(user, info, objectsOf(api, info), response.headers, request);
       ticket = entered instanceof Promise ? await entered : entered;
       waitedMs = ticket.waitedMs;
@@ -153,9 +155,8 @@ function timeoutOf(request: HttpRequest, info: RequestInfo): number | undefined 
   return ms > 0 ? ms : undefined;
 }
 
-function expire(api: Api, request: HttpRequest, response: HttpResponse): void {
+function expire(api: Api, info: RequestInfo, request: HttpRequest, response: HttpResponse): void {
   if (response.begun) return;
-  const info = parseRequestInfo(request.method, request.path, request.query);
   api.metrics.terminated(requestLabelsOf(api, info, applies(info, request)), 504);
   sendError(request, response, timeout('request did not complete within the allotted timeout'));
   response.abandon?.();
@@ -396,10 +397,8 @@ async function deleteOptions(request: HttpRequest, call: Call): Promise<Partial<
   if (bytes.length > 0) {
     const body = parse(bytes, bodyFormat(header(request, 'content-type')), deleteOptionsDefinition);
     const own = body.object as { apiVersion?: string; kind?: string } | null;
-    const [group, version] = own?.apiVersion?.includes('/') ? own.apiVersion.split('/') : ['', own?.apiVersion ?? 'v1'];
     const options = checkBody<DeleteOptions>({ ...call, fieldValidation: 'Ignore' }, body, {
-      group: group!,
-      version: version!,
+      ...groupVersionOf(own?.apiVersion ?? 'v1'),
       kind: 'DeleteOptions',
       definition: deleteOptionsDefinition,
     });
@@ -430,7 +429,6 @@ function warningsOf(call: Call): Record<string, string> {
   return call.warnings.length ? { warning: warningHeaders(call.warnings).join(', ') } : {};
 }
 
-/** A warning as a header: what clients sent may stand in it, so it goes as UTF-8, one character a byte, without control characters. */
 function addWarnings(response: HttpResponse, call: Call): void {
   if (!call.warnings.length) return;
   const earlier = (response.headers['warning'] as string[] | undefined) ?? [];

@@ -89,13 +89,34 @@ export function ignore(...codes: string[]): (error: unknown) => undefined {
 }
 
 /**
+ * Deletes what may be held for a while by what was deleted just before: asks again while AWS refuses with one of these codes.
+ * Other errors are the caller's, and go on.
+ */
+export async function removeWhenFree(
+  what: string,
+  remove: () => Promise<unknown>,
+  held: string[],
+  options: { timeoutMs?: number; signal?: AbortSignal | undefined },
+): Promise<void> {
+  const attempt = () =>
+    remove().then(
+      () => true,
+      (error) => {
+        if (hasCode(error, ...held)) return undefined;
+        throw error;
+      },
+    );
+  await waitUntil(what, attempt, options);
+}
+
+/**
  * Calls until ready answers something, or throws naming what it waited for.
  * AWS has no notifications for resource states, so this one asks again, with growing pauses from 100 ms to 2 s.
  */
 export async function waitUntil<T>(
   what: string,
   ready: () => Promise<T | undefined>,
-  options: { timeoutMs?: number; signal?: AbortSignal } = {},
+  options: { timeoutMs?: number; signal?: AbortSignal | undefined } = {},
 ): Promise<T> {
   const end = Date.now() + (options.timeoutMs ?? 300_000);
   for (let pause = 100; ; pause = Math.min(pause * 1.5, 2000)) {

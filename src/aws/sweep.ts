@@ -10,7 +10,7 @@ import {
   RevokeSecurityGroupIngressCommand,
 } from '@aws-sdk/client-ec2';
 import { paginateDescribeLoadBalancers } from '@aws-sdk/client-elastic-load-balancing-v2';
-import { hasCode, ignore, waitUntil } from './clients.ts';
+import { ignore, removeWhenFree } from './clients.ts';
 import { tagsOfAll } from './handlers/elbv2.ts';
 import type { HandlerContext } from './handlers/handler.ts';
 import { loadBalancer } from './handlers/load-balancer.ts';
@@ -31,7 +31,7 @@ export async function sweep(context: HandlerContext, vpcId: string): Promise<voi
 
 const left = (context: HandlerContext, tags: Record<string, string>) => tags[clusterTag(context.cluster)] === 'owned' && !tags[logicalIdTag];
 const byTag = (context: HandlerContext) => ({ Name: `tag:${clusterTag(context.cluster)}`, Values: ['owned'] });
-const waiting = (context: HandlerContext) => ({ timeoutMs: 120_000, ...(context.signal ? { signal: context.signal } : {}) });
+const waiting = (context: HandlerContext) => ({ timeoutMs: 120_000, signal: context.signal });
 
 async function sweepLoadBalancers(context: HandlerContext, vpcId: string): Promise<void> {
   const elb = await context.clients.elbv2();
@@ -54,19 +54,8 @@ async function sweepVolumes(context: HandlerContext): Promise<void> {
   for (const volume of (Volumes ?? []).filter((v) => left(context, fromTags(v.Tags)))) {
     const VolumeId = volume.VolumeId as string;
     for (const _ of volume.Attachments ?? []) await ec2.send(new DetachVolumeCommand({ VolumeId, Force: true })).catch(gone);
-    await waitUntil(
-      `volume ${VolumeId} to be detached`,
-      () =>
-        ec2.send(new DeleteVolumeCommand({ VolumeId })).then(
-          () => true,
-          (error) => {
-            if (hasCode(error, 'VolumeInUse')) return undefined;
-            gone(error);
-            return true;
-          },
-        ),
-      waiting(context),
-    );
+    const remove = () => ec2.send(new DeleteVolumeCommand({ VolumeId })).catch(gone);
+    await removeWhenFree(`volume ${VolumeId} to be detached`, remove, ['VolumeInUse'], waiting(context));
   }
 }
 
@@ -106,18 +95,7 @@ async function sweepSecurityGroups(context: HandlerContext, vpcId: string): Prom
       await ec2.send(new RevokeSecurityGroupIngressCommand({ GroupId: group.GroupId, IpPermissions })).catch(ignore('InvalidPermission.NotFound'));
   }
   for (const { GroupId } of doomed) {
-    await waitUntil(
-      `security group ${GroupId} to be out of use`,
-      () =>
-        ec2.send(new DeleteSecurityGroupCommand({ GroupId })).then(
-          () => true,
-          (error) => {
-            if (hasCode(error, 'DependencyViolation')) return undefined;
-            ignore('InvalidGroup.NotFound')(error);
-            return true;
-          },
-        ),
-      waiting(context),
-    );
+    const remove = () => ec2.send(new DeleteSecurityGroupCommand({ GroupId })).catch(ignore('InvalidGroup.NotFound'));
+    await removeWhenFree(`security group ${GroupId} to be out of use`, remove, ['DependencyViolation'], waiting(context));
   }
 }

@@ -1,6 +1,6 @@
 import fastJsonPatch from 'fast-json-patch';
 import { badRequest } from '../api/errors.ts';
-import type { BuiltinResource, KubeObject, ResourceType } from '../api/object.ts';
+import { type BuiltinResource, groupVersionOf, type KubeObject, type ResourceType } from '../api/object.ts';
 import { builtinResources } from '../api/generated/resources.ts';
 import type { PatchType } from './client.ts';
 
@@ -14,7 +14,7 @@ export const builtin = (type: { group: string; resource: string }): BuiltinResou
 
 /** The resource of an object that says only apiVersion and kind; kinds that are not built in get the regular plural. */
 export function resourceOf(object: { apiVersion?: string; kind?: string; metadata: { namespace?: string } }): ResourceType {
-  const [version, group = ''] = (object.apiVersion ?? '').split('/').reverse() as [string, string?];
+  const { group, version } = groupVersionOf(object.apiVersion ?? '');
   const kind = object.kind ?? '';
   if (!version || !kind) throw new Error('initial objects need apiVersion and kind');
   const known = byKind.get(`${group}/${kind}`);

@@ -1,14 +1,4 @@
-/** JSON with sorted keys and without undefined members: equal values give equal texts. */
-export function canonicalJson(value: unknown): string {
-  if (value === null || typeof value !== 'object') return JSON.stringify(value) ?? 'null';
-  if (Array.isArray(value)) return `[${value.map(canonicalJson).join(',')}]`;
-  const members: string[] = [];
-  for (const key of Object.keys(value).sort()) {
-    const member = (value as Record<string, unknown>)[key];
-    if (member !== undefined) members.push(`${JSON.stringify(key)}:${canonicalJson(member)}`);
-  }
-  return `{${members.join(',')}}`;
-}
+import { canonicalJson } from '../api/equality.ts';
 
 /** Missing, null, or without members: what is undefined is none. */
 function isEmpty(value: unknown): boolean {

@@ -15,6 +15,7 @@ import { isPodTerminal } from './pod-facts.ts';
 import { addPodCondition } from './pod-status.ts';
 import { startReconciler } from './reconciler.ts';
 import { isReservedFor } from './resourceclaim/references.ts';
+import { selects, tolerates } from './resourceclaim/taints.ts';
 import { millis } from './timestamps.ts';
 
 const byPool = 'pool';
@@ -101,12 +102,7 @@ export function startDeviceTaintEvictionController(context: ControllerContext): 
       if (claim.metadata.namespace !== pod.metadata.namespace || !isReservedFor(claim, pod)) continue;
       for (const result of resultsOf(claim)) {
         for (const taint of evictingTaints(result)) {
-          const used = (result.tolerations ?? []).filter(
-            (t) =>
-              (!t.effect || t.effect === taint.effect) &&
-              (!t.key || t.key === taint.key) &&
-              (t.operator === 'Exists' || (t.value ?? '') === (taint.value ?? '')),
-          );
+          const used = (result.tolerations ?? []).filter((one) => tolerates(one, taint));
           const seconds = used.length
             ? Math.min(...used.map((t) => (t.tolerationSeconds === undefined ? Number.POSITIVE_INFINITY : Number(t.tolerationSeconds))))
             : 0;
@@ -128,7 +124,3 @@ export function startDeviceTaintEvictionController(context: ControllerContext): 
 }
 
 const resultsOf = (claim: ResourceClaim): DeviceRequestAllocationResult[] => claim.status?.allocation?.devices?.results ?? [];
-
-function selects({ spec: { deviceSelector: s } }: DeviceTaintRule, { driver, pool, device }: DeviceRequestAllocationResult): boolean {
-  return s !== undefined && (!s.driver || s.driver === driver) && (!s.pool || s.pool === pool) && (!s.device || s.device === device);
-}

@@ -1,8 +1,9 @@
+import { canonicalJson } from '../api/equality.ts';
 import { isAlreadyExists, isNotFound } from '../api/errors.ts';
 import { keyOf, splitKey } from '../api/object.ts';
 import type { EndpointAddress, EndpointPort, EndpointSubset, Pod, Service } from '../api/generated/types.ts';
 import { resources } from '../api/generated/resources.ts';
-import { canonicalJson, semanticEqual } from './canonical.ts';
+import { semanticEqual } from './canonical.ts';
 import type { Controller, ControllerContext } from './controller.ts';
 import {
   endpointChanged,

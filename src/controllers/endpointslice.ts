@@ -1,8 +1,9 @@
+import { canonicalJson } from '../api/equality.ts';
 import { isNotFound } from '../api/errors.ts';
 import { keyOf } from '../api/object.ts';
 import type { DiscoveryV1EndpointPort, Endpoint, EndpointSlice, Pod, Service } from '../api/generated/types.ts';
 import { resources } from '../api/generated/resources.ts';
-import { canonicalJson, semanticEqual } from './canonical.ts';
+import { semanticEqual } from './canonical.ts';
 import type { Controller, ControllerContext } from './controller.ts';
 import {
   endpointChanged,

@@ -1,9 +1,10 @@
 import { isIP } from 'node:net';
+import { canonicalJson } from '../api/equality.ts';
 import { isNotFound } from '../api/errors.ts';
 import { keyOf } from '../api/object.ts';
 import type { DiscoveryV1EndpointPort, Endpoint, EndpointAddress, EndpointSlice, Endpoints, Service } from '../api/generated/types.ts';
 import { resources } from '../api/generated/resources.ts';
-import { canonicalJson, semanticEqual } from './canonical.ts';
+import { semanticEqual } from './canonical.ts';
 import type { Controller, ControllerContext } from './controller.ts';
 import { controllerRef } from './ownership.ts';
 import { isNamespaceTerminating } from './pod-control.ts';

@@ -1,5 +1,5 @@
 import { isNotFound } from '../api/errors.ts';
-import type { KubeObject, ResourceType } from '../api/object.ts';
+import { groupVersionOf, type KubeObject, type ResourceType } from '../api/object.ts';
 import type { OwnerReference } from '../api/generated/types.ts';
 import { resources } from '../api/generated/resources.ts';
 import type { Informer } from '../client/informer.ts';
@@ -127,7 +127,7 @@ export function startGarbageCollector(context: ControllerContext): Controller {
 
   /** gone: does not exist (any more). waiting: is being deleted, after its dependents. */
   async function stateOf(owner: OwnerReference, dependent: KubeObject): Promise<'gone' | 'waiting' | 'solid'> {
-    const [version, group = ''] = owner.apiVersion.split('/').reverse() as [string, string?];
+    const { group, version } = groupVersionOf(owner.apiVersion);
     const type = kinds.get(`${group}/${owner.kind}`);
     if (!type) throw new Error(`no resource serves ${owner.apiVersion} ${owner.kind}, owner of ${dependent.kind} ${dependent.metadata.name}`);
     const { namespace } = dependent.metadata;
@@ -202,7 +202,7 @@ export function startGarbageCollector(context: ControllerContext): Controller {
   }
 
   function typeOf(node: GraphNode): ResourceType | undefined {
-    const [version, group = ''] = node.apiVersion.split('/').reverse() as [string, string?];
+    const { group, version } = groupVersionOf(node.apiVersion);
     const type = kinds.get(`${group}/${node.kind}`);
     return type && { ...type, version };
   }

@@ -1,5 +1,5 @@
 import { isConflict, isNotFound } from '../api/errors.ts';
-import { keyOf, type KubeObject, type ResourceType } from '../api/object.ts';
+import { groupVersionOf, keyOf, type KubeObject, type ResourceType } from '../api/object.ts';
 import type {
   HorizontalPodAutoscaler,
   HorizontalPodAutoscalerCondition,
@@ -133,7 +133,7 @@ export function startHorizontalPodAutoscaler(context: ControllerContext): Contro
 
   async function typeOf(object: { kind: string; apiVersion?: string }): Promise<DiscoveredResource> {
     const { apiVersion = 'v1', kind } = object;
-    const group = apiVersion.includes('/') ? apiVersion.split('/')[0] : '';
+    const { group } = groupVersionOf(apiVersion);
     const find = async () => (await (discovered ??= discover(client, context.signal))).find((r) => r.group === group && r.kind === kind);
     const known = await find().catch(() => undefined);
     if (known) return known;

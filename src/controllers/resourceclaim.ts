@@ -2,16 +2,17 @@ import { isNotFound } from '../api/errors.ts';
 import { resources } from '../api/generated/resources.ts';
 import type { Pod, PodResourceClaim, ResourceClaimConsumerReference, ResourceV1ResourceClaim as ResourceClaim } from '../api/generated/types.ts';
 import { keyOf } from '../api/object.ts';
+import { claimNameOf } from '../api/resource-claims.ts';
 import type { Controller, ControllerContext } from './controller.ts';
 import { startReconciler } from './reconciler.ts';
 import {
   ALLOCATION_FINALIZER,
   canBeReserved,
-  claimNameOf,
   isOwnedBy,
   isPodDone,
   isReservedFor,
   POD_CLAIM_ANNOTATION,
+  reservedWith,
 } from './resourceclaim/references.ts';
 
 const byTemplate = 'template';
@@ -139,8 +140,7 @@ export function startResourceClaimController(context: ControllerContext): Contro
     if (!claim?.status?.allocation || isReservedFor(claim, pod) || !canBeReserved(claim)) return;
     if (entry.resourceClaimTemplateName && !isOwnedBy(claim, pod))
       throw new Error(`ResourceClaim ${keyOf(claim)} was not created for pod ${keyOf(pod)}`);
-    const consumer = { resource: 'pods', name: pod.metadata.name, uid: pod.metadata.uid };
-    const status = { ...claim.status, reservedFor: [...(claim.status.reservedFor ?? []), consumer] };
+    const status = { ...claim.status, reservedFor: reservedWith(claim, pod) };
     await client.update(resources.resourceclaims, { ...claim, status }, { subresource: 'status' });
   }
 

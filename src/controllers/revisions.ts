@@ -1,9 +1,10 @@
+import { canonicalJson } from '../api/equality.ts';
 import { isAlreadyExists, isNotFound } from '../api/errors.ts';
 import type { Draft, KubeObject, ResourceType } from '../api/object.ts';
 import type { ControllerRevision, LabelSelector, PodTemplateSpec } from '../api/generated/types.ts';
 import { resources } from '../api/generated/resources.ts';
 import type { Informer } from '../client/informer.ts';
-import { canonicalJson, objectHash, semanticEqual } from './canonical.ts';
+import { objectHash, semanticEqual } from './canonical.ts';
 import type { ControllerContext } from './controller.ts';
 import { claim, controllerRef } from './ownership.ts';
 

@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, test } from 'vitest';
-import { canonicalJson } from './canonical.ts';
+import { canonicalJson } from '../api/equality.ts';
 import type { Pod, StatefulSet } from '../api/generated/types.ts';
 import { resources } from '../api/generated/resources.ts';
 import { startStatefulSetController } from './statefulset.ts';

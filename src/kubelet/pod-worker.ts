@@ -11,6 +11,7 @@ import { isRunning, type PodState } from './pod-state.ts';
 import { formatTime, isStaticPod, isTerminal } from './pods.ts';
 import { qosClassOf } from './qos.ts';
 import { appliedResources, asApplied, isResizing } from './resize.ts';
+import { ownConditions } from './status-manager.ts';
 import { podStatus } from './status.ts';
 import { syncPod } from './sync-pod.ts';
 
@@ -350,19 +351,10 @@ export class PodWorker {
   }
 }
 
-const own = new Set([
-  'PodScheduled',
-  'PodResizePending',
-  'PodResizeInProgress',
-  'PodReadyToStartContainers',
-  'Initialized',
-  'Ready',
-  'ContainersReady',
-]);
 type Conditions = NonNullable<NonNullable<Pod['status']>['conditions']>;
 const mergeConditions = (ours: Conditions | undefined, api: Conditions | undefined): Conditions => [
-  ...(ours ?? []).filter((c) => own.has(c.type)),
-  ...(api ?? []).filter((c) => !own.has(c.type)),
+  ...(ours ?? []).filter((c) => ownConditions.has(c.type)),
+  ...(api ?? []).filter((c) => !ownConditions.has(c.type)),
 ];
 
 function sameButStatus(a: Pod, b: Pod): boolean {

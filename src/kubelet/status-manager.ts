@@ -94,16 +94,18 @@ function comparable(status: PodStatus): string {
   return JSON.stringify(sort({ ...status, conditions }));
 }
 
-const owned = new Set([
+/** Types of the conditions that are the kubelet's. */
+export const ownConditions: ReadonlySet<string> = new Set([
+  'PodScheduled',
   'PodResizePending',
   'PodResizeInProgress',
   'PodReadyToStartContainers',
   'Initialized',
   'Ready',
   'ContainersReady',
-  'PodScheduled',
-  'DisruptionTarget',
 ]);
+/** What a status update carries: its own, and why it ended a pod, which others say too. */
+const sentConditions: ReadonlySet<string> = new Set([...ownConditions, 'DisruptionTarget']);
 
 /** The conditions of ours that go again. */
 const passing = ['PodResizePending', 'PodResizeInProgress'];
@@ -119,7 +121,7 @@ export function statusPatch(uid: string, before: PodStatus | undefined, status: 
     (old ?? []).filter((o) => !(now ?? []).some((n) => n.ip === o.ip)).map((o) => ({ ip: o.ip, $patch: 'delete' }));
   // A merge keeps what is not named: why a condition was false must not stay when it is true.
   const conditions: unknown[] = (status.conditions ?? [])
-    .filter((c) => owned.has(c.type))
+    .filter((c) => sentConditions.has(c.type))
     .map((c) => ({ ...c, ...(c.reason ? {} : { reason: null }), ...(c.message ? {} : { message: null }) }));
   for (const type of passed) if (!status.conditions?.some((c) => c.type === type)) conditions.push({ type, $patch: 'delete' });
   return {

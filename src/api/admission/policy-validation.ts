@@ -2,6 +2,7 @@ import type { Environment } from '../cel/environment.ts';
 import { t } from '../cel/types.ts';
 import { dns1035Problems } from '../crd/metadata.ts';
 import type { FieldError } from '../errors.ts';
+import { groupVersionOf } from '../object.ts';
 import { pathSegmentProblems, qualifiedNameProblems, subdomainProblems } from '../validation.ts';
 import { jsonPatchesType, objectType, policyEnvironment } from './policy.ts';
 import { duplicate, expressionErrors, oneOf, required, selectorErrors, validateMatchConditions, validateRule, wrong } from './rules.ts';
@@ -33,7 +34,7 @@ function paramKindErrors(kind: any, path: string): FieldError[] {
   if (!apiVersion) errors.push(required(`${path}.apiVersion`));
   else if (apiVersion.split('/').length > 2) errors.push(wrong(`${path}.apiVersion`, apiVersion, `unexpected GroupVersion string: ${apiVersion}`));
   else {
-    const [group, version] = apiVersion.includes('/') ? apiVersion.split('/') : ['', apiVersion];
+    const { group, version } = groupVersionOf(apiVersion);
     const groupProblems = group ? subdomainProblems(group) : [];
     if (groupProblems.length) errors.push(wrong(`${path}.apiVersion`, group, groupProblems.join(',')));
     const problems = dns1035Problems(version);

@@ -1,5 +1,5 @@
+import { canonicalJson } from '../equality.ts';
 import type { KindStrategy } from '../scheme.ts';
-import { canonical } from '../kinds/spec-and-status.ts';
 import { validateWebhooks } from './rules.ts';
 import { validateBinding, validatePolicy } from './policy-validation.ts';
 
@@ -38,7 +38,7 @@ const counting: KindStrategy = {
   prepareForUpdate(o, old) {
     if (old.status === undefined) delete o.status;
     else o.status = structuredClone(old.status);
-    const content = (x: any) => canonical({ ...x, metadata: undefined, status: undefined });
+    const content = (x: any) => canonicalJson({ ...x, metadata: undefined, status: undefined });
     o.metadata.generation = (old.metadata.generation ?? 0) + (content(o) === content(old) ? 0 : 1);
   },
   prepareForStatusUpdate(o, old) {

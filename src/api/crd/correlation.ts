@@ -1,4 +1,4 @@
-import { sameJson, stable } from './equality.ts';
+import { canonicalJson, sameJson } from '../equality.ts';
 import { isObject, itemsOf, type JsonSchema, propertyOf, valuesOf } from './json-schema.ts';
 
 /**
@@ -47,4 +47,4 @@ export class Correlated {
   }
 }
 
-const idOf = (item: unknown, keys: string[]): string | undefined => (isObject(item) ? stable(keys.map((k) => item[k] ?? null)) : undefined);
+const idOf = (item: unknown, keys: string[]): string | undefined => (isObject(item) ? canonicalJson(keys.map((k) => item[k] ?? null)) : undefined);

@@ -1,8 +1,8 @@
 import type { CustomResourceDefinition } from '../generated/types.ts';
 import { canonicalize } from '../canonical.ts';
 import { unknownFields } from '../decode.ts';
+import { canonicalJson } from '../equality.ts';
 import { column, nameColumn } from '../kinds/column.ts';
-import { canonical } from '../kinds/spec-and-status.ts';
 import { isObject, type JsonSchema } from './json-schema.ts';
 import type { KindStrategy } from '../scheme.ts';
 import { definitionWarnings, validateDefinition, validateDefinitionStatus, validateDefinitionUpdate } from './definition-validation.ts';
@@ -75,7 +75,7 @@ export const customResourceDefinition: KindStrategy = {
   prepareForUpdate(crd, old) {
     if (old.status === undefined) delete crd.status;
     else crd.status = structuredClone(old.status);
-    if (canonical(crd.spec) !== canonical(old.spec)) crd.metadata.generation = (old.metadata.generation ?? 0) + 1;
+    if (canonicalJson(crd.spec) !== canonicalJson(old.spec)) crd.metadata.generation = (old.metadata.generation ?? 0) + 1;
     recordStorageVersion(crd);
   },
   prepareForStatusUpdate(crd, old) {

@@ -1,10 +1,10 @@
+import { sameJson } from '../equality.ts';
 import type { FieldError } from '../errors.ts';
 import type { CustomResourceDefinition } from '../generated/types.ts';
 import { compileJsonPath } from '../jsonpath.ts';
 import { internalList } from '../internal-form.ts';
 import { subdomainProblems } from '../validation.ts';
 import { validateClientConfig } from './client-config.ts';
-import { sameJson } from './equality.ts';
 import { isKnownFormat } from './formats.ts';
 import { type JsonSchema, itemsOf, propertyOf, valuesOf } from './json-schema.ts';
 import { dns1035Problems } from './metadata.ts';

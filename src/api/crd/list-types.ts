@@ -1,6 +1,6 @@
+import { canonicalJson } from '../equality.ts';
 import type { FieldError } from '../errors.ts';
 import { child, isObject, itemsOf, type JsonSchema, propertyOf, valuesOf } from './json-schema.ts';
-import { stable } from './equality.ts';
 
 /** Items that occur again in a list with x-kubernetes-list-type set or map. */
 export function validateListTypes(schema: JsonSchema | undefined, value: unknown, path = ''): FieldError[] {
@@ -42,7 +42,7 @@ function repeated(list: unknown[]): number[] {
   const seen = new Map<string, number>();
   const found: number[] = [];
   list.forEach((item, i) => {
-    const text = stable(item);
+    const text = canonicalJson(item);
     const times = seen.get(text) ?? 0;
     if (times === 1) found.push(i);
     seen.set(text, times + 1);

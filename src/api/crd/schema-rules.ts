@@ -1,7 +1,7 @@
+import { sameJson } from '../equality.ts';
 import type { FieldError } from '../errors.ts';
 import { compileSchemaRules } from './rule-compilation.ts';
 import { applySchemaDefaults, hasDefaults } from './defaulting.ts';
-import { sameJson } from './equality.ts';
 import { isEmbedded, isObject, itemsOf, type JsonSchema, valuesOf } from './json-schema.ts';
 import { validateEmbedded } from './metadata.ts';
 import { pruneUnknown } from './pruning.ts';

@@ -1,7 +1,7 @@
 import { RE2JS } from 're2js';
+import { sameJson } from '../equality.ts';
 import type { FieldError } from '../errors.ts';
 import type { Correlated } from './correlation.ts';
-import { sameJson } from './equality.ts';
 import { isKnownFormat, matchesFormat } from './formats.ts';
 import { isObject, itemsOf, type JsonSchema, propertyOf, valuesOf } from './json-schema.ts';
 

@@ -1,7 +1,7 @@
+import { canonicalJson } from '../equality.ts';
 import type { FieldError } from '../errors.ts';
 import { compileJsonPath, type JsonPath, printJsonPathValue } from '../jsonpath.ts';
 import type { CustomResource, KindStrategy } from '../scheme.ts';
-import { canonical } from '../kinds/spec-and-status.ts';
 import { qualifiedNameProblems } from '../validation.ts';
 import { type PrinterColumn, printerColumns } from './columns.ts';
 import { Correlated } from './correlation.ts';
@@ -63,7 +63,7 @@ export function customStrategy(kind: CustomKind): KindStrategy {
         if (old.status === undefined) delete object.status;
         else object.status = old.status;
       }
-      const content = (o: any) => canonical({ ...o, metadata: undefined });
+      const content = (o: any) => canonicalJson({ ...o, metadata: undefined });
       if (content(object) !== content(old)) object.metadata.generation = (old.metadata.generation ?? 0) + 1;
     },
     prepareForStatusUpdate(object, old) {

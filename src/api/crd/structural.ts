@@ -1,6 +1,6 @@
 import { RE2JS } from 're2js';
+import { sameJson } from '../equality.ts';
 import type { FieldError } from '../errors.ts';
-import { sameJson } from './equality.ts';
 import { isEmbedded, itemsOf, type JsonSchema, preservesUnknown, valuesOf } from './json-schema.ts';
 
 type Level = 'root' | 'item' | 'field';

@@ -1,4 +1,5 @@
 import { createPrivateKey, X509Certificate } from 'node:crypto';
+import { canonicalJson } from '../equality.ts';
 import type { FieldError } from '../errors.ts';
 import type { KindStrategy } from '../scheme.ts';
 import { labelProblems, pathSegmentProblems } from '../validation.ts';
@@ -17,7 +18,7 @@ import {
   validateRoleBinding,
 } from './policy-validation.ts';
 import { validateSigningRequest } from './signing-request-validation.ts';
-import { canonical, generationOfSpec, specAndStatus } from './spec-and-status.ts';
+import { generationOfSpec, specAndStatus } from './spec-and-status.ts';
 import {
   validatePersistentVolume,
   validatePersistentVolumeClaim,
@@ -198,7 +199,7 @@ function immutableData(o: any, old: any): FieldError[] {
   if (!old.immutable) return [];
   if (!o.immutable) return [{ type: 'FieldValueForbidden', field: 'immutable', detail: 'field is immutable when `immutable` is set' }];
   for (const map of ['data', 'binaryData'])
-    if (canonical(o[map]) !== canonical(old[map]))
+    if (canonicalJson(o[map]) !== canonicalJson(old[map]))
       return [{ type: 'FieldValueForbidden', field: map, detail: 'field is immutable when `immutable` is set' }];
   return [];
 }
@@ -381,7 +382,7 @@ export const roleBinding: KindStrategy = {
     for (const s of o.subjects ?? []) if (s.kind === 'User' || s.kind === 'Group') s.apiGroup ||= 'rbac.authorization.k8s.io';
   },
   validateUpdate: (o, old) =>
-    canonical(o.roleRef) === canonical(old.roleRef)
+    canonicalJson(o.roleRef) === canonicalJson(old.roleRef)
       ? []
       : [{ type: 'FieldValueInvalid', field: 'roleRef', value: internalRole(o.roleRef), detail: 'field is immutable' }],
   columns: [

@@ -1,3 +1,4 @@
+import { canonicalJson } from '../equality.ts';
 import type { FieldError } from '../errors.ts';
 import { internalForm } from '../internal-form.ts';
 import { qualifiedNameProblems, subdomainProblems, validateAnnotations, validateLabels } from '../validation.ts';
@@ -15,7 +16,6 @@ import {
 } from './device-names.ts';
 import { Findings } from './findings.ts';
 import { validateNodeSelector } from './scheduling-validation.ts';
-import { canonical } from './spec-and-status.ts';
 
 const collect = (check: (to: DeviceFindings) => void): FieldError[] => {
   const to = { found: new Findings(), later: new Findings() };
@@ -101,7 +101,7 @@ export const validateResourceClaim = (claim: any): FieldError[] => collect((to) 
 
 export function validateResourceClaimUpdate(claim: any, old: any): FieldError[] {
   const found = new Findings();
-  if (canonical(claim.spec) !== canonical(old.spec)) found.invalid('spec', null, 'field is immutable');
+  if (canonicalJson(claim.spec) !== canonicalJson(old.spec)) found.invalid('spec', null, 'field is immutable');
   return found.errors;
 }
 
@@ -110,7 +110,7 @@ export const validateResourceClaimTemplate = (template: any, old?: any): FieldEr
     const { spec } = template;
     to.found.errors.push(...validateLabels(spec?.metadata?.labels, 'spec.metadata.labels'), ...validateAnnotations(spec?.metadata?.annotations, 'spec.metadata.annotations'));
     validateDevices(to, spec?.spec?.devices, 'spec.spec.devices');
-    if (old && canonical(spec) !== canonical(old.spec)) to.found.invalid('spec', internalForm('resource.ResourceClaimTemplateSpec', spec), 'field is immutable');
+    if (old && canonicalJson(spec) !== canonicalJson(old.spec)) to.found.invalid('spec', internalForm('resource.ResourceClaimTemplateSpec', spec), 'field is immutable');
   });
 
 /** What an allocation may be, and what of a status may change. */
@@ -129,14 +129,14 @@ export const validateResourceClaimStatus = (claim: any, old: any): FieldError[] 
       (consumer: any) => consumer.uid,
     );
     if (status.reservedFor?.length) {
-      const before = new Set((old.status?.reservedFor ?? []).map((r: any) => canonical(r)));
+      const before = new Set((old.status?.reservedFor ?? []).map((r: any) => canonicalJson(r)));
       if (!status.allocation) found.forbidden('status.reservedFor', 'may not be specified when `allocated` is not set');
-      else if (claim.metadata.deletionTimestamp && status.reservedFor.some((r: any) => !before.has(canonical(r))))
+      else if (claim.metadata.deletionTimestamp && status.reservedFor.some((r: any) => !before.has(canonicalJson(r))))
         found.forbidden('status.reservedFor', 'new entries may not be added while `deallocationRequested` or `deletionTimestamp` are set');
     }
     if (!status.allocation) return;
     if (old.status?.allocation) {
-      if (canonical(status.allocation) !== canonical(old.status.allocation)) later.invalid('status.allocation', null, 'field is immutable');
+      if (canonicalJson(status.allocation) !== canonicalJson(old.status.allocation)) later.invalid('status.allocation', null, 'field is immutable');
     } else validateAllocation(to, status.allocation, 'status.allocation', requestNames(claim.spec?.devices));
   });
 
@@ -165,8 +165,8 @@ function validateAllocation(to: DeviceFindings, allocation: any, path: string, n
 export const validateDeviceClass = (object: any, old?: any): FieldError[] =>
   collect((to) => {
     const { selectors, config, extendedResourceName: name } = object.spec ?? {};
-    validateSelectors(to, 'spec.selectors', selectors, old && canonical(selectors) === canonical(old.spec?.selectors));
-    const stored = old && canonical(config) === canonical(old.spec?.config);
+    validateSelectors(to, 'spec.selectors', selectors, old && canonicalJson(selectors) === canonicalJson(old.spec?.selectors));
+    const stored = old && canonicalJson(config) === canonicalJson(old.spec?.config);
     validateItems(to, 'spec.config', config, 32, (one: any, at) => validateConfiguration(to, at, one, stored));
     if (name === undefined) return;
     const field = 'spec.extendedResourceName';

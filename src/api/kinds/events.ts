@@ -1,8 +1,8 @@
+import { canonicalJson } from '../equality.ts';
 import type { FieldError } from '../errors.ts';
 import type { KindStrategy } from '../scheme.ts';
 import { pathSegmentProblems, qualifiedNameProblems } from '../validation.ts';
 import { Findings } from './findings.ts';
-import { canonical } from './spec-and-status.ts';
 
 const longest = { reportingInstance: 128, action: 128, reason: 128, message: 1024 };
 
@@ -60,9 +60,9 @@ export const newEvent: KindStrategy = {
   },
   validateUpdate(o, old): FieldError[] {
     const found = new Findings();
-    if (canonical(o.series) !== canonical(old.series)) validateSeries(found, o.series);
+    if (canonicalJson(o.series) !== canonicalJson(old.series)) validateSeries(found, o.series);
     for (const [field, name] of unchanged)
-      if (canonical(o[field]) !== canonical(old[field])) found.invalid(name, internal(name, o[field]), 'field is immutable');
+      if (canonicalJson(o[field]) !== canonicalJson(old[field])) found.invalid(name, internal(name, o[field]), 'field is immutable');
     return found.errors;
   },
 };

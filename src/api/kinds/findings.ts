@@ -1,5 +1,5 @@
+import { canonicalJson } from '../equality.ts';
 import { type FieldError, ShownValue } from '../errors.ts';
-import { canonical } from './spec-and-status.ts';
 
 const isNumber = (value: unknown): value is number | bigint => typeof value === 'number' || typeof value === 'bigint';
 
@@ -28,7 +28,7 @@ export class Findings {
   }
   /** A value that may not change, shown as it is now. */
   immutable(field: string, value: unknown, before: unknown): void {
-    if (canonical(value) !== canonical(before)) this.invalid(field, value ?? null, 'field is immutable');
+    if (canonicalJson(value) !== canonicalJson(before)) this.invalid(field, value ?? null, 'field is immutable');
   }
   duplicate(field: string, value: unknown, detail = ''): void {
     this.errors.push({ type: 'FieldValueDuplicate', field, value, detail });

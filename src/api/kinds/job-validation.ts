@@ -1,3 +1,4 @@
+import { canonicalJson } from '../equality.ts';
 import type { FieldError } from '../errors.ts';
 import { labelSelectorMatches } from '../selectors.ts';
 import { internalForm } from '../internal-form.ts';
@@ -6,7 +7,6 @@ import { Findings } from './findings.ts';
 import { validateDomainPath } from './names-validation.ts';
 import { validatePodTemplate } from './pod-validation.ts';
 import { validateLabelSelector } from './scheduling-validation.ts';
-import { canonical } from './spec-and-status.ts';
 
 const mostParallel = 100_000;
 const quoted = (list: string[]) => `valid values: [${list.map((v) => JSON.stringify(v)).join(' ')}]`;
@@ -186,18 +186,18 @@ export function validateJobUpdate(o: any, old: any): FieldError[] {
       for (const c of [...(copy.spec?.containers ?? []), ...(copy.spec?.initContainers ?? [])]) delete c.resources;
       delete copy.metadata;
     }
-    return canonical(copy);
+    return canonicalJson(copy);
   };
   if (fixed(s.template) !== fixed(before.template)) {
     if (before.suspend === true) found.invalid('spec.template.spec', internalForm('core.PodSpec', s.template?.spec), 'field is immutable');
     else found.invalid('spec.template', internalForm('core.PodTemplateSpec', s.template), 'field is immutable');
   }
   found.immutable('spec.completionMode', s.completionMode, before.completionMode);
-  if (canonical(s.podFailurePolicy) !== canonical(before.podFailurePolicy))
+  if (canonicalJson(s.podFailurePolicy) !== canonicalJson(before.podFailurePolicy))
     found.invalid('spec.podFailurePolicy', s.podFailurePolicy ? internalForm('batch.PodFailurePolicy', s.podFailurePolicy) : null, 'field is immutable');
   found.immutable('spec.backoffLimitPerIndex', s.backoffLimitPerIndex, before.backoffLimitPerIndex);
   found.immutable('spec.managedBy', s.managedBy, before.managedBy);
-  if (canonical(s.successPolicy) !== canonical(before.successPolicy))
+  if (canonicalJson(s.successPolicy) !== canonicalJson(before.successPolicy))
     found.invalid('spec.successPolicy', s.successPolicy ? internalForm('batch.SuccessPolicy', s.successPolicy) : null, 'field is immutable');
   found.errors.push(...validateHostnames(o));
   return found.errors;

@@ -1,4 +1,5 @@
 import { isIP } from 'node:net';
+import { canonicalJson } from '../equality.ts';
 import type { FieldError } from '../errors.ts';
 import type { KindStrategy } from '../scheme.ts';
 import { labelProblems, subdomainProblems } from '../validation.ts';
@@ -6,7 +7,7 @@ import { ageColumn, column, columns, nameColumn } from './column.ts';
 import { Findings, portNameProblems, validatePortReference } from './findings.ts';
 import { blockProblems, canonicalAddress, parseBlock, strictlyContains, validateDomainPath, validatePathSegment, wildcardProblems } from './names-validation.ts';
 import { validateLabelSelector } from './scheduling-validation.ts';
-import { canonical, generationOfSpec, specAndStatus } from './spec-and-status.ts';
+import { generationOfSpec, specAndStatus } from './spec-and-status.ts';
 import { formatLabelSelector } from '../selectors.ts';
 
 function validateBackend(found: Findings, backend: any, at: string): void {
@@ -250,7 +251,7 @@ export const ipAddress: KindStrategy = {
   },
   validateUpdate(o, old) {
     const found = new Findings();
-    if (canonical(o.spec?.parentRef) !== canonical(old.spec?.parentRef)) found.invalid('spec.parentRef', null, 'field is immutable');
+    if (canonicalJson(o.spec?.parentRef) !== canonicalJson(old.spec?.parentRef)) found.invalid('spec.parentRef', null, 'field is immutable');
     return found.errors;
   },
   rows: { beyond: (o) => [ageColumn.cell(o)] },

@@ -1,9 +1,10 @@
 import type { KeyObject } from 'node:crypto';
+import { canonicalJson } from '../equality.ts';
 import type { KindStrategy } from '../scheme.ts';
 import { qualifiedNameProblems, subdomainProblems } from '../validation.ts';
 import { certificateOf, certificationRequest, isKubernetesSigner, pemBlocks, validateSignerName } from './certificates.ts';
 import { Findings } from './findings.ts';
-import { canonical, specAndStatus } from './spec-and-status.ts';
+import { specAndStatus } from './spec-and-status.ts';
 
 const daySeconds = 86_400;
 /** Shortest and longest life of a pod's certificate, in seconds; upstream's numbers. */
@@ -103,7 +104,7 @@ function validateStatus(found: Findings, o: any, old: any): void {
   validateConditions(found, now.conditions ?? []);
   if (found.errors.length > 0) return;
   const same = (a: unknown, b: unknown, detail: string) => {
-    if (canonical(a) !== canonical(b)) found.invalid('status', a, detail);
+    if (canonicalJson(a) !== canonicalJson(b)) found.invalid('status', a, detail);
   };
   const has = (status: any, ...types: string[]): boolean => (status.conditions ?? []).some((c: any) => types.includes(c.type) && c.status === 'True');
   if (has(before, ...terminal)) return same(now, before, 'immutable after PodCertificateRequest is issued, denied, or failed');

@@ -1,6 +1,5 @@
+import { canonicalJson, sameJson } from '../equality.ts';
 import type { FieldError } from '../errors.ts';
-import { sameValue } from '../managed-fields/compare.ts';
-import { canonical } from './spec-and-status.ts';
 import type { KindStrategy } from '../scheme.ts';
 import { compareQuantities, parseQuantity } from '../quantity.ts';
 import { age } from './age.ts';
@@ -163,7 +162,7 @@ function validatePodUpdate(pod: any, old: any): FieldError[] {
     if (deadline < 0 || deadline > earlier) return found.errors;
   } else if (earlier !== undefined) found.invalid('spec.activeDeadlineSeconds', null, 'must not update from a positive integer to nil value');
   const kept = (before.tolerations ?? []).every((t: any) =>
-    (mine.tolerations ?? []).some((m: any) => canonical({ ...m, tolerationSeconds: 0 }) === canonical({ ...t, tolerationSeconds: 0 })),
+    (mine.tolerations ?? []).some((m: any) => canonicalJson({ ...m, tolerationSeconds: 0 }) === canonicalJson({ ...t, tolerationSeconds: 0 })),
   );
   if (!kept) found.forbidden('spec.tolerations', 'existing toleration can not be modified except its tolerationSeconds');
   const gates = new Set((before.schedulingGates ?? []).map((g: any) => g.name));
@@ -178,7 +177,7 @@ function validatePodUpdate(pod: any, old: any): FieldError[] {
     mine.nodeSelector = before.nodeSelector;
     mine.affinity = before.affinity;
   }
-  if (canonical(mine) !== canonical(before)) found.forbidden('spec', mutableUpdate);
+  if (canonicalJson(mine) !== canonicalJson(before)) found.forbidden('spec', mutableUpdate);
   return found.errors;
 }
 
@@ -269,7 +268,7 @@ export const pod: KindStrategy = {
     dropUnreleased(o.spec);
     if (o.spec.terminationGracePeriodSeconds < 0) o.spec.terminationGracePeriodSeconds = 1;
     o.status = old.status;
-    o.metadata.generation = sameValue(o.spec, old.spec) ? old.metadata.generation : (old.metadata.generation ?? 0) + 1;
+    o.metadata.generation = sameJson(o.spec, old.spec) ? old.metadata.generation : (old.metadata.generation ?? 0) + 1;
   },
   prepareForStatusUpdate(o, old) {
     o.spec = old.spec;
@@ -280,7 +279,7 @@ export const pod: KindStrategy = {
   validateCreate: validatePodCreation,
   updateValidatesAll: true,
   // Most updates are of metadata, and of a specification that was found valid when it came.
-  validateUpdate: (o, old) => (sameValue(o.spec, old.spec) ? [] : [...validatePodSpec(o.spec, 'spec', o), ...validatePodUpdate(o, old)]),
+  validateUpdate: (o, old) => (sameJson(o.spec, old.spec) ? [] : [...validatePodSpec(o.spec, 'spec', o), ...validatePodUpdate(o, old)]),
   selectableFields: (o) => ({
     'spec.nodeName': o.spec?.nodeName ?? '',
     'spec.restartPolicy': o.spec?.restartPolicy ?? '',

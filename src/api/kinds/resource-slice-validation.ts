@@ -1,3 +1,4 @@
+import { canonicalJson } from '../equality.ts';
 import type { FieldError } from '../errors.ts';
 import { internalForm } from '../internal-form.ts';
 import { compareQuantities, parseQuantity } from '../quantity.ts';
@@ -14,7 +15,6 @@ import {
 } from './device-names.ts';
 import { Findings } from './findings.ts';
 import { validateNodeSelector } from './scheduling-validation.ts';
-import { canonical } from './spec-and-status.ts';
 
 const semantic =
   /^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-(0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*)(\.(0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*))*)?(\+[0-9a-zA-Z-]+(\.[0-9a-zA-Z-]+)*)?$/;
@@ -101,7 +101,7 @@ function validateDevice(to: DeviceFindings, device: any, old: any, at: string, p
     validateAttributeName(found, `${at}.attributes`, name);
     validateAttribute(to, attribute, `${at}.attributes[${name}]`);
   }
-  if (!old || canonical(old.capacity) !== canonical(device.capacity))
+  if (!old || canonicalJson(old.capacity) !== canonicalJson(device.capacity))
     for (const [name, one] of capacity) {
       validateAttributeName(found, `${at}.capacity`, name);
       if (!one.requestPolicy) continue;
@@ -109,7 +109,7 @@ function validateDevice(to: DeviceFindings, device: any, old: any, at: string, p
       if (device.allowMultipleAllocations === true) validateRequestPolicy(found, one.value ?? '0', one.requestPolicy, field);
       else found.forbidden(field, 'allowMultipleAllocations must be true');
     }
-  if (!old || canonical(old.taints) !== canonical(device.taints)) {
+  if (!old || canonicalJson(old.taints) !== canonicalJson(device.taints)) {
     if (device.taints?.length > 16) found.tooMany(`${at}.taints`, device.taints.length, 16);
     else
       (device.taints ?? []).forEach((taint: any, i: number) => {

@@ -1,3 +1,4 @@
+import { canonicalJson } from '../equality.ts';
 import type { KindStrategy } from '../scheme.ts';
 import { formatLabelSelector } from '../selectors.ts';
 import { labelProblems } from '../validation.ts';
@@ -5,7 +6,7 @@ import { column, columns, orNone } from './column.ts';
 import { validateEndpoints, validateEndpointSlice } from './endpoints-validation.ts';
 import { Findings } from './findings.ts';
 import { validateService } from './service-validation.ts';
-import { canonical, specAndStatus } from './spec-and-status.ts';
+import { specAndStatus } from './spec-and-status.ts';
 
 function externalIp(o: any): string {
   const ingress = (o.status?.loadBalancer?.ingress ?? []).map((i: any) => i.ip || i.hostname).filter(Boolean);
@@ -27,7 +28,7 @@ export const reachableFromOutside = (s: any): boolean =>
 
 /** What belongs to the old type goes with it, where the client has left it as it was. */
 function dropTypeDependent(s: any, old: any): void {
-  const same = (field: string) => canonical(s[field]) === canonical(old[field]);
+  const same = (field: string) => canonicalJson(s[field]) === canonicalJson(old[field]);
   if (old.type !== 'ExternalName' && s.type === 'ExternalName')
     for (const field of ['clusterIP', 'clusterIPs', 'ipFamilies', 'ipFamilyPolicy']) if (same(field)) delete s[field];
   const hasPorts = (x: any) => x.type === 'NodePort' || x.type === 'LoadBalancer';
@@ -148,7 +149,7 @@ export const endpointSlice: KindStrategy = {
   },
   prepareForUpdate(o, old) {
     dropTopology(o);
-    const content = (x: any) => canonical({ ...x, metadata: { labels: x.metadata?.labels, annotations: x.metadata?.annotations } });
+    const content = (x: any) => canonicalJson({ ...x, metadata: { labels: x.metadata?.labels, annotations: x.metadata?.annotations } });
     o.metadata.generation = (old.metadata.generation ?? 0) + (content(o) === content(old) ? 0 : 1);
   },
   validate: validateEndpointSlice,

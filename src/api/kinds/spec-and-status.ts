@@ -1,18 +1,5 @@
-import { sameValue } from '../managed-fields/compare.ts';
+import { sameJson } from '../equality.ts';
 import type { KindStrategy } from '../scheme.ts';
-
-/** JSON with sorted keys: equal objects give equal texts. */
-export function canonical(value: any): string {
-  if (Array.isArray(value)) return `[${value.map(canonical).join(',')}]`;
-  if (value && typeof value === 'object') {
-    return `{${Object.keys(value)
-      .filter((k) => value[k] !== undefined)
-      .sort()
-      .map((k) => `${JSON.stringify(k)}:${canonical(value[k])}`)
-      .join(',')}}`;
-  }
-  return JSON.stringify(value) ?? 'null';
-}
 
 /** What most kinds with spec and status do: status is its subresource's alone, and generation counts changes of spec. */
 export const specAndStatus: Required<Pick<KindStrategy, 'prepareForCreate' | 'prepareForUpdate' | 'prepareForStatusUpdate'>> = {
@@ -23,7 +10,7 @@ export const specAndStatus: Required<Pick<KindStrategy, 'prepareForCreate' | 'pr
   prepareForUpdate(o, old) {
     if (old.status === undefined) delete o.status;
     else o.status = old.status;
-    o.metadata.generation = (old.metadata.generation ?? 0) + (sameValue(o.spec, old.spec) ? 0 : 1);
+    o.metadata.generation = (old.metadata.generation ?? 0) + (sameJson(o.spec, old.spec) ? 0 : 1);
   },
   prepareForStatusUpdate(o, old) {
     const { status } = o;
@@ -50,6 +37,6 @@ export const generationOfSpec: Required<Pick<KindStrategy, 'prepareForCreate' | 
   },
   prepareForUpdate(o, old) {
     const content = (x: any) => ({ ...x, metadata: undefined });
-    o.metadata.generation = (old.metadata.generation ?? 0) + (sameValue(content(o), content(old)) ? 0 : 1);
+    o.metadata.generation = (old.metadata.generation ?? 0) + (sameJson(content(o), content(old)) ? 0 : 1);
   },
 };

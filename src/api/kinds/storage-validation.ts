@@ -1,9 +1,9 @@
+import { canonicalJson } from '../equality.ts';
 import type { FieldError } from '../errors.ts';
 import { compareQuantities, parseQuantity } from '../quantity.ts';
 import { labelProblems, subdomainProblems } from '../validation.ts';
 import { Findings } from './findings.ts';
 import { validateLabelSelector, validateNodeSelector } from './scheduling-validation.ts';
-import { canonical } from './spec-and-status.ts';
 import { sourceChecks, validateSources } from './volume-sources.ts';
 
 const accessModes = ['ReadOnlyMany', 'ReadWriteMany', 'ReadWriteOnce', 'ReadWriteOncePod'];
@@ -72,7 +72,7 @@ export function validatePersistentVolumeClaimUpdate(o: any, old: any): FieldErro
   if (before.storageClassName === undefined && mine.storageClassName !== undefined) mine.storageClassName = before.storageClassName;
   if (bound && mine.resources?.requests) mine.resources.requests.storage = before.resources?.requests?.storage;
   if (bound) mine.volumeAttributesClassName = before.volumeAttributesClassName;
-  if (canonical(mine) !== canonical(before)) found.forbidden('spec', immutableSpec);
+  if (canonicalJson(mine) !== canonicalJson(before)) found.forbidden('spec', immutableSpec);
   const [was, is] = [old.spec?.resources?.requests?.storage ?? '0', o.spec?.resources?.requests?.storage ?? '0'];
   if (compareQuantities(is, was) < 0 && compareQuantities(is, old.status?.capacity?.storage ?? '0') <= 0)
     found.forbidden('spec.resources.requests.storage', 'field can not be less than status.capacity');
@@ -118,13 +118,13 @@ export function validatePersistentVolume(o: any): FieldError[] {
 /** The volume itself never changes, nor where it can be reached from. */
 export function validatePersistentVolumeUpdate(o: any, old: any): FieldError[] {
   const found = new Findings();
-  const volume = (s: any) => canonical(Object.fromEntries(sources.map((kind) => [kind, s?.[kind]])));
+  const volume = (s: any) => canonicalJson(Object.fromEntries(sources.map((kind) => [kind, s?.[kind]])));
   const mine = structuredClone(o.spec ?? {});
   if (old.spec?.csi && !old.spec.csi.controllerExpandSecretRef && mine.csi) delete mine.csi.controllerExpandSecretRef;
   if (volume(mine) !== volume(old.spec))
     found.forbidden('spec.persistentvolumesource', 'spec.persistentvolumesource is immutable after creation');
   found.immutable('volumeMode', o.spec?.volumeMode, old.spec?.volumeMode);
-  if (old.spec?.nodeAffinity && canonical(o.spec?.nodeAffinity) !== canonical(old.spec.nodeAffinity)) {
+  if (old.spec?.nodeAffinity && canonicalJson(o.spec?.nodeAffinity) !== canonicalJson(old.spec.nodeAffinity)) {
     const detail = 'field is immutable, except for updating from beta label to GA';
     found.invalid('nodeAffinity', internalAffinity(o.spec?.nodeAffinity), detail);
   }

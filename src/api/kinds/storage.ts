@@ -1,3 +1,4 @@
+import { canonicalJson } from '../equality.ts';
 import type { FieldError } from '../errors.ts';
 import { parseQuantity } from '../quantity.ts';
 import type { KindStrategy } from '../scheme.ts';
@@ -5,7 +6,7 @@ import { qualifiedNameProblems, subdomainProblems } from '../validation.ts';
 import { ageColumn, column, columns, nameColumn } from './column.ts';
 import { Findings } from './findings.ts';
 import { validateLabelSelector } from './scheduling-validation.ts';
-import { canonical, specAndStatus } from './spec-and-status.ts';
+import { specAndStatus } from './spec-and-status.ts';
 
 /** A driver or provisioner by name; those without one are reported after everything else, by upstream's declared rules. */
 function validateProvisioner(found: Findings, declared: Findings, field: string, name: string | undefined): void {
@@ -72,7 +73,7 @@ export const storageClass: KindStrategy = {
   validateUpdate(o, old) {
     const found = new Findings();
     for (const field of ['provisioner', 'parameters', 'reclaimPolicy', 'volumeBindingMode'])
-      if (canonical(o[field]) !== canonical(old[field])) found.invalid(field, null, 'field is immutable');
+      if (canonicalJson(o[field]) !== canonicalJson(old[field])) found.invalid(field, null, 'field is immutable');
     return found.errors;
   },
   columns: [
@@ -119,7 +120,7 @@ function validateTokenRequests(found: Findings, requests: any[]): void {
 
 export const csiDriver: KindStrategy = {
   prepareForUpdate(o, old) {
-    if (canonical(o.spec) !== canonical(old.spec)) o.metadata.generation = (old.metadata.generation ?? 0) + 1;
+    if (canonicalJson(o.spec) !== canonicalJson(old.spec)) o.metadata.generation = (old.metadata.generation ?? 0) + 1;
   },
   default(o) {
     const s = (o.spec ??= {});
@@ -151,13 +152,13 @@ export const csiDriver: KindStrategy = {
   validateUpdate(o, old) {
     const found = new Findings();
     found.immutable('spec.attachedRequired', o.spec?.attachRequired, old.spec?.attachRequired);
-    if (canonical(o.spec?.volumeLifecycleModes) !== canonical(old.spec?.volumeLifecycleModes))
+    if (canonicalJson(o.spec?.volumeLifecycleModes) !== canonicalJson(old.spec?.volumeLifecycleModes))
       found.invalid('spec.volumeLifecycleModes', o.spec?.volumeLifecycleModes, 'field is immutable');
     return found.errors;
   },
   warnings(o, old) {
     const unset = (d: any) => d?.spec?.tokenRequests?.length && d.spec.serviceAccountTokenInSecrets === undefined;
-    if (!unset(o) || (old && unset(old) && canonical(o.spec.tokenRequests) === canonical(old.spec.tokenRequests))) return [];
+    if (!unset(o) || (old && unset(old) && canonicalJson(o.spec.tokenRequests) === canonicalJson(old.spec.tokenRequests))) return [];
     return [
       'spec.serviceAccountTokenInSecrets is unset; if supported by this CSI driver, set to true to prevent possible logging of tokens in volume attributes',
     ];
@@ -173,7 +174,7 @@ export const csiDriver: KindStrategy = {
 };
 
 const longestNodeId = 256;
-const keyOf = (driver: any) => canonical({ ...driver, allocatable: undefined });
+const keyOf = (driver: any) => canonicalJson({ ...driver, allocatable: undefined });
 
 export const csiNode: KindStrategy = {
   prepareForCreate(o) {
@@ -262,7 +263,7 @@ export const volumeAttachment: KindStrategy = {
   },
   validateUpdate(o, old) {
     const found = new Findings();
-    if (canonical(o.spec) !== canonical(old.spec)) found.invalid('spec', null, 'field is immutable');
+    if (canonicalJson(o.spec) !== canonicalJson(old.spec)) found.invalid('spec', null, 'field is immutable');
     return found.errors;
   },
   columns: columns(
@@ -284,7 +285,7 @@ export const volumeAttributesClass: KindStrategy = {
   updateFirst(o, old) {
     const found = new Findings();
     if (o.driverName !== old.driverName) found.forbidden('driverName', 'updates to driverName are forbidden.');
-    if (canonical(o.parameters) !== canonical(old.parameters)) found.forbidden('parameters', 'updates to parameters are forbidden.');
+    if (canonicalJson(o.parameters) !== canonicalJson(old.parameters)) found.forbidden('parameters', 'updates to parameters are forbidden.');
     return found.errors;
   },
   columns: columns(column('DriverName', (o) => o.driverName ?? '')),

@@ -1,3 +1,4 @@
+import { canonicalJson } from '../equality.ts';
 import type { FieldError } from '../errors.ts';
 import type { KindStrategy } from '../scheme.ts';
 import { formatLabelSelector } from '../selectors.ts';
@@ -18,14 +19,14 @@ import {
   validateStatefulSetUpdate,
 } from './workload-validation.ts';
 import { labelProblems } from '../validation.ts';
-import { canonical, specAndStatus } from './spec-and-status.ts';
+import { specAndStatus } from './spec-and-status.ts';
 
 const templateContainers = (o: any) => o.spec?.template?.spec?.containers;
 const templateColumns = containerColumns(templateContainers, (o) => formatLabelSelector(o.spec?.selector));
 const number = (v: unknown) => (typeof v === 'number' ? v : 0);
 
 const immutableSelector = (o: any, old: any): FieldError[] =>
-  canonical(o.spec?.selector) === canonical(old.spec?.selector)
+  canonicalJson(o.spec?.selector) === canonicalJson(old.spec?.selector)
     ? []
     : [{ type: 'FieldValueInvalid', field: 'spec.selector', value: o.spec?.selector ?? null, detail: 'field is immutable' }];
 const defaultTemplate = (o: any) => {
@@ -42,7 +43,7 @@ export const podTemplate: KindStrategy = {
     o.metadata.generation = 1;
   },
   prepareForUpdate(o, old) {
-    o.metadata.generation = (old.metadata.generation ?? 0) + (canonical(o.template) === canonical(old.template) ? 0 : 1);
+    o.metadata.generation = (old.metadata.generation ?? 0) + (canonicalJson(o.template) === canonicalJson(old.template) ? 0 : 1);
   },
   default(o) {
     o.template ??= {};
@@ -60,7 +61,7 @@ export const deployment: KindStrategy = {
     specAndStatus.prepareForUpdate(o, old, ctx);
     // Of deployments, annotations count as well: they are copied to the replica sets.
     const before = old.metadata.generation ?? 0;
-    if (o.metadata.generation === before && canonical(o.metadata.annotations) !== canonical(old.metadata.annotations)) o.metadata.generation = before + 1;
+    if (o.metadata.generation === before && canonicalJson(o.metadata.annotations) !== canonicalJson(old.metadata.annotations)) o.metadata.generation = before + 1;
   },
   default(o) {
     defaultTemplate(o);
@@ -179,7 +180,7 @@ export const daemonSet: KindStrategy = {
   prepareForUpdate(o, old, ctx) {
     specAndStatus.prepareForUpdate(o, old, ctx);
     const before = Number(old.metadata.annotations?.[templateGeneration] ?? 0);
-    const changed = canonical(o.spec?.template) !== canonical(old.spec?.template);
+    const changed = canonicalJson(o.spec?.template) !== canonicalJson(old.spec?.template);
     o.metadata.annotations = { ...o.metadata.annotations, [templateGeneration]: String(before + (changed ? 1 : 0)) };
   },
   default(o) {

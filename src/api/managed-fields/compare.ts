@@ -1,3 +1,4 @@
+import { sameJson } from '../equality.ts';
 import { FieldSet } from './field-set.ts';
 import { fieldStep, itemStep } from './path-element.ts';
 import type { FieldType, ListType, StructType } from './types.ts';
@@ -24,22 +25,6 @@ export function fieldsOf(type: FieldType, value: Json): FieldSet {
   const set = new FieldSet();
   mention(type, value, set);
   return set;
-}
-
-/** Whether two JSON values are the same. */
-export function sameValue(a: Json, b: Json): boolean {
-  if (a === b) return true;
-  if (typeof a !== 'object' || typeof b !== 'object' || a === null || b === null) return false;
-  if (Array.isArray(a)) return Array.isArray(b) && a.length === b.length && a.every((item, i) => sameValue(item, b[i]));
-  if (Array.isArray(b)) return false;
-  let count = 0;
-  for (const key in a) {
-    if (a[key] === undefined) continue;
-    count++;
-    if (!sameValue(a[key], b[key])) return false;
-  }
-  for (const key in b) if (b[key] !== undefined) count--;
-  return count === 0;
 }
 
 type Container = 'map' | 'list' | 'leaf';
@@ -120,7 +105,7 @@ function compareAt(type: FieldType, lhs: Json, rhs: Json, step: string, out: Com
     (container === 'map' && emptyMap(before) && emptyMap(after)) ||
     (container === 'list' && emptyList(before) && emptyList(after));
   if (leaf) {
-    if (step !== '' && !sameValue(before, after)) out.modified.add(step);
+    if (step !== '' && !sameJson(before, after)) out.modified.add(step);
     return;
   }
   const inner: Comparison = step === '' ? out : { added: new FieldSet(), modified: new FieldSet(), removed: new FieldSet() };
@@ -168,7 +153,7 @@ function compareItems(type: ListType, lhs: Json[], rhs: Json[], out: Comparison)
       compareAt(type.items, left.length === 1 ? left[0] : undefined, right[0], step, out);
       if (left.length > 1) out.removed.add(step);
     } else if (left.length > 1) {
-      if (!sameValue(left, right)) out.modified.add(step);
+      if (!sameJson(left, right)) out.modified.add(step);
     } else {
       if (left.length === 1) everything(type.items, left[0], step, out.removed);
       out.added.add(step);

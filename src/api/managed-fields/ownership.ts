@@ -1,4 +1,5 @@
-import { compareValues, type Comparison, expanded, fieldsOf, sameValue } from './compare.ts';
+import { sameJson } from '../equality.ts';
+import { compareValues, type Comparison, expanded, fieldsOf } from './compare.ts';
 import { ApplyConflict, type Conflict } from './conflicts.ts';
 import { FieldSet, typeBelow } from './field-set.ts';
 import { identityOf, type Manager, type Managers, withFields } from './managers.ts';
@@ -154,7 +155,7 @@ export function applyConfiguration(
   managers.set(id, { ...applier, apiVersion, time: last?.time, fields });
   merged = prune(o, merged, managers, last, apiVersion);
   takeOver(o, live, merged, apiVersion, compareValues(current.type, current.value, merged), managers, id, force);
-  return { object: sameValue(current.value, merged) ? undefined : merged, fields };
+  return { object: sameJson(current.value, merged) ? undefined : merged, fields };
 }
 
 /** Takes away what the manager applied last time, does not now, and nobody else claims. */

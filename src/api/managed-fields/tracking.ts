@@ -1,7 +1,8 @@
+import { sameJson } from '../equality.ts';
 import type { ManagedFieldsEntry } from '../generated/types.ts';
 import { badRequest, StatusError } from '../errors.ts';
 import { parseJson } from '../json.ts';
-import { compareValues, fieldsOf, sameValue } from './compare.ts';
+import { compareValues, fieldsOf } from './compare.ts';
 import { ApplyConflict } from './conflicts.ts';
 import { FieldSet } from './field-set.ts';
 import { capUpdateManagers, decodeManagers, encodeManagers, identityOf, isReset, type Manager, type Managers } from './managers.ts';
@@ -52,7 +53,7 @@ function sharing(object: Tracked, other: Tracked): Tracked {
   const result: Record<string, unknown> = { ...object };
   for (const name in result) {
     const theirs = (other as Record<string, unknown>)[name];
-    if (name !== 'metadata' && typeof theirs === 'object' && sameValue(result[name], theirs)) result[name] = theirs;
+    if (name !== 'metadata' && typeof theirs === 'object' && sameJson(result[name], theirs)) result[name] = theirs;
   }
   return result as Tracked;
 }

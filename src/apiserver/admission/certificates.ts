@@ -1,6 +1,6 @@
+import { sameJson } from '../../api/equality.ts';
 import { forbidden, invalid } from '../../api/errors.ts';
 import type { CertificateSigningRequest } from '../../api/generated/types.ts';
-import { equalJson } from '../storage/json.ts';
 import type { AdmissionPlugin, AdmissionRequest } from './chain.ts';
 
 const isRequest = (r: AdmissionRequest) => r.group === 'certificates.k8s.io' && r.resource === 'certificatesigningrequests';
@@ -29,7 +29,7 @@ export const certificateSigning: AdmissionPlugin = {
     if (!isRequest(r) || r.subresource !== 'status' || r.operation !== 'UPDATE') return;
     const before = (r.old as CertificateSigningRequest).status;
     const after = (r.object as CertificateSigningRequest).status;
-    if (before?.certificate === after?.certificate && equalJson(before?.conditions, after?.conditions)) return;
+    if (before?.certificate === after?.certificate && sameJson(before?.conditions, after?.conditions)) return;
     if (!(await maySign(r, 'sign'))) throw forbidden(r.call.target.subject, r.name, `user not permitted to sign requests with signerName "${signerOf(r)}"`);
   },
 };
@@ -40,7 +40,7 @@ export const podCertificateSigning: AdmissionPlugin = {
   async validate(r) {
     if (r.group !== 'certificates.k8s.io' || r.resource !== 'podcertificaterequests' || r.subresource !== 'status' || r.operation !== 'UPDATE')
       return;
-    if (equalJson(r.old.status ?? {}, r.object.status ?? {}) || (await maySign(r, 'sign'))) return;
+    if (sameJson(r.old.status ?? {}, r.object.status ?? {}) || (await maySign(r, 'sign'))) return;
     const detail = `User "${r.call.user.name}" is not permitted to "sign" for signer "${signerOf(r)}"`;
     throw invalid(r.call.target.served, r.name, [{ type: 'FieldValueForbidden', field: 'spec.signerName', detail }]);
   },

@@ -1,7 +1,7 @@
+import { sameJson } from '../../api/equality.ts';
 import { badRequest, forbidden } from '../../api/errors.ts';
 import type { Node, Pod, PodCertificateRequest, ServiceAccount, Taint } from '../../api/generated/types.ts';
 import { nodeNameOf } from '../authz/node.ts';
-import { equalJson } from '../storage/json.ts';
 import type { AdmissionPlugin, AdmissionRequest } from './chain.ts';
 
 const notReady = 'node.kubernetes.io/not-ready';
@@ -58,7 +58,7 @@ function restrictPod(r: AdmissionRequest, node: string): void {
   if (r.operation === 'CONNECT') return;
   if (r.operation === 'UPDATE' && r.subresource !== 'status') throw refuse(r, `node "${node}" can only update pod status`);
   if (pod?.spec?.nodeName !== node) throw refuse(r, `node "${node}" can only ${r.operation.toLowerCase()} pods with spec.nodeName set to itself`);
-  if (r.operation === 'UPDATE' && !equalJson(r.old.metadata.labels, r.object.metadata.labels))
+  if (r.operation === 'UPDATE' && !sameJson(r.old.metadata.labels, r.object.metadata.labels))
     throw refuse(r, `node "${node}" cannot update labels through pod status`);
 }
 
@@ -97,8 +97,8 @@ function restrictNode(r: AdmissionRequest, node: string): void {
   const after = object.metadata.labels ?? {};
   const changed = [...new Set([...Object.keys(before), ...Object.keys(after)])].filter((key) => before[key] !== after[key] && isRestricted(key));
   if (changed.length > 0) throw refuse(r, `is not allowed to modify labels: ${changed.sort().join(', ')}`);
-  if (old && !equalJson(old.spec?.taints, object.spec?.taints) && !r.subresource) throw refuse(r, `node "${node}" is not allowed to modify taints`);
-  if (old && object.spec?.configSource && !equalJson(old.spec?.configSource, object.spec.configSource))
+  if (old && !sameJson(old.spec?.taints, object.spec?.taints) && !r.subresource) throw refuse(r, `node "${node}" is not allowed to modify taints`);
+  if (old && object.spec?.configSource && !sameJson(old.spec?.configSource, object.spec.configSource))
     throw refuse(r, `node "${node}" is not allowed to update configSource to a new non-nil configSource`);
 }
 

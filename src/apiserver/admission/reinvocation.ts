@@ -1,4 +1,5 @@
-import { stable } from '../../api/crd/equality.ts';
+import { canonicalJson } from '../../api/equality.ts';
+
 
 interface Plugin {
   /** Everything of this plugin that ran and wants to run again when others change the object. */
@@ -27,7 +28,7 @@ export class Reinvocation {
   /** A plugin's pass begins: where others changed its last output, all that it ran runs again. */
   begin(plugin: string, object: unknown): void {
     const state = this.#of(plugin);
-    if (this.again && state.output !== undefined && state.output !== stable(object)) for (const id of state.ran) state.again.add(id);
+    if (this.again && state.output !== undefined && state.output !== canonicalJson(object)) for (const id of state.ran) state.again.add(id);
   }
 
   wants(plugin: string, id: string): boolean {
@@ -44,6 +45,6 @@ export class Reinvocation {
   }
 
   end(plugin: string, object: unknown): void {
-    this.#of(plugin).output = stable(object);
+    this.#of(plugin).output = canonicalJson(object);
   }
 }

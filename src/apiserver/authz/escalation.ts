@@ -1,8 +1,8 @@
+import { sameJson } from '../../api/equality.ts';
 import { forbidden } from '../../api/errors.ts';
 import type { ClusterRole, PolicyRule, RoleBinding } from '../../api/generated/types.ts';
 import type { AdmissionPlugin, AdmissionRequest } from '../admission/chain.ts';
 import { mastersGroup } from '../authn/user.ts';
-import { equalJson } from '../storage/json.ts';
 import { ruleAllows } from './rbac.ts';
 
 const group = 'rbac.authorization.k8s.io';
@@ -25,9 +25,9 @@ const may = async (r: AdmissionRequest, verb: string, resource: string, name: st
 async function checkRole(r: AdmissionRequest): Promise<void> {
   const role = r.object as ClusterRole;
   const before = r.old as ClusterRole | undefined;
-  if (before && equalJson(before.rules, role.rules) && equalJson(before.aggregationRule, role.aggregationRule)) return;
+  if (before && sameJson(before.rules, role.rules) && sameJson(before.aggregationRule, role.aggregationRule)) return;
   if (await may(r, 'escalate', r.resource, r.name)) return;
-  if (role.aggregationRule && !equalJson(before?.aggregationRule, role.aggregationRule)) {
+  if (role.aggregationRule && !sameJson(before?.aggregationRule, role.aggregationRule)) {
     const everything = { verbs: ['*'], apiGroups: ['*'], resources: ['*'] };
     if (!covered([everything], r).length) return;
     throw forbidden({ group, resource: r.resource }, r.name, `must have cluster-admin privileges to use an aggregationRule`);
@@ -38,7 +38,7 @@ async function checkRole(r: AdmissionRequest): Promise<void> {
 async function checkBinding(r: AdmissionRequest): Promise<void> {
   const binding = r.object as RoleBinding;
   const before = r.old as RoleBinding | undefined;
-  if (before && equalJson(before.roleRef, binding.roleRef) && equalJson(before.subjects, binding.subjects)) return;
+  if (before && sameJson(before.roleRef, binding.roleRef) && sameJson(before.subjects, binding.subjects)) return;
   const resource = binding.roleRef.kind === 'ClusterRole' ? 'clusterroles' : 'roles';
   if (await may(r, 'bind', resource, binding.roleRef.name)) return;
   const rules = r.api.rbac.roleRules(binding.roleRef, r.namespace);

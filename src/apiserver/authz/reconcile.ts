@@ -1,8 +1,8 @@
+import { sameJson } from '../../api/equality.ts';
 import type { ClusterRole, PolicyRule } from '../../api/generated/types.ts';
 import type { KubeObject } from '../../api/object.ts';
 import type { Client } from '../../client/client.ts';
 import type { ResourceType } from '../../api/object.ts';
-import { equalJson } from '../storage/json.ts';
 import { defaultClusterRoleBindings, defaultClusterRoles, defaultRoleBindings, defaultRoles } from './default-roles.ts';
 import { aggregate } from './rbac.ts';
 
@@ -36,12 +36,12 @@ async function ensure(client: Client, resource: ResourceType, wanted: WithRules)
     return;
   }
   if (found.metadata.annotations?.[autoupdate] === 'false') return;
-  const missing = <T>(has: T[] | undefined, wants: T[] | undefined) => (wants ?? []).filter((w) => !(has ?? []).some((h) => equalJson(h, w)));
+  const missing = <T>(has: T[] | undefined, wants: T[] | undefined) => (wants ?? []).filter((w) => !(has ?? []).some((h) => sameJson(h, w)));
   // Aggregated rules are added to, not replaced: labels of other roles bring more.
   const rules = missing(found.rules, wanted.rules);
   const subjects = missing(found.subjects, wanted.subjects);
   const labels = Object.entries(wanted.metadata.labels ?? {}).some(([k, v]) => found.metadata.labels?.[k] !== v);
-  if (!rules.length && !subjects.length && !labels && equalJson(found.aggregationRule, wanted.aggregationRule)) return;
+  if (!rules.length && !subjects.length && !labels && sameJson(found.aggregationRule, wanted.aggregationRule)) return;
   const next = {
     ...found,
     metadata: {

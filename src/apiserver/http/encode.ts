@@ -1,14 +1,14 @@
 import { gzip } from 'node:zlib';
 import { stringify } from 'yaml';
 import { notAcceptable, type StatusError } from '../../api/errors.ts';
-import { apiVersionOf, type KubeObject } from '../../api/object.ts';
+import { apiVersionOf, groupVersionOf, type KubeObject } from '../../api/object.ts';
 import { encodeMessage, encodeProtobuf, envelope, varintBytes } from '../../api/protobuf-encode.ts';
 import { definitionOfKind, messageOf } from '../../api/protobuf-messages.ts';
 import { makeTable, type TableOptions } from '../../api/table.ts';
 import type { Registered } from '../registry.ts';
 import type { Entry } from '../storage/entry.ts';
 import type { ListResult } from '../verbs/list.ts';
-import { header, type HttpRequest, type HttpResponse } from './exchange.ts';
+import { header, type HttpRequest, type HttpResponse, sizeOf } from './exchange.ts';
 import { allFormats, contentTypes, type Format, type Negotiated, textFormats } from './negotiate.ts';
 
 export const objectKinds = ['Table.meta.k8s.io/v1', 'PartialObjectMetadata.meta.k8s.io/v1'] as const;
@@ -28,7 +28,7 @@ export const formatsOf = (target: Registered): readonly Format[] => (messageOf(t
 /** Any object of a known kind in protobuf. StatusError 406 where it has no message. */
 export function protobufOf(value: { apiVersion?: string; kind?: string }): Buffer {
   const { apiVersion = '', kind = '' } = value;
-  const [group = '', version = ''] = apiVersion.includes('/') ? apiVersion.split('/') : ['', apiVersion];
+  const { group, version } = groupVersionOf(apiVersion);
   const definition = definitionOfKind(group, version, kind);
   const bytes = definition && encodeProtobuf(value, definition);
   if (bytes) return bytes;
@@ -62,7 +62,8 @@ export function sendBytes(
   more: Record<string, string> = {},
 ): Promise<void> | undefined {
   const headers = { 'content-type': contentType, 'cache-control': 'no-cache, private', ...more };
-  if (sizeOf(body) < gzipFrom || !/\bgzip\b/.test(header(request, 'accept-encoding'))) {
+  const size = Array.isArray(body) ? sizeOf(body) : body.length;
+  if (size < gzipFrom || !/\bgzip\b/.test(header(request, 'accept-encoding'))) {
     response.send(status, headers, body);
     return undefined;
   }
@@ -152,8 +153,6 @@ export function sendList(
     return sendBytes(request, response, 200, joinList(JSON.stringify(head), result.entries, custom), contentTypes.json);
   return sendValue(request, response, 200, { ...head, items: result.entries.map((e) => (custom ? e.object : withoutType(e.object))) }, wanted.format);
 }
-
-const sizeOf = (body: Buffer | Buffer[]): number => (Array.isArray(body) ? body.reduce((sum, part) => sum + part.length, 0) : body.length);
 
 const separators = { first: Buffer.from('{'), next: Buffer.from(',{'), comma: Buffer.from(','), end: Buffer.from(']}') };
 

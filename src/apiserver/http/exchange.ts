@@ -53,6 +53,16 @@ export interface HttpResponse {
   abandon?(): void;
 }
 
+/** What signals abort with. One for all: an error made for each would cost a stack trace each. */
+export const clientGone = new Error('the client went away');
+
+/** Octets of a body that is in parts. */
+export function sizeOf(parts: Buffer[]): number {
+  let size = 0;
+  for (const part of parts) size += part.length;
+  return size;
+}
+
 export function header(request: Pick<HttpRequest, 'headers'>, name: string): string {
   const value = request.headers[name];
   return Array.isArray(value) ? (value[0] ?? '') : (value ?? '');

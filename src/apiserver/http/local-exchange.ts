@@ -1,8 +1,7 @@
 import { Readable } from 'node:stream';
 import { tooLarge } from '../../api/errors.ts';
 import type { RawRequest, RawResponse } from '../../client/client.ts';
-import { clientGone } from '../http2/stream.ts';
-import type { HttpRequest, HttpResponse, ResponseStream } from './exchange.ts';
+import { clientGone, type HttpRequest, type HttpResponse, type ResponseStream } from './exchange.ts';
 
 /** A request made in this process, and its answer as it comes. */
 export class LocalExchange {

@@ -4,8 +4,8 @@ import type { Readable } from 'node:stream';
 import type { TLSSocket } from 'node:tls';
 import { tooLarge } from '../../api/errors.ts';
 import type { Fields } from '../http2/fields.ts';
-import { clientGone, type Http2Stream, sizeOf } from '../http2/stream.ts';
-import type { HttpRequest, HttpResponse, Peer, ResponseStream } from './exchange.ts';
+import type { Http2Stream } from '../http2/stream.ts';
+import { clientGone, type HttpRequest, type HttpResponse, type Peer, type ResponseStream, sizeOf } from './exchange.ts';
 import type { Trust } from './trust.ts';
 
 const peers = new WeakMap<object, Peer | 'invalid' | 'none'>();

@@ -129,6 +129,7 @@ export class Http2Connection implements FrameHandler {
 
   /** Writes at once, behind what was queued; calls back when the bytes are not needed any more. */
   writeNow(bytes: Buffer, done: () => void): void {
+    this.flush();
     if (this.closed) return;
     if (!this.socket.write(bytes, done)) this.blocked = true;
   }

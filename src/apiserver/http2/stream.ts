@@ -1,6 +1,6 @@
 import { Readable } from 'node:stream';
 import { tooLarge } from '../../api/errors.ts';
-import type { ResponseStream } from '../http/exchange.ts';
+import { clientGone, type ResponseStream, sizeOf } from '../http/exchange.ts';
 import { type Http2Connection, streamWindow } from './connection.ts';
 import { connectionFields, type Fields } from './fields.ts';
 import { errorCode, flag, frame, rstStream, windowUpdate, writeHeader } from './frames.ts';
@@ -22,9 +22,6 @@ const encoder = new HpackEncoder();
 
 /** The fields of an answer; names in lower case. */
 export type AnswerFields = Record<string, string | string[]>;
-
-/** One for all: an error made for each would cost a stack trace each. */
-export const clientGone = new Error('the client went away');
 
 /** A request's stream: its body on the way in, its answer on the way out. */
 export class Http2Stream implements ResponseStream {
@@ -367,7 +364,6 @@ export class Http2Stream implements ResponseStream {
     this.sendWindow -= size;
     this.connection.sendWindow -= size;
     if (!spare) return this.connection.write(out);
-    this.connection.flush();
     this.connection.writeNow(spare.subarray(0, length), () => {
       if (spares.length < sparesKept) spares.push(spare);
     });
@@ -387,12 +383,6 @@ export class Http2Stream implements ResponseStream {
     this.#receivedSize = 0;
     if (this.#controller && (cut || this.streaming)) this.#controller.abort(clientGone);
   }
-}
-
-export function sizeOf(parts: Buffer[]): number {
-  let size = 0;
-  for (const part of parts) size += part.length;
-  return size;
 }
 
 function joined(chunks: Buffer[]): Buffer {

@@ -224,10 +224,9 @@ export class Metrics implements WebhookObserver {
     }
     count.inc();
     if (time) {
-      const labels = [component, group, resource, scope, subresource, verb, version];
       if (dryRun) this.#durations.of(component, 'All', group, resource, scope, subresource, verb, version).observe(time.ms / 1000);
       else (one.durations ??= this.#durations.of(component, '', group, resource, scope, subresource, verb, version)).observe(time.ms / 1000);
-      (one.sli ??= this.#sli.of(...labels)).observe(Math.max(0, time.ms - time.outside) / 1000);
+      (one.sli ??= this.#sli.of(component, group, resource, scope, subresource, verb, version)).observe(Math.max(0, time.ms - time.outside) / 1000);
     }
     if (bytes !== undefined && (verb === 'GET' || verb === 'LIST')) (one.sizes ??= this.#sizes.of(component, group, resource, scope, subresource, verb, version)).observe(bytes);
   }

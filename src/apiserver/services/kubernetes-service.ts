@@ -1,4 +1,5 @@
 import type { Logger } from 'pino';
+import { sameJson } from '../../api/equality.ts';
 import { isAlreadyExists, isConflict, isInvalid, isNotFound } from '../../api/errors.ts';
 import { resources } from '../../api/generated/resources.ts';
 import type { Endpoints, EndpointSlice, Service } from '../../api/generated/types.ts';
@@ -8,7 +9,6 @@ import type { Client } from '../../client/client.ts';
 import type { Clock } from '../../client/clock.ts';
 import { LeaseNotFoundError, prefixEnd, type Store, type StoreWatch } from '../../store/store.ts';
 import type { ResourceCache } from '../storage/cache.ts';
-import { equalJson } from '../storage/json.ts';
 import { firstAddress } from './ipv4.ts';
 
 /** Where upstream's API servers say that they are alive: a key each, named for its address, that goes with its lease. */
@@ -228,9 +228,9 @@ export class KubernetesService {
       if (this.#stopping) return;
       await client.create(resources.endpointslices, { metadata: { ...key, labels }, ...wanted } as Draft<EndpointSlice>);
     } else if (
-      !equalJson(slice.endpoints ?? [], wanted.endpoints) ||
-      !equalJson(slice.ports ?? [], wanted.ports) ||
-      !equalJson(slice.metadata.labels, labels)
+      !sameJson(slice.endpoints ?? [], wanted.endpoints) ||
+      !sameJson(slice.ports ?? [], wanted.ports) ||
+      !sameJson(slice.metadata.labels, labels)
     ) {
       await client.update(resources.endpointslices, { ...slice, ...wanted, metadata: { ...slice.metadata, labels } } as EndpointSlice);
     }
@@ -244,10 +244,10 @@ function isAsWanted(found: Endpoints, wanted: { addresses: { ip: string }[]; por
   if ((found.subsets?.length ?? 0) !== wanted.length) return false;
   if (!has || !wants) return true;
   return (
-    equalJson(
+    sameJson(
       (has.addresses ?? []).map((a) => a.ip).sort(),
       wants.addresses.map((a) => a.ip),
-    ) && equalJson(has.ports, wants.ports)
+    ) && sameJson(has.ports, wants.ports)
   );
 }
 

@@ -1,10 +1,11 @@
 import { convert } from '../../api/convert.ts';
+import { sameJson } from '../../api/equality.ts';
 import { parseJson } from '../../api/json.ts';
-import { apiVersionOf, type KubeObject } from '../../api/object.ts';
+import { apiVersionOf, groupVersionOf, type KubeObject } from '../../api/object.ts';
 import { decodeProtobuf } from '../../api/protobuf.ts';
 import type { ServedResource } from '../../api/scheme.ts';
 import { encodeForStore, respliced, type Spliced, splice } from './encoding.ts';
-import { clone, deepFreeze, equalJson } from './json.ts';
+import { clone, deepFreeze } from './json.ts';
 import { encodeMessage } from '../../api/protobuf-encode.ts';
 
 /** What upstream's API server writes to the same etcd. */
@@ -26,8 +27,7 @@ function inStoredVersion(resource: ServedResource, stored: Buffer): Buffer {
   if (!head) ownHeads.set(resource, (head = Buffer.from(`{"apiVersion":"${apiVersionOf(resource)}","kind":"${resource.kind}",`)));
   if (stored.length > head.length && head.compare(stored, 0, head.length) === 0) return stored;
   const object = isProtobuf(stored) ? fromProtobuf(resource, stored) : (parseJson(stored.toString('utf8')) as KubeObject);
-  const [group = '', version = ''] = object.apiVersion.includes('/') ? object.apiVersion.split('/') : ['', object.apiVersion];
-  return encodeForStore(convert(object, { group, version, kind: object.kind }, resource) as KubeObject);
+  return encodeForStore(convert(object, { ...groupVersionOf(object.apiVersion), kind: object.kind }, resource) as KubeObject);
 }
 
 const metadataHead = '"metadata":{'.length;
@@ -172,7 +172,7 @@ export class Entry {
       object.apiVersion = apiVersion;
       resource.custom?.prune(object);
     }
-    return own && equalJson(object, this.object) ? this.settle(resource, this.object, this.#spliced) : this.settle(resource, object);
+    return own && sameJson(object, this.object) ? this.settle(resource, this.object, this.#spliced) : this.settle(resource, object);
   }
 }
 

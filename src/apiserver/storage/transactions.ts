@@ -1,3 +1,4 @@
+import { sameJson } from '../../api/equality.ts';
 import { alreadyExists, notFound, StatusError, type Subject, timeout } from '../../api/errors.ts';
 import type { ManagedFieldsEntry } from '../../api/generated/types.ts';
 import type { KubeObject } from '../../api/object.ts';
@@ -7,7 +8,6 @@ import type { ResourceCache } from './cache.ts';
 import { encodeForStore } from './encoding.ts';
 import { Entry } from './entry.ts';
 import type { CacheHub } from './hub.ts';
-import { equalJson } from './json.ts';
 
 /** What a transaction makes of the current object. */
 export type Outcome =
@@ -172,10 +172,10 @@ class DryRunEntry {
 function same(next: KubeObject, current: KubeObject): boolean {
   const { resourceVersion: _a, managedFields: fields, ...nextMeta } = next.metadata;
   const { resourceVersion: _c, managedFields: known, ...currentMeta } = current.metadata;
-  if (!equalJson({ ...next, metadata: undefined }, { ...current, metadata: undefined }) || !equalJson(nextMeta, currentMeta)) return false;
+  if (!sameJson({ ...next, metadata: undefined }, { ...current, metadata: undefined }) || !sameJson(nextMeta, currentMeta)) return false;
   if (fields === known) return true;
   if (fields?.length !== known?.length) return false;
-  return equalJson(fields?.map(withoutTime), known?.map(withoutTime));
+  return sameJson(fields?.map(withoutTime), known?.map(withoutTime));
 }
 
 const withoutTime = ({ time: _, ...entry }: ManagedFieldsEntry): Omit<ManagedFieldsEntry, 'time'> => entry;

@@ -1,7 +1,8 @@
+import { sameJson } from '../../api/equality.ts';
 import type { FieldError } from '../../api/errors.ts';
 import type { KubeObject } from '../../api/object.ts';
 import { type Api, type Call, timestamp } from '../api.ts';
-import { clone, equalJson } from '../storage/json.ts';
+import { clone } from '../storage/json.ts';
 
 /** A subresource that has the object's own kind and may change only part of it. */
 export interface SubresourceWrite {
@@ -80,7 +81,7 @@ export const subresourceWrites: Record<string, SubresourceWrite | undefined> = {
     prepare(object, old) {
       const containers = object.spec?.ephemeralContainers;
       become(object, old);
-      if (!equalJson(containers, old.spec.ephemeralContainers)) object.metadata.generation = (old.metadata.generation ?? 0) + 1;
+      if (!sameJson(containers, old.spec.ephemeralContainers)) object.metadata.generation = (old.metadata.generation ?? 0) + 1;
       if (containers) object.spec.ephemeralContainers = containers;
       else delete object.spec.ephemeralContainers;
     },
@@ -88,7 +89,7 @@ export const subresourceWrites: Record<string, SubresourceWrite | undefined> = {
       const now = new Map<string, unknown>((object.spec.ephemeralContainers ?? []).map((c: Containers) => [c.name, c]));
       const errors: FieldError[] = [];
       for (const container of (old.spec.ephemeralContainers ?? []) as Containers[]) {
-        if (!equalJson(now.get(container.name), container)) {
+        if (!sameJson(now.get(container.name), container)) {
           errors.push({
             type: 'FieldValueForbidden',
             field: 'spec.ephemeralContainers',
@@ -111,7 +112,7 @@ export const subresourceWrites: Record<string, SubresourceWrite | undefined> = {
       become(object, old);
       let changed = false;
       for (const c of [...object.spec.containers, ...(object.spec.initContainers ?? [])] as Containers[]) {
-        if (!wanted.has(c.name) || equalJson(wanted.get(c.name), c.resources)) continue;
+        if (!wanted.has(c.name) || sameJson(wanted.get(c.name), c.resources)) continue;
         c.resources = wanted.get(c.name) ?? {};
         changed = true;
       }

@@ -1,5 +1,6 @@
 import { type ClientHttp2Session, connect } from 'node:http2';
 import { connect as connectSocket } from 'node:net';
+import { varintBytes } from '../../api/protobuf-encode.ts';
 
 export type AttributeValue = string | number | boolean;
 
@@ -21,19 +22,12 @@ export interface FinishedSpan {
 
 const kinds = { server: 2, client: 3 };
 
-function varint(value: number): Buffer {
-  const bytes: number[] = [];
-  let rest = value;
-  for (; rest >= 0x80; rest = Math.floor(rest / 0x80)) bytes.push((rest % 0x80) | 0x80);
-  bytes.push(rest);
-  return Buffer.from(bytes);
-}
 /** A field that has a length: text, bytes or a message. */
 const field = (id: number, content: Buffer | string): Buffer => {
   const bytes = typeof content === 'string' ? Buffer.from(content) : content;
-  return Buffer.concat([varint(id * 8 + 2), varint(bytes.length), bytes]);
+  return Buffer.concat([varintBytes(id * 8 + 2), varintBytes(bytes.length), bytes]);
 };
-const number = (id: number, value: number): Buffer => Buffer.concat([varint(id * 8), varint(value)]);
+const number = (id: number, value: number): Buffer => Buffer.concat([varintBytes(id * 8), varintBytes(value)]);
 const nanoseconds = (id: number, ms: number): Buffer => {
   const bytes = Buffer.alloc(9);
   bytes[0] = id * 8 + 1;

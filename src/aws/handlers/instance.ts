@@ -95,7 +95,7 @@ export const instance: ResourceHandler<InstanceProperties> = {
             if (passing && hasCode(error, 'InvalidParameterValue', 'InvalidIPAddress.InUse')) return undefined;
             throw error;
           }),
-        { timeoutMs: 60_000, ...(signal ? { signal } : {}) },
+        { timeoutMs: 60_000, signal },
       );
     const answer = await createOnce(context, [cluster, logicalId, p.SubnetId, template], launch, async ({ Instances }) => {
       const state = await stateOf(context, madeId(Instances?.[0]?.InstanceId));
@@ -138,7 +138,7 @@ export const instance: ResourceHandler<InstanceProperties> = {
         if (!found) throw new Error(`instance ${id} ended while it was launched`);
         return found.State?.Name === 'running' ? true : undefined;
       },
-      context.signal ? { signal: context.signal } : {},
+      { signal: context.signal },
     );
   },
   tag: tagEc2,
@@ -151,7 +151,7 @@ export const instance: ResourceHandler<InstanceProperties> = {
         const state = await stateOf(context, id);
         return state === undefined || state === 'terminated' ? true : undefined;
       },
-      context.signal ? { signal: context.signal } : {},
+      { signal: context.signal },
     );
   },
 };

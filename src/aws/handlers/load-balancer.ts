@@ -105,7 +105,7 @@ export const loadBalancer = {
         if (code === 'failed') throw new Error(`load balancer ${id} failed`);
         return code === 'active' || code === 'active_impaired' ? true : undefined;
       },
-      { timeoutMs: 600_000, ...(context.signal ? { signal: context.signal } : {}) },
+      { timeoutMs: 600_000, signal: context.signal },
     );
   },
   tag: tagElb,

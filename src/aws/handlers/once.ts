@@ -32,7 +32,7 @@ export async function createOnce<T>(
         const found = await presence(made);
         return found === 'unseen' ? undefined : found;
       },
-      { timeoutMs: visibleWithinMs, ...(context.signal ? { signal: context.signal } : {}) },
+      { timeoutMs: visibleWithinMs, signal: context.signal },
     ).catch((error) => {
       if (context.signal?.aborted) throw error;
       return 'gone' as const;

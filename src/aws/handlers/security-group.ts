@@ -7,7 +7,7 @@ import {
   RevokeSecurityGroupIngressCommand,
   type SecurityGroup,
 } from '@aws-sdk/client-ec2';
-import { hasCode, ignore, waitUntil } from '../clients.ts';
+import { ignore, removeWhenFree } from '../clients.ts';
 import { fromTags, ownershipFilters, tagSpecification } from '../tags.ts';
 import { madeId, tagEc2 } from './ec2-tags.ts';
 import { type Found, type HandlerContext, isFound, type ResourceHandler } from './handler.ts';
@@ -126,18 +126,7 @@ export const securityGroup: ResourceHandler<SecurityGroupProperties> = {
   /** The interfaces of a load balancer that was just deleted hold its groups for a while. */
   async remove({ clients, signal }, { id }) {
     const ec2 = await clients.ec2();
-    await waitUntil(
-      `security group ${id} to be out of use`,
-      async () => {
-        try {
-          await ec2.send(new DeleteSecurityGroupCommand({ GroupId: id }));
-        } catch (error) {
-          if (hasCode(error, 'DependencyViolation')) return undefined;
-          if (!hasCode(error, 'InvalidGroup.NotFound')) throw error;
-        }
-        return true;
-      },
-      signal ? { signal } : {},
-    );
+    const remove = () => ec2.send(new DeleteSecurityGroupCommand({ GroupId: id })).catch(ignore('InvalidGroup.NotFound'));
+    await removeWhenFree(`security group ${id} to be out of use`, remove, ['DependencyViolation'], { signal });
   },
 };

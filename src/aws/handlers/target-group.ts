@@ -12,7 +12,7 @@ import {
   RegisterTargetsCommand,
   type TargetGroup,
 } from '@aws-sdk/client-elastic-load-balancing-v2';
-import { hasCode, ignore, waitUntil } from '../clients.ts';
+import { hasCode, ignore, removeWhenFree } from '../clients.ts';
 import { toTags } from '../tags.ts';
 import { madeId } from './ec2-tags.ts';
 import { changedAttributes, declaredAttributes, isOurs, tagElb, tagsOf } from './elbv2.ts';
@@ -166,19 +166,8 @@ export const targetGroup = {
   /** A listener or load balancer that was just deleted holds its group for a moment. */
   async remove({ clients, signal }, { id }: { id: string }) {
     const elb = await clients.elbv2();
-    await waitUntil(
-      `target group ${id} to be out of use`,
-      async () => {
-        try {
-          await elb.send(new DeleteTargetGroupCommand({ TargetGroupArn: id }));
-        } catch (error) {
-          if (hasCode(error, 'ResourceInUse', 'ResourceInUseException')) return undefined;
-          none(error);
-        }
-        return true;
-      },
-      { timeoutMs: 120_000, ...(signal ? { signal } : {}) },
-    );
+    const remove = () => elb.send(new DeleteTargetGroupCommand({ TargetGroupArn: id })).catch(none);
+    await removeWhenFree(`target group ${id} to be out of use`, remove, ['ResourceInUse', 'ResourceInUseException'], { timeoutMs: 120_000, signal });
   },
 } satisfies ResourceHandler<TargetGroupProperties>;
 

@@ -6,7 +6,7 @@ import {
   type Volume,
   type VolumeType,
 } from '@aws-sdk/client-ec2';
-import { hasCode, ignore, waitUntil } from '../clients.ts';
+import { ignore, removeWhenFree, waitUntil } from '../clients.ts';
 import { fromTags, tagSpecification } from '../tags.ts';
 import { madeId, tagEc2 } from './ec2-tags.ts';
 import { type Found, type HandlerContext, identityOf, isFound, type ResourceHandler } from './handler.ts';
@@ -89,26 +89,13 @@ export const volume = {
         if (state === undefined || state === 'error') throw new Error(`volume ${id} could not be made`);
         return state === 'creating' ? undefined : true;
       },
-      context.signal ? { signal: context.signal } : {},
+      { signal: context.signal },
     );
   },
   tag: tagEc2,
   /** An instance that was just terminated holds it for a moment. */
   async remove(context, { id }) {
-    const { signal } = context;
-    await waitUntil(
-      `volume ${id} to be out of use`,
-      async () => {
-        try {
-          await deleteVolume(context, id);
-        } catch (error) {
-          if (hasCode(error, 'VolumeInUse')) return undefined;
-          throw error;
-        }
-        return true;
-      },
-      signal ? { signal } : {},
-    );
+    await removeWhenFree(`volume ${id} to be out of use`, () => deleteVolume(context, id), ['VolumeInUse'], { signal: context.signal });
   },
 } satisfies ResourceHandler<VolumeProperties>;
 

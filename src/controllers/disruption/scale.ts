@@ -1,7 +1,7 @@
 import { isNotFound } from '../../api/errors.ts';
 import type { OwnerReference, Pod } from '../../api/generated/types.ts';
 import { resources } from '../../api/generated/resources.ts';
-import type { KubeObject } from '../../api/object.ts';
+import { groupVersionOf, type KubeObject } from '../../api/object.ts';
 import type { Informer } from '../../client/informer.ts';
 import type { ControllerContext } from '../controller.ts';
 import { type DiscoveredResource, discover } from '../discovery.ts';
@@ -54,7 +54,7 @@ export class ExpectedScale {
   }
 
   #known(ref: OwnerReference, namespace: string): Scaled | undefined {
-    const group = ref.apiVersion.includes('/') ? ref.apiVersion.split('/')[0] : '';
+    const { group } = groupVersionOf(ref.apiVersion);
     const owner = this.#byKind[`${group}/${ref.kind}`]?.get(`${namespace}/${ref.name}`);
     if (owner?.metadata.uid !== ref.uid) return undefined;
     const above = ref.kind === 'ReplicaSet' ? controllerOf(owner) : undefined;
@@ -64,8 +64,7 @@ export class ExpectedScale {
 
   /** Any other kind says through its subresource scale. */
   async #ask(ref: OwnerReference, namespace: string): Promise<Scaled | undefined> {
-    const slash = ref.apiVersion.indexOf('/');
-    const group = slash < 0 ? '' : ref.apiVersion.slice(0, slash);
+    const { group } = groupVersionOf(ref.apiVersion);
     if (this.#byKind[`${group}/${ref.kind}`]) return undefined;
     const find = async () => (await (this.#discovered ??= discover(this.#context.client))).find((r) => r.group === group && r.kind === ref.kind);
     let type = await find();

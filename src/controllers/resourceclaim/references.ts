@@ -1,4 +1,4 @@
-import type { Pod, PodResourceClaim, ResourceV1ResourceClaim as ResourceClaim } from '../../api/generated/types.ts';
+import type { Pod, ResourceClaimConsumerReference, ResourceV1ResourceClaim as ResourceClaim } from '../../api/generated/types.ts';
 import { isPodTerminal } from '../pod-facts.ts';
 
 /** Keeps a claim that is allocated from going. */
@@ -8,18 +8,17 @@ export const POD_CLAIM_ANNOTATION = 'resource.kubernetes.io/pod-claim-name';
 /** How many may use one claim. */
 const MAX_CONSUMERS = 256;
 
-/** The name of the claim that one of a pod's entries means; undefined while none was made from its template, null where none is needed. */
-export function claimNameOf(pod: Pod, entry: PodResourceClaim): string | undefined | null {
-  if (entry.resourceClaimName) return entry.resourceClaimName;
-  const status = pod.status?.resourceClaimStatuses?.find((one) => one.name === entry.name);
-  return status ? (status.resourceClaimName ?? null) : undefined;
-}
-
 export const isOwnedBy = (claim: ResourceClaim, pod: Pod): boolean =>
   claim.metadata.ownerReferences?.some((owner) => owner.controller === true && owner.uid === pod.metadata.uid) ?? false;
 
 export const isReservedFor = (claim: ResourceClaim, pod: Pod): boolean =>
   claim.status?.reservedFor?.some((consumer) => consumer.uid === pod.metadata.uid) ?? false;
+
+/** The users of a claim, with the pod. */
+export const reservedWith = (claim: ResourceClaim, pod: Pod): ResourceClaimConsumerReference[] => [
+  ...(claim.status?.reservedFor ?? []),
+  { resource: 'pods', name: pod.metadata.name, uid: pod.metadata.uid },
+];
 
 export const canBeReserved = (claim: ResourceClaim): boolean => (claim.status?.reservedFor?.length ?? 0) < MAX_CONSUMERS;
 

@@ -1,7 +1,9 @@
 import { readFile, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { resources } from '../../api/generated/resources.ts';
-import type { Container, Pod, PodResourceClaim, ResourceV1ResourceClaim as ResourceClaim } from '../../api/generated/types.ts';
+import type { Container, Pod, ResourceV1ResourceClaim as ResourceClaim } from '../../api/generated/types.ts';
+import { claimNameOf } from '../../api/resource-claims.ts';
+import { KeyedLock } from '../keyed-lock.ts';
 import type { ClaimReference, PreparedDevice } from './plugin-api.ts';
 import { type Plugin, Plugins, type PluginsOptions } from './plugins.ts';
 
@@ -19,7 +21,7 @@ export class DynamicResources {
   private readonly o: Omit<PluginsOptions, 'directory'> & { directory: string; root: string };
   private readonly claims = new Map<string, PreparedClaim>();
   /** By claim uid: two pods that share one come one after the other. */
-  private readonly locks = new Map<string, Promise<unknown>>();
+  private readonly locks = new KeyedLock();
   private saving: Promise<void> = Promise.resolve();
 
   constructor(o: DynamicResources['o']) {
@@ -50,7 +52,7 @@ export class DynamicResources {
   /** Everything that the pod's containers will ask for. Throws where a claim is not the pod's or a driver fails. */
   async prepare(pod: Pod, signal: AbortSignal): Promise<void> {
     for (const entry of pod.spec.resourceClaims ?? []) {
-      const name = claimName(pod, entry);
+      const name = claimNameOf(pod, entry);
       if (name === null) continue;
       if (name === undefined) throw new Error(`claim ${entry.name}: ResourceClaim not created yet`);
       const known = this.preparedOf(pod, name);
@@ -59,7 +61,7 @@ export class DynamicResources {
       if (!claim.status?.allocation) throw new Error(`resource claim ${name} is not allocated`);
       if (!claim.status.reservedFor?.some((consumer) => consumer.uid === pod.metadata.uid))
         throw new Error(`pod ${pod.metadata.name}(${pod.metadata.uid}) is not allowed to use resource claim ${name}(${claim.metadata.uid})`);
-      await this.locked(claim.metadata.uid, () => this.prepareClaim(pod, claim));
+      await this.locks.run(claim.metadata.uid, () => this.prepareClaim(pod, claim));
     }
   }
 
@@ -104,7 +106,7 @@ export class DynamicResources {
     const ids: string[] = [];
     for (const { name, request } of container.resources?.claims ?? []) {
       const entry = pod.spec.resourceClaims?.find((one) => one.name === name);
-      const claim = entry && claimName(pod, entry);
+      const claim = entry && claimNameOf(pod, entry);
       const prepared = claim ? this.preparedOf(pod, claim) : undefined;
       for (const device of Object.values(prepared?.drivers ?? {}).flatMap((devices) => devices ?? [])) {
         // A driver names REQUEST or REQUEST/SUBREQUEST, a container the request.
@@ -123,7 +125,7 @@ export class DynamicResources {
   /** Takes back what the pod had. Idempotent; throws while a driver is away or fails. */
   async unprepare(uid: string): Promise<void> {
     for (const claim of [...this.claims.values()].filter((c) => c.pods.includes(uid)))
-      await this.locked(claim.uid, () => this.unprepareClaim(claim, uid));
+      await this.locks.run(claim.uid, () => this.unprepareClaim(claim, uid));
   }
 
   private async unprepareClaim(claim: PreparedClaim, podUid: string): Promise<void> {
@@ -142,22 +144,4 @@ export class DynamicResources {
     claim.pods = claim.pods.filter((pod) => pod !== podUid);
     await this.save();
   }
-
-  private async locked<T>(key: string, work: () => Promise<T>): Promise<T> {
-    const before = this.locks.get(key) ?? Promise.resolve();
-    const mine = before.catch(() => {}).then(work);
-    this.locks.set(key, mine);
-    try {
-      return await mine;
-    } finally {
-      if (this.locks.get(key) === mine) this.locks.delete(key);
-    }
-  }
-}
-
-/** The name of a pod's claim; undefined while it is not made yet, null where none is needed. */
-function claimName(pod: Pod, entry: PodResourceClaim): string | undefined | null {
-  if (entry.resourceClaimName) return entry.resourceClaimName;
-  const status = pod.status?.resourceClaimStatuses?.find((one) => one.name === entry.name);
-  return status ? (status.resourceClaimName ?? null) : undefined;
 }

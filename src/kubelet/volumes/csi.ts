@@ -8,6 +8,7 @@ import type { PersistentVolume, VolumeAttachment } from '../../api/generated/typ
 import type { Client } from '../../client/client.ts';
 import { type Clock, sleep } from '../../client/clock.ts';
 import type { MountedVolume } from '../container-config.ts';
+import { KeyedLock } from '../keyed-lock.ts';
 import type { Paths } from '../paths.ts';
 import { growMounted, growUnmounted } from './growth.ts';
 import { bindMount, formatAndMount, isMounted, listMounts, removeEmpty, unmount } from './mounts.ts';
@@ -22,6 +23,15 @@ export const uniqueVolumeName = (driver: string, handle: string): string => `kub
 /** The name of the VolumeAttachment of a volume on a node, by which attacher and kubelet find the same object. */
 export const attachmentName = (handle: string, driver: string, node: string): string =>
   `csi-${createHash('sha256').update(`${handle}${driver}${node}`).digest('hex')}`;
+
+/** How a pod is to have a persistent volume. */
+export interface SetupOptions {
+  readOnly: boolean;
+  /** As the device itself, without a file system. */
+  block: boolean;
+  /** The volume is larger than the file system in it may be. */
+  grown: boolean;
+}
 
 interface VolumeData {
   driverName: string;
@@ -47,7 +57,8 @@ export class CsiVolumes {
   private readonly users = new Map<string, Set<string>>();
   private readonly waiting = new Set<() => void>();
   private attached = '';
-  private readonly locks = new Map<string, Promise<unknown>>();
+  /** By unique volume name. */
+  private readonly locks = new KeyedLock();
 
   constructor(o: CsiVolumes['o']) {
     this.o = o;
@@ -63,19 +74,13 @@ export class CsiVolumes {
       for (const { data } of await this.volumesOf(uid)) this.use(uniqueVolumeName(data.driverName, data.volumeHandle), uid);
   }
 
-  /** grown: the volume is larger than the file system in it may be. */
-  async setup(
-    pv: PersistentVolume,
-    uid: string,
-    o: { readOnly: boolean; block: boolean; grown: boolean },
-    signal: AbortSignal,
-  ): Promise<MountedVolume> {
+  async setup(pv: PersistentVolume, uid: string, o: SetupOptions, signal: AbortSignal): Promise<MountedVolume> {
     const { readOnly, block } = o;
     const csi = pv.spec!.csi!;
     const unique = uniqueVolumeName(csi.driver, csi.volumeHandle);
     const podDirectory = this.o.paths.volume(uid, 'csi', pv.metadata.name);
     const target = join(podDirectory, 'mount');
-    return this.locked(unique, async () => {
+    return this.locks.run(unique, async () => {
       if (!this.users.get(unique)?.has(uid)) {
         const fresh = !this.users.has(unique);
         this.use(unique, uid);
@@ -115,7 +120,7 @@ export class CsiVolumes {
   /** Makes the file system of a volume that is mounted here as large as the volume. */
   async grow(pv: PersistentVolume): Promise<void> {
     const { driver, volumeHandle } = pv.spec!.csi!;
-    await this.locked(uniqueVolumeName(driver, volumeHandle), async () => {
+    await this.locks.run(uniqueVolumeName(driver, volumeHandle), async () => {
       const global = this.o.paths.csiGlobalMount(driver, volumeHandle);
       const mount = (await listMounts()).findLast((m) => m.path === global);
       if (!mount) throw new Error(`volume ${volumeHandle} is not mounted`);
@@ -127,7 +132,7 @@ export class CsiVolumes {
   async teardown(uid: string): Promise<void> {
     for (const { directory, data } of await this.volumesOf(uid)) {
       const unique = uniqueVolumeName(data.driverName, data.volumeHandle);
-      await this.locked(unique, async () => {
+      await this.locks.run(unique, async () => {
         await unmount(join(directory, 'mount'));
         await removeEmpty(join(directory, 'mount'));
         const users = this.users.get(unique);
@@ -164,18 +169,6 @@ export class CsiVolumes {
       if (text) found.push({ directory, data: JSON.parse(text) });
     }
     return found;
-  }
-
-  /** One piece of work at a time a volume. */
-  private async locked<T>(key: string, work: () => Promise<T>): Promise<T> {
-    const before = this.locks.get(key) ?? Promise.resolve();
-    const mine = before.catch(() => {}).then(work);
-    this.locks.set(key, mine);
-    try {
-      return await mine;
-    } finally {
-      if (this.locks.get(key) === mine) this.locks.delete(key);
-    }
   }
 
   /** Waits until the volume is attached and its device is there. */

@@ -12,7 +12,7 @@ import type { PodVolumes } from '../context.ts';
 import type { PodAddresses } from '../field-ref.ts';
 import type { Paths } from '../paths.ts';
 import { writeAtomically } from './atomic-writer.ts';
-import { CsiVolumes } from './csi.ts';
+import { CsiVolumes, type SetupOptions } from './csi.ts';
 import { checkHostPath, setupEmptyDir } from './directories.ts';
 import { isBehind, reportGrown } from './growth.ts';
 import { isMounted, MountError, mountTmpfs, unmountBelow } from './mounts.ts';
@@ -206,7 +206,7 @@ export class VolumeManager implements PodVolumes {
   private async persistent(
     pod: Pod,
     pv: PersistentVolume,
-    o: { readOnly: boolean; block: boolean; grown: boolean },
+    o: SetupOptions,
     signal: AbortSignal,
   ): Promise<MountedVolume> {
     const { readOnly, block } = o;

@@ -14,7 +14,8 @@ import type {
 } from '../../api/generated/types.ts';
 import { toMilli } from '../../api/quantity.ts';
 import { keyOf } from '../../api/object.ts';
-import { hasCapacity, quantityOf, sharedConsumption, tolerates } from './capacity.ts';
+import { tolerates } from '../../controllers/resourceclaim/taints.ts';
+import { hasCapacity, quantityOf, sharedConsumption } from './capacity.ts';
 import type { DevicesInUse } from './in-use.ts';
 import type { Pool, PooledDevice } from './pools.ts';
 import { matchesSelectors } from './selectors.ts';
@@ -103,6 +104,8 @@ class Search {
   readonly chosen: Chosen[][];
   readonly #wanted: Wanted[];
   readonly #pools: Pool[];
+  /** Those of pools without a problem. */
+  readonly #devices: PooledDevice[];
   readonly #inUse: DevicesInUse;
   readonly #taken = new Set<string>();
   readonly #matches = new Map<string, boolean>();
@@ -111,6 +114,7 @@ class Search {
   constructor(wanted: Wanted[], pools: Pool[], inUse: DevicesInUse) {
     this.#wanted = wanted;
     this.#pools = pools;
+    this.#devices = pools.flatMap((pool) => (pool.problem ? [] : pool.devices));
     this.#inUse = inUse;
     this.chosen = wanted.map(() => []);
   }
@@ -139,7 +143,7 @@ class Search {
   /** So many devices, from the given one on. */
   #some(claim: number, alternative: Alternative, left: number, from: number, next: () => boolean): boolean {
     if (left === 0) return next();
-    const devices = this.#pools.flatMap((pool) => (pool.problem ? [] : pool.devices));
+    const devices = this.#devices;
     for (let at = from; at < devices.length; at++) {
       // A shared device may serve one request more than once.
       const again = devices[at]!.device.allowMultipleAllocations ? at : at + 1;
@@ -191,7 +195,7 @@ class Search {
     if (device.device.bindingConditions?.length || this.chosen[claim]!.length >= mostResults) return undefined;
     if (!this.#fits(claim, alternative, device)) return undefined;
     const harmful = device.taints.filter((taint) => taint.effect === 'NoSchedule' || taint.effect === 'NoExecute');
-    if (harmful.some((taint) => !tolerates(tolerations, taint))) return undefined;
+    if (harmful.some((taint) => !tolerations?.some((one) => tolerates(one, taint)))) return undefined;
     const chosen: Chosen = { device, alternative };
     if (adminAccess) {
       if (this.chosen[claim]!.some((c) => c.device.id === device.id && c.alternative.name === alternative.name)) return undefined;

@@ -1,4 +1,4 @@
-import type { CapacityRequirements, Device, DeviceCapacity, DeviceToleration } from '../../api/generated/types.ts';
+import type { CapacityRequirements, Device, DeviceCapacity } from '../../api/generated/types.ts';
 import { formatQuantity, parseQuantity, toMilli } from '../../api/quantity.ts';
 
 const milli = (text: unknown) => toMilli(String(text));
@@ -46,13 +46,4 @@ export function sharedConsumption(
 export const hasCapacity = (device: Device, wanted: CapacityRequirements | undefined): boolean =>
   Object.entries(wanted?.requests ?? {}).every(
     ([name, amount]) => device.capacity?.[name] !== undefined && milli(device.capacity[name].value) >= milli(amount),
-  );
-
-/** Whether one of the tolerations is for the taint. */
-export const tolerates = (tolerations: readonly DeviceToleration[] | undefined, taint: { key: string; value?: string; effect: string }): boolean =>
-  (tolerations ?? []).some(
-    (one) =>
-      (!one.effect || one.effect === taint.effect) &&
-      (!one.key || one.key === taint.key) &&
-      (one.operator === 'Exists' || (one.operator !== 'Exists' && (one.value ?? '') === (taint.value ?? ''))),
   );

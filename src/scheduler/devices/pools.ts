@@ -1,6 +1,7 @@
 import type { Device, DeviceTaint, DeviceTaintRule, Node, NodeSelector, ResourceSlice } from '../../api/generated/types.ts';
 import { toMilli } from '../../api/quantity.ts';
 import { nodeSelectorMatches } from '../../controllers/node-matching.ts';
+import { selects } from '../../controllers/resourceclaim/taints.ts';
 
 /** A device with what its slice says of it. */
 export interface PooledDevice {
@@ -68,10 +69,7 @@ function devicesOn(node: Node, { spec }: ResourceSlice, rules: readonly DeviceTa
   for (const device of spec.devices ?? []) {
     const where = spec.perDeviceNodeSelection ? device : spec;
     if (spec.perDeviceNodeSelection && !usable(device)) continue;
-    const applied = rules.filter(({ spec: { deviceSelector: s } }) => {
-      if (!s) return false;
-      return (!s.driver || s.driver === spec.driver) && (!s.pool || s.pool === spec.pool.name) && (!s.device || s.device === device.name);
-    });
+    const applied = rules.filter((rule) => selects(rule, { driver: spec.driver, pool: spec.pool.name, device: device.name }));
     found.push({
       id: deviceId(spec.driver, spec.pool.name, device.name),
       driver: spec.driver,

@@ -2,8 +2,9 @@ import { isConflict } from '../../api/errors.ts';
 import { resources } from '../../api/generated/resources.ts';
 import type { AllocationResult, Pod, ResourceV1ResourceClaim as ResourceClaim } from '../../api/generated/types.ts';
 import { keyOf } from '../../api/object.ts';
+import { claimNameOf } from '../../api/resource-claims.ts';
 import { nodeSelectorMatches } from '../../controllers/node-matching.ts';
-import { ALLOCATION_FINALIZER, canBeReserved, claimNameOf, isOwnedBy, isReservedFor } from '../../controllers/resourceclaim/references.ts';
+import { ALLOCATION_FINALIZER, canBeReserved, isOwnedBy, isReservedFor, reservedWith } from '../../controllers/resourceclaim/references.ts';
 import { allocate } from '../devices/allocator.ts';
 import { DevicesInUse } from '../devices/in-use.ts';
 import { groupSlices, poolsOn } from '../devices/pools.ts';
@@ -107,8 +108,7 @@ export function dynamicResources(handle: Handle): Plugin {
           const finalizers = [...(claim.metadata.finalizers ?? []), ALLOCATION_FINALIZER];
           claim = await handle.client.update(resources.resourceclaims, { ...claim, metadata: { ...claim.metadata, finalizers } }, { signal });
         }
-        const consumer = { resource: 'pods', name: pod.metadata.name, uid: pod.metadata.uid };
-        const status = { ...claim.status, ...(allocation ? { allocation } : {}), reservedFor: [...(claim.status?.reservedFor ?? []), consumer] };
+        const status = { ...claim.status, ...(allocation ? { allocation } : {}), reservedFor: reservedWith(claim, pod) };
         await handle.client.update(resources.resourceclaims, { ...claim, status }, { subresource: 'status', signal });
         return;
       } catch (error) {

@@ -1,5 +1,5 @@
+import { canonicalJson, sameJson } from '../../../api/equality.ts';
 import { trackOwnStatus } from '../../verbs/managed-fields.ts';
-import { sameJson, stable } from '../../../api/crd/equality.ts';
 import { isNotFound, StatusError } from '../../../api/errors.ts';
 import type { APIService, EndpointSlice, Service } from '../../../api/generated/types.ts';
 import type { Client } from '../../../client/client.ts';
@@ -162,7 +162,7 @@ export class Aggregator {
       return;
     }
     const { spec } = service;
-    const from = stable(spec);
+    const from = canonicalJson(spec);
     let remote = known;
     if (!remote || remote.from !== from) {
       remote?.server.close();

@@ -1,4 +1,4 @@
-import { sameJson } from '../../../api/crd/equality.ts';
+import { sameJson } from '../../../api/equality.ts';
 import { isAlreadyExists, isConflict, isNotFound } from '../../../api/errors.ts';
 import type { APIService } from '../../../api/generated/types.ts';
 import type { ResourceType } from '../../../api/object.ts';

@@ -1,7 +1,7 @@
 import { trackOwnStatus } from '../../verbs/managed-fields.ts';
 import { cleanupFinalizer } from '../../../api/crd/definition-strategy.ts';
 import { approvalOf, isProtectedGroup } from '../../../api/crd/definition-validation.ts';
-import { sameJson, stable } from '../../../api/crd/equality.ts';
+import { canonicalJson, sameJson } from '../../../api/equality.ts';
 import { isNotFound } from '../../../api/errors.ts';
 import type { CustomResourceDefinition } from '../../../api/generated/types.ts';
 import type { CustomResource } from '../../../api/scheme.ts';
@@ -133,7 +133,7 @@ export class CustomResources {
 
   async #serve(crd: CustomResourceDefinition): Promise<void> {
     const { name } = crd.metadata;
-    const from = stable([crd.spec, crd.status?.acceptedNames, crd.metadata.deletionTimestamp !== undefined, crd.metadata.uid]);
+    const from = canonicalJson([crd.spec, crd.status?.acceptedNames, crd.metadata.deletionTimestamp !== undefined, crd.metadata.uid]);
     const known = this.#serving.get(name);
     if (known?.from === from) return;
     const definition = serveDefinition(crd, this.#makeConversion(crd));

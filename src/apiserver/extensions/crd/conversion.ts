@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { ClientConfig } from '../../../api/crd/client-config.ts';
-import { sameJson } from '../../../api/crd/equality.ts';
+import { sameJson } from '../../../api/equality.ts';
 import { StatusError } from '../../../api/errors.ts';
 import type { CustomResourceDefinition } from '../../../api/generated/types.ts';
 import type { CustomResource } from '../../../api/scheme.ts';

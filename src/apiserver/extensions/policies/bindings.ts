@@ -3,7 +3,7 @@ import { policyEnvironment, type PolicyEnvironment, compileExpression, type Comp
 import { adaptAny } from '../../../api/cel/adapt.ts';
 import type { Environment } from '../../../api/cel/environment.ts';
 import { CelError, type CelMap, type Value } from '../../../api/cel/values.ts';
-import type { KubeObject } from '../../../api/object.ts';
+import { groupVersionOf, type KubeObject } from '../../../api/object.ts';
 import type { ServedResource } from '../../../api/scheme.ts';
 import { type LabelSelector, labelSelectorMatches } from '../../../api/selectors.ts';
 import type { AdmissionRequest } from '../../admission/chain.ts';
@@ -104,8 +104,8 @@ export async function paramsOf(policy: Policy, binding: Binding, request: Admiss
   const kind = policy.spec.paramKind as { apiVersion: string; kind: string } | undefined;
   const ref = binding.spec.paramRef;
   if (!kind || !ref) return [undefined];
-  const [apiGroup = '', version = ''] = kind.apiVersion.includes('/') ? kind.apiVersion.split('/') : ['', kind.apiVersion];
-  const target = request.api.registry.findKind(apiGroup, version, kind.kind);
+  const { group, version } = groupVersionOf(kind.apiVersion);
+  const target = request.api.registry.findKind(group, version, kind.kind);
   if (!target?.storage) throw new PolicyFailure(`paramKind kind \`${kind.apiVersion}, Kind=${kind.kind}\` not known`);
   let namespace = '';
   if (target.served.namespaced) {

@@ -1,4 +1,4 @@
-import type { KubeObject } from '../../../api/object.ts';
+import { groupVersionOf, type KubeObject } from '../../../api/object.ts';
 import type { Registered } from '../../registry.ts';
 import { applyTo } from '../../verbs/managed-fields.ts';
 import { policyEnvironment } from '../../../api/admission/policy.ts';
@@ -6,8 +6,8 @@ import { CompilationError } from '../../../api/cel/environment.ts';
 import { typeOfDefinition } from '../../../api/cel/definition-types.ts';
 import { typeOfSchema } from '../../../api/cel/schema-types.ts';
 import type { Type } from '../../../api/cel/types.ts';
-import { sameJson } from '../../../api/crd/equality.ts';
 import type { JsonSchema } from '../../../api/crd/json-schema.ts';
+import { sameJson } from '../../../api/equality.ts';
 import { isNotFound } from '../../../api/errors.ts';
 import { definitionOf } from '../../../api/schema.ts';
 import type { ServedResource } from '../../../api/scheme.ts';
@@ -122,7 +122,7 @@ export class PolicyTypeChecking {
   }
 
   #paramType({ apiVersion, kind }: { apiVersion: string; kind: string }): Type | undefined {
-    const [group = '', version = ''] = apiVersion.includes('/') ? apiVersion.split('/') : ['', apiVersion];
+    const { group, version } = groupVersionOf(apiVersion);
     const served = this.#api.registry.findKind(group, version, kind)?.served;
     return served && typeOf(served);
   }

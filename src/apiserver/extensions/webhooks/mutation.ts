@@ -1,6 +1,6 @@
-import { sameJson } from '../../../api/crd/equality.ts';
 import { checkTypes, unknownFields } from '../../../api/decode.ts';
 import { applyDefaults } from '../../../api/defaults.ts';
+import { sameJson } from '../../../api/equality.ts';
 import { internalError } from '../../../api/errors.ts';
 import type { AdmissionRequest } from '../../admission/chain.ts';
 
