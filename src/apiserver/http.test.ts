@@ -17,6 +17,14 @@ const json = { 'content-type': 'application/json' };
 const make = (name: string, data: object = {}) =>
   http2({ method: 'POST', path: configMaps, headers: json, body: JSON.stringify({ metadata: { name }, data }) });
 
+/** What apiserver_response_sizes has of single ConfigMaps. */
+async function sizesOfGets(): Promise<{ count: number; sum: number }> {
+  const text = (await http2({ path: '/metrics' })).body.toString();
+  const series = '{component="apiserver",group="",resource="configmaps",scope="resource",subresource="",verb="GET",version="v1"} ';
+  const value = (name: string) => Number(text.split('\n').find((line) => line.startsWith(`apiserver_response_sizes_${name}${series}`))?.split(' ').at(-1) ?? 0);
+  return { count: value('count'), sum: value('sum') };
+}
+
 describe.each([
   ['HTTP/1.1', http1],
   ['HTTP/2', http2],
@@ -53,6 +61,17 @@ describe.each([
       details: { name: own, kind: 'configmaps' },
       code: 404,
     });
+  });
+
+  test.each([10, 100_000])('the size of an answer of %d octets and more is counted', async (size) => {
+    const path = `${configMaps}/sized-${own}-${size}`;
+    await make(`sized-${own}-${size}`, { a: 'x'.repeat(size) });
+    const before = await sizesOfGets();
+    const answer = await send({ path });
+    const after = await sizesOfGets();
+    expect(after.count - before.count).toBe(1);
+    expect(after.sum - before.sum).toBe(answer.body.length);
+    expect(answer.body.length).toBeGreaterThan(size);
   });
 
   test('a body beyond the limit is refused', async () => {

@@ -27,6 +27,14 @@ beforeAll(async () => {
 });
 afterAll(async () => server?.stop());
 
+test('the size of a raw answer in this process is counted', async () => {
+  await admin.create(configmaps, configMap('sized', { a: 'x'.repeat(5000) }));
+  await (await admin.raw({ method: 'GET', path: '/api/v1/namespaces/default/configmaps/sized' })).text();
+  const text = await (await admin.raw({ method: 'GET', path: '/metrics' })).text();
+  const series = 'apiserver_response_sizes_bucket{component="apiserver",group="",resource="configmaps",scope="resource",subresource="",verb="GET",version="v1",le="10000"}';
+  expect(Number(text.split('\n').find((line) => line.startsWith(series))?.split(' ').at(-1))).toBeGreaterThan(0);
+});
+
 const refusal = async (work: Promise<unknown>): Promise<{ code: number; reason: string; message: string; status: any }> => {
   try {
     await work;

@@ -44,7 +44,7 @@ export interface HttpResponse {
   headers: Record<string, string | string[]>;
   readonly begun: boolean;
   readonly status: number;
-  /** Of performance.now(): when the whole answer was handed over, and its size. Neither is set for what is written bit by bit. */
+  /** Of performance.now(): when the whole answer was handed over, and its size in octets. Neither is set for what is written bit by bit. */
   answeredAt?: number;
   answerBytes?: number;
   send(status: number, headers: Record<string, string | string[]>, body?: Buffer | Buffer[]): void;

@@ -58,7 +58,10 @@ export class LocalExchange {
       },
       send: (status, headers, content) => {
         begin(status, headers);
-        if (content) this.#body.push(Array.isArray(content) ? Buffer.concat(content) : content);
+        const bytes = Array.isArray(content) ? Buffer.concat(content) : content;
+        this.response.answeredAt = performance.now();
+        this.response.answerBytes = bytes?.length ?? 0;
+        if (bytes) this.#body.push(bytes);
         this.#body.push(null);
       },
       stream: (status, headers): ResponseStream => {

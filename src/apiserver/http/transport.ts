@@ -121,6 +121,14 @@ class Http2Response implements HttpResponse {
     return this.status !== 0;
   }
 
+  get answeredAt(): number {
+    return this.#outgoing.answeredAt;
+  }
+
+  get answerBytes(): number {
+    return this.#outgoing.answerBytes;
+  }
+
   send(status: number, more: Record<string, string | string[]>, body?: Buffer | Buffer[]): void {
     this.status = status;
     const parts = Array.isArray(body) ? body : body && [body];

@@ -193,14 +193,14 @@ export class Http2Stream implements ResponseStream {
   send(status: number, own: AnswerFields, more: AnswerFields, parts: Buffer[] | undefined): void {
     if (this.isClosed || this.answered) return;
     const size = parts ? sizeOf(parts) : 0;
+    this.answeredAt = performance.now();
+    this.answerBytes = size;
     const block = this.#block(status, own, more, parts ? size : undefined);
     if (!parts || size === 0) return void this.#headers(block, true, 0);
     const { connection } = this;
     if (size > connection.peerFrameLimit || size > this.sendWindow || size > connection.sendWindow || connection.congested) {
       if (size >= largeAnswer && !connection.hasRoom()) return connection.reset(this, errorCode.enhanceYourCalm);
       this.#headers(block, false, 0);
-      this.answeredAt = performance.now();
-      this.answerBytes = size;
       this.#out = parts;
       this.#outSize = size;
       this.#ending = true;
